@@ -1,0 +1,79 @@
+"""Calpendo bookings in, checked DICOM worklist entries out.
+
+The public names are imported when they are first used, so that ``calpendo-pipeline --help`` and a plain
+``import pipeline`` do not wait for polars and pandera.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.batch import Batch, process_batch
+    from pipeline.config import PipelineConfig
+    from pipeline.errors import (
+        PluginConfigError,
+        PluginError,
+        PluginFetchError,
+        PluginSchemaError,
+        PluginStateError,
+    )
+    from pipeline.plugin import CalendoPlugin, DataSourcePlugin
+    from pipeline.report import RunReport
+    from pipeline.schema import BookingSchema, WorklistEntrySchema
+    from pipeline.transform.bookings import read_bookings
+    from pipeline.transform.entries import transform_bookings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "pipeline.batch",
+    "BookingSchema": "pipeline.schema",
+    "CalendoPlugin": "pipeline.plugin",
+    "DataSourcePlugin": "pipeline.plugin",
+    "PipelineConfig": "pipeline.config",
+    "PluginConfigError": "pipeline.errors",
+    "PluginError": "pipeline.errors",
+    "PluginFetchError": "pipeline.errors",
+    "PluginSchemaError": "pipeline.errors",
+    "PluginStateError": "pipeline.errors",
+    "RunReport": "pipeline.report",
+    "WorklistEntrySchema": "pipeline.schema",
+    "process_batch": "pipeline.batch",
+    "read_bookings": "pipeline.transform.bookings",
+    "transform_bookings": "pipeline.transform.entries",
+}
+
+__all__ = [
+    "Batch",
+    "BookingSchema",
+    "CalendoPlugin",
+    "DataSourcePlugin",
+    "PipelineConfig",
+    "PluginConfigError",
+    "PluginError",
+    "PluginFetchError",
+    "PluginSchemaError",
+    "PluginStateError",
+    "RunReport",
+    "WorklistEntrySchema",
+    "__version__",
+    "process_batch",
+    "read_bookings",
+    "transform_bookings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home module at its first use."""
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted(__all__)

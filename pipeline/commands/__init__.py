@@ -1,0 +1,1 @@
+"""The commands of ``calpendo-pipeline``, one module each: parse, call the library, print."""

@@ -1,0 +1,1 @@
+"""The columns: pure stages, frame in and frame out."""

@@ -1,0 +1,27 @@
+"""Fixtures for all tests: no test sees the user's state, credentials or configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the state directory to a fresh folder and take credentials and server address away."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("CALPENDO_USERNAME", "CALPENDO_PASSWORD", "CALPENDO_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    return home
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Put the simulator's own username and password into the environment."""
+    monkeypatch.setenv("CALPENDO_USERNAME", "demo")
+    monkeypatch.setenv("CALPENDO_PASSWORD", "demo")
+    return ("demo", "demo")

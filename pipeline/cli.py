@@ -1,8 +1,15 @@
-"""``calpendo-pipeline``: the thin shell over the library. Each command lives in ``pipeline/commands``."""
+"""``calpendo-pipeline``: the thin shell over the library. Each command lives in ``pipeline/commands``.
+
+Nothing heavy is imported here: polars, pandera, requests and rich wait inside the command that needs them.
+"""
 
 from __future__ import annotations
 
 import typer
+
+from pipeline.commands.demo import demo
+from pipeline.commands.run import run
+from pipeline.commands.simulate import simulate
 
 app = typer.Typer(
     name="calpendo-pipeline",
@@ -11,6 +18,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+for command in (demo, run, simulate):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: bool = typer.Option(False, "--version", help="Show the version and stop."),
+) -> None:
+    if version:
+        from pipeline import __version__
+
+        typer.echo(f"calpendo-pipeline {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+"""Tables for the terminal. Imported inside a command, never at start: rich takes its time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STATUS_STYLES = {
+    "SCHEDULED": "green",
+    "IN_PROGRESS": "cyan",
+    "COMPLETED": "dim",
+    "DISCONTINUED": "yellow",
+}
+
+HEADINGS = {
+    "source_record_id": "booking",
+    "scheduled_start_date": "date",
+    "scheduled_start_time": "time",
+    "scheduled_procedure_step_duration": "min",
+    "modality": "modality",
+    "patient_id": "patient id",
+    "patient_name": "patient name",
+    "study_description": "study",
+    "performed_procedure_step_status": "status",
+}
+
+
+def entries_table(entries: Sequence[Mapping[str, Any]], *, zone: str) -> Table:
+    """Worklist entries as a scanner's list shows them: one row an entry, times in ``zone`` as emitted."""
+    table = Table(title=f"{len(entries)} worklist entries (times in {zone})", title_justify="left")
+    present = [key for key in HEADINGS if any(key in entry for entry in entries)]
+    for key in present:
+        table.add_column(HEADINGS[key], no_wrap=key.startswith("scheduled"), overflow="fold")
+    for entry in sorted(entries, key=_start):
+        table.add_row(*(_cell(key, entry.get(key)) for key in present))
+    return table
+
+
+def wide_enough(console: Console, columns: int = 100) -> Console:
+    """Return a console that does not fold a table to nothing when the output is no terminal."""
+    return console if console.is_terminal else Console(width=max(columns, console.width), file=console.file)
+
+
+def _start(entry: Mapping[str, Any]) -> tuple[date, time]:
+    return entry["scheduled_start_date"], entry["scheduled_start_time"]
+
+
+def _cell(key: str, value: Any) -> Text:
+    if value is None:
+        return Text("—", style="dim")
+    if isinstance(value, time):
+        return Text(value.strftime("%H:%M"))
+    text = str(value)
+    return Text(text, style=STATUS_STYLES.get(text, "") if key == "performed_procedure_step_status" else "")

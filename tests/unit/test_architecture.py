@@ -1,0 +1,99 @@
+"""The rooms of ARCHITECTURE.md: imports run one way, and the command starts without the heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pipeline"
+
+LEVELS: dict[str, int] = {
+    "errors": 0,
+    "mapping": 1,
+    "credentials": 1,
+    "config": 2,
+    "config_file": 2,
+    "transform": 3,
+    "schema": 3,
+    "contract": 3,
+    "batch": 4,
+    "calpendo": 4,
+    "delivery": 4,
+    "report": 4,
+    "sample": 4,
+    "output": 4,
+    "plugin": 5,
+    "audit": 5,
+    "backfill": 5,
+    "check": 5,
+    "pylantir": 6,
+    "verify": 6,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+HEAVY = ("polars", "pandera", "requests", "pydantic", "pandas", "altair", "dask", "rich", "orjson", "pytz")
+
+
+def _room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported_rooms(module: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "pipeline":
+                names = [f"pipeline.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("pipeline.")}
+    return rooms
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(module: Path) -> None:
+    """Architecture: a module imports only from its own room or from one on a lower level."""
+    room = _room(module)
+    assert room in LEVELS, f"{room} has no place in ARCHITECTURE.md's table and in LEVELS"
+    for other in _imported_rooms(module) - {room, "__version__"}:
+        assert other in LEVELS, f"{module} imports pipeline.{other}, which has no level"
+        assert LEVELS[other] < LEVELS[room] or (LEVELS[other] == LEVELS[room] and room != "errors"), (
+            f"{module.relative_to(ROOT)} (level {LEVELS[room]}) imports pipeline.{other} (level {LEVELS[other]})"
+        )
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_stay_small(module: Path) -> None:
+    """House rule: a file does one thing and stays near three hundred lines."""
+    assert len(module.read_text().splitlines()) <= 330, f"{module.relative_to(ROOT)} should be split"
+
+
+def test_the_columns_know_no_outside_world() -> None:
+    """Design: transform knows nothing of HTTP, files, clocks or logs."""
+    forbidden = {"requests", "urllib3", "logging", "pathlib", "os", "time", "sqlite3", "socket"}
+    for module in (PACKAGE / "transform").glob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+        assert not imported & forbidden, f"{module.name} imports {sorted(imported & forbidden)}"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Issue promise: `calpendo-pipeline --help` starts fast because heavy imports stay lazy."""
+    code = f"import sys, pipeline.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

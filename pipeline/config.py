@@ -1,0 +1,370 @@
+"""``PipelineConfig``: every option of a Calpendo source, checked once, frozen from then on (T002)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.base_url import read_base_url
+from pipeline.config_faults import Wording, config_error, near_miss, unsound
+from pipeline.config_types import (
+    ApiPath,
+    DailyWindow,
+    ModalityTable,
+    Names,
+    OptionalDailyWindow,
+    OptionalNames,
+    OptionalText,
+    OutputZone,
+    StatusTable,
+    Text,
+    Zone,
+)
+from pipeline.credentials import environment
+from pipeline.mapping import FieldRule, MappingReader, OnNoMatch
+
+__all__ = ["OPTIONS", "DailyWindow", "FieldRule", "PipelineConfig"]
+
+HOST_KEYS = frozenset(
+    {"site", "site_id", "protocol", "name", "type", "enabled", "sync_interval", "operation_interval"}
+)
+"""Keys that Pylantir itself reads; they pass."""
+
+
+def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
+    """Declare an option: ``kind`` reads on after "write", ``meaning`` is its line in the README's table."""
+    return Field(default, description=meaning, json_schema_extra={"kind": kind}, **limits)
+
+
+def _seconds(default: float, meaning: str) -> Any:
+    kind = "a number of seconds above 0 and at most 3600"
+    return _option(default, kind, meaning, gt=0, le=3600, allow_inf_nan=False)
+
+
+class PipelineConfig(BaseModel):
+    """The options of one Calpendo source. Made by ``from_dict``; frozen, hashable, and safe to pickle.
+
+    Durations are in the unit their name says, else in seconds; clock times and ``timezone`` are the site's.
+    Credentials are no part of it.
+    """
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", hide_input_in_errors=True, arbitrary_types_allowed=True
+    )
+
+    source_name: Text = Field("calpendo")
+    rules: tuple[FieldRule, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    base_url: str = _option(
+        "",
+        "the server's address, such as 'https://example.calpendo.com'",
+        "The server's address, without a login. Where it is missing, CALPENDO_API_URL is taken.",
+    )
+    api_path: ApiPath = _option(
+        "/webdav",
+        "a path such as '/webdav' or '/api'",
+        "Where the web API stands on the server. Newer servers answer at `/api`.",
+    )
+    allow_insecure_http: bool = _option(
+        False,
+        "true or false",
+        "Allows plain http to another host than this machine. The password then crosses the network unencrypted.",
+    )
+    resources: Names = _option(
+        (),
+        'a list of resource names, such as ["3T Diagnostic", "EEG Lab"]',
+        "The resources whose bookings are wanted, as Calpendo spells them.",
+    )
+    status_filter: OptionalText = _option(
+        None,
+        "a status such as 'Approved', or leave it out",
+        "Only bookings of this status, compared without case.",
+    )
+    allowed_studies: OptionalNames = _option(
+        None,
+        'a list of study descriptions, such as ["Brain Study"], or leave it out',
+        "Only bookings whose mapped `study_description` is one of these.",
+    )
+    timezone: Zone = _option(
+        "America/Edmonton",
+        "a zone of the IANA list, such as 'America/Edmonton'",
+        "The zone of the site: Calpendo's wall-clock times are read in it, and the window is reckoned in it.",
+    )
+    output_timezone: OutputZone = _option(
+        "UTC",
+        "'UTC', 'site', or a zone of the IANA list",
+        'The zone of the emitted dates and times. Most consoles show what they get, so `"site"` is what one '
+        "usually wants there.",
+    )
+    window_mode: Literal["rolling", "today"] = _option(
+        "rolling",
+        "'rolling' or 'today'",
+        "`rolling`: from sync interval x `lookback_multiplier` ago to `lookahead_hours` ahead. `today`: the site's day.",
+    )
+    daily_window: OptionalDailyWindow = _option(
+        None,
+        '{"start_time": [7, 0], "end_time": [19, 30]}, or leave it out',
+        "Only between these clock times of the site's day; an end not after the start is the next day's. "
+        "Stands above `window_mode`.",
+    )
+    lookback_multiplier: float = _option(
+        2.0,
+        "a number above 0 and at most 10000, such as 2",
+        "How many sync intervals the rolling window reaches back.",
+        gt=0,
+        le=10_000,
+        allow_inf_nan=False,
+    )
+    lookahead_hours: float = _option(
+        24.0,
+        "a number above 0 and at most 8784",
+        "How many hours the rolling window reaches ahead.",
+        gt=0,
+        le=8784,
+        allow_inf_nan=False,
+    )
+    include_running: bool = _option(
+        True, "true or false", "Also bookings that began before the window and still run at its start."
+    )
+    max_booking_hours: float = _option(
+        12.0,
+        "a number above 0 and at most 8784",
+        "How far the query reaches back for running bookings: the longest booking expected.",
+        gt=0,
+        le=8784,
+        allow_inf_nan=False,
+    )
+    query_date_format: Literal["YYYYMMDD-HHMM", "YYYYMMDDTHHMM"] = _option(
+        "YYYYMMDD-HHMM",
+        "'YYYYMMDD-HHMM' or 'YYYYMMDDTHHMM'",
+        "How dates stand in a query; the vendor documents the form with the T.",
+    )
+    resource_modality_mapping: ModalityTable = _option(
+        {},
+        'an object of resource names and DICOM modalities, such as {"3T": "MR", "EEG": "EEG"}',
+        "Resource to modality: the exact name, else the longest beginning, without case.",
+        validate_default=True,
+    )
+    status_mapping: StatusTable = _option(
+        {},
+        'an object of Calpendo statuses and step statuses, such as {"Provisional": "SCHEDULED"}',
+        "Adds to or overrides the table of statuses (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED).",
+        validate_default=True,
+    )
+    on_no_match: OnNoMatch = _option(
+        "original",
+        "'original', 'null' or 'reject'",
+        "What a value becomes that its pattern does not match: itself, nothing, or the booking is rejected. "
+        "May also stand inside one `_extract`.",
+    )
+    patient_name_form: Literal["as_extracted", "given", "family_given"] = _option(
+        "as_extracted",
+        "'as_extracted', 'given' or 'family_given'",
+        "`as_extracted`: the name as the pattern cut it out. `given`: as a given name, with `^` before it. "
+        "`family_given`: the parts rearranged to DICOM's `family^given`.",
+    )
+    log_original_values: bool = _option(
+        False, "true or false", "Logs, at DEBUG, values that no pattern matched, instead of their shapes."
+    )
+    fetch_mode: Literal["details", "bulk", "changed"] = _option(
+        "details",
+        "'details', 'bulk' or 'changed'",
+        "`details`: a list, then each booking. `bulk`: one query brings all fields. `changed`: a list, then only "
+        "new and modified bookings.",
+    )
+    full_refresh: int = _option(
+        20,
+        "a whole number from 1 to 100000",
+        "In mode `changed`: all details at least every so many cycles.",
+        ge=1,
+        le=100_000,
+    )
+    fetch_operators: bool = _option(
+        True, "true or false", "Brings the operators of MRI scans, one query a window."
+    )
+    max_workers: int = _option(5, "a whole number from 1 to 5", "Requests in flight at once.", ge=1, le=5)
+    list_timeout: float = _seconds(30.0, "Seconds without an answer before a list query is given up.")
+    detail_timeout: float = _seconds(
+        10.0, "Seconds without an answer before a booking's request is given up."
+    )
+    body_deadline: float = _seconds(60.0, "Seconds that one answer's whole body may take.")
+    batch_deadline: float = _seconds(300.0, "Seconds that one whole fetch may take.")
+    max_body_bytes: int = _option(
+        33_554_432,
+        "a whole number of bytes from 1024 to 4294967296",
+        "The largest answer accepted, after decompression.",
+        ge=1024,
+        le=2**32,
+    )
+    max_retries: int = _option(
+        3, "a whole number from 0 to 10", "Repetitions of a failed request.", ge=0, le=10
+    )
+    retry_after_cap: float = _option(
+        30.0,
+        "a number of seconds from 0 to 3600",
+        "The longest wait that a server's Retry-After may ask for.",
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+    )
+    state_path: OptionalText = _option(
+        None,
+        "a file's path, ':memory:', or leave it out",
+        "The ledger's file. Without it: one file a source in the user's state directory. `:memory:`: none is kept.",
+    )
+    acknowledge: Literal["on_return", "explicit"] = _option(
+        "on_return",
+        "'on_return' or 'explicit'",
+        "When entries count as delivered: when `fetch_entries` returns, or when the host calls `acknowledge`.",
+    )
+    max_withdrawn: int | None = _option(
+        None,
+        "a whole number from 0 to 1000000, or leave it out",
+        "More vanished bookings than this at once are withdrawn only when a second cycle confirms it. "
+        "Without it: 5, and half of those in the window.",
+        ge=0,
+        le=1_000_000,
+    )
+    retention_days: float = _option(
+        90.0,
+        "a number of days above 0 and at most 36500",
+        "How long delivered entries and the history are kept.",
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+    )
+    lock_timeout: float = _option(
+        0.0,
+        "a number of seconds from 0 to 3600",
+        "How long to wait for another process that holds the ledger.",
+        ge=0,
+        le=3600,
+        allow_inf_nan=False,
+    )
+    transliterate: bool = _option(
+        True, "true or false", "Under Pylantir: writes names in the characters its answers can carry."
+    )
+
+    @classmethod
+    def from_dict(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        source_name: str = "calpendo",
+        environ: Mapping[str, str] | None = None,
+        offline: bool = False,
+    ) -> Self:
+        """Check a source's ``config`` block and freeze it.
+
+        All faults are found before PluginConfigError is raised; each names the key, what was given and what to
+        write. Unknown keys pass, except those that look like a misspelt option. ``environ`` None means the
+        process's environment with ``.env`` behind it. ``offline``: no server will be asked, so ``base_url`` and
+        ``resources`` may be missing.
+        """
+        environ = environment() if environ is None else environ
+        wording = Wording.of(config, environ)
+        where = (
+            "Configuration"
+            if unsound(source_name)
+            else f"Configuration of source {wording.name(source_name)}"
+        )
+        if not isinstance(config, Mapping):
+            raise config_error(
+                where, [wording.fault("config", config, 'an object such as {"base_url": ...}')]
+            )
+        faults = _misspelt(config, wording)
+        values = {name: config[name] for name in OPTIONS if name in config}
+        base_url, url_faults = read_base_url(
+            values.pop("base_url", None),
+            environ,
+            wording,
+            allow_insecure_http=values.get("allow_insecure_http") is True,
+            optional=offline,
+        )
+        faults += url_faults
+        if "resources" not in values and not offline:
+            faults.append(f"resources: missing; write {_kind('resources')}")
+        reader = MappingReader(wording)
+        if values.get("on_no_match") in ("null", "reject"):
+            reader.on_no_match = values["on_no_match"]
+        rules = reader.read(config.get("field_mapping", {}))
+        faults += reader.faults
+        try:
+            checked = cls(source_name=source_name, base_url=base_url, rules=rules, **values)
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            raise config_error(where, faults + [_worded(detail, wording) for detail in details]) from None
+        if faults:
+            raise config_error(where, faults)
+        return checked.model_copy(update={"warnings": (*_cautions(config, checked), *reader.warnings)})
+
+
+OPTIONS: tuple[str, ...] = tuple(
+    name for name, option in PipelineConfig.model_fields.items() if option.json_schema_extra
+)
+"""Every option's name, in the order of the README's table (``field_mapping`` is the one besides)."""
+
+
+def _kind(name: str) -> str:
+    extra = PipelineConfig.model_fields[name].json_schema_extra
+    return str(extra["kind"]) if isinstance(extra, dict) else "a text"
+
+
+def _worded(detail: ErrorDetails, wording: Wording) -> str:
+    """Word one of pydantic's errors as a fault."""
+    name = str(detail["loc"][0])
+    context: Mapping[str, Any] = detail.get("ctx") or {}
+    value = detail["input"]
+    at = context.get("at", "") if detail["type"] == "fault" else ""
+    key = name + "".join(f"[{part}]" for part in detail["loc"][1:] if isinstance(part, int))
+    if at:
+        value = value.get(at) if isinstance(value, Mapping) else value
+        key += f".{at}" if wording.harmless(at) else "(key not shown)"
+    write = context.get("write") if detail["type"] == "fault" else ""
+    problem = str(context.get("problem", "")) if detail["type"] == "fault" else ""
+    if detail["type"] == "literal_error" and isinstance(value, str):
+        meant = near_miss(value, [part for part in _kind(name).split("'") if part[:1].isalpha()])
+        problem = f"did you mean {meant!r}?" if meant else ""
+    return wording.fault(key, value, write or _kind(name), problem=problem)
+
+
+def _misspelt(config: Mapping[Any, Any], wording: Wording) -> list[str]:
+    """Return a fault for each unknown key that looks like an option's name."""
+    known = (*OPTIONS, "field_mapping")
+    faults = []
+    for key in config:
+        if not isinstance(key, str):
+            faults.append(wording.fault("config: a key", key, "an option's name as text"))
+        elif key not in known and key not in HOST_KEYS and not key.startswith("_"):
+            meant = near_miss(key, known)
+            if meant:
+                faults.append(
+                    f"unknown option {wording.name(key)}: did you mean {meant!r}? write {_kind_of(meant)}"
+                )
+    return faults
+
+
+def _kind_of(name: str) -> str:
+    return _kind(name) if name in OPTIONS else 'an object such as {"patient_id": "title"}'
+
+
+def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
+    """Return what is allowed but probably not meant."""
+    cautions = []
+    if "field_mapping" not in config:
+        cautions.append("field_mapping: missing; patient_id and patient_name are the title as it stands")
+    cautions += [
+        f"{key}: ignored; credentials come from CALPENDO_USERNAME and CALPENDO_PASSWORD only"
+        for key in ("username", "password")
+        if key in config
+    ]
+    if checked.api_path and checked.base_url.endswith(checked.api_path):
+        cautions.append("base_url: ends with api_path, which is added once more; leave it out here")
+    for index, name in enumerate(checked.resources):
+        if name != name.strip():
+            cautions.append(f"resources[{index}]: begins or ends with a blank; is that so in Calpendo?")
+    return cautions

@@ -1,0 +1,166 @@
+"""The checks behind the options' types: zones, names, tables, clock times. Each fault says what to write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import time
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from pipeline.config_faults import near_miss, unsound
+from pipeline.frozen import FrozenMapping
+
+STEP_STATUSES = ("SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED")
+# DICOM PS3.5 table 6.2-1: CS is at most 16 of upper case letters, digits, blank and underscore.
+_CODE_STRING = re.compile(r"[A-Z0-9_][A-Z0-9 _]{0,15}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """Clock times at the site between which bookings are wanted; an end not after the start is the next day's."""
+
+    start_time: time
+    end_time: time
+
+
+def fault(problem: str, write: str = "", at: str = "") -> PydanticCustomError:
+    """Return the error for a value: ``problem`` reads on after "got ...", ``at`` is the place below the option."""
+    return PydanticCustomError("fault", "{problem}", {"problem": problem, "write": write, "at": at})
+
+
+def _sound(value: str) -> str:
+    problem = unsound(value)
+    if problem:
+        raise fault(problem)
+    return value
+
+
+def _blank_to_none(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _to_tuple(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise fault("")
+        return tuple(value)
+    return value
+
+
+def _to_stripped_tuple(value: Any) -> Any:
+    stripped = _to_tuple(value)
+    if isinstance(stripped, tuple):
+        return tuple(item.strip() if isinstance(item, str) else item for item in stripped)
+    return stripped
+
+
+def _api_path(value: str) -> str:
+    path = value.strip().strip("/")
+    if unsound(path or "/") or re.search(r"[\s?#\\@%]|(^|/)\.\.?(/|$)|//", path):
+        raise fault("which is no plain path")
+    return f"/{path}" if path else ""
+
+
+def _zone(value: str) -> str:
+    """Return the zone's name as pytz spells it; pytz also decides what is a zone."""
+    import pytz
+
+    try:
+        return str(pytz.timezone(value).zone)
+    except (pytz.UnknownTimeZoneError, ValueError, OSError, AttributeError):
+        pass
+    meant = near_miss(value, pytz.all_timezones, cutoff=0.75)
+    raise fault("which is no known time zone", f"{meant!r}" if meant else "")
+
+
+def _output_zone(value: str) -> str:
+    return "site" if value.strip().casefold() == "site" else _zone(value)
+
+
+def _table(value: Any, check: Any) -> FrozenMapping:
+    """Return a text table without comments; keys must differ also without case, as they are looked up so."""
+    if isinstance(value, FrozenMapping):
+        return value
+    if not isinstance(value, Mapping):
+        raise fault("")
+    items: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for key, text in value.items():
+        if not isinstance(key, str) or unsound(key):
+            raise fault("in which a key is no text or blank")
+        if key.startswith("_"):
+            continue
+        if not isinstance(text, str):
+            raise fault("", at=key)
+        items[key] = check(text, key)
+        if folded.setdefault(key.casefold(), items[key]) != items[key]:
+            raise fault("in which one name stands twice, in upper and lower case, with different values")
+    return FrozenMapping(items)
+
+
+def _modality(text: str, key: str) -> str:
+    code = text.strip().upper()
+    if not _CODE_STRING.match(code):
+        raise fault("which is no DICOM code", "at most 16 of A-Z, 0-9, blank and _, such as 'MR'", at=key)
+    return code
+
+
+def _step_status(text: str, key: str) -> str:
+    status = re.sub(r"[\s-]+", "_", text.strip()).upper()
+    if status not in STEP_STATUSES:
+        raise fault("which is no procedure step status", f"one of {', '.join(STEP_STATUSES)}", at=key)
+    return status
+
+
+def _modalities(value: Any) -> FrozenMapping:
+    return _table(value, _modality)
+
+
+def _statuses(value: Any) -> FrozenMapping:
+    return _table(value, _step_status)
+
+
+def _daily_window(value: Any) -> Any:
+    """Read ``{"start_time": [h, m], "end_time": [h, m]}``; an empty object is no window, as in Pylantir."""
+    if value is None or isinstance(value, DailyWindow):
+        return value
+    if not isinstance(value, Mapping):
+        raise fault("")
+    if not value:
+        return None
+    for key in value:
+        if isinstance(key, str) and key not in ("start_time", "end_time"):
+            meant = near_miss(key, ("start_time", "end_time"))
+            if meant:
+                raise fault(f"with an unknown key; did you mean {meant!r}?")
+    return DailyWindow(_clock(value, "start_time"), _clock(value, "end_time"))
+
+
+def _clock(value: Mapping[str, Any], key: str) -> time:
+    if key not in value:
+        raise fault(f"without {key}")
+    parts = value[key]
+    whole = (
+        isinstance(parts, (list, tuple))
+        and len(parts) == 2
+        and all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
+    )
+    if not whole or not (0 <= parts[0] <= 23 and 0 <= parts[1] <= 59):
+        raise fault("", "[hour, minute] with whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
+    return time(parts[0], parts[1])
+
+
+Text = Annotated[str, AfterValidator(_sound)]
+OptionalText = Annotated[Text | None, BeforeValidator(_blank_to_none)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
+OptionalNames = Annotated[tuple[Text, ...] | None, BeforeValidator(_to_stripped_tuple)]
+ApiPath = Annotated[str, AfterValidator(_api_path)]
+Zone = Annotated[Text, AfterValidator(_zone)]
+OutputZone = Annotated[Text, AfterValidator(_output_zone)]
+ModalityTable = Annotated[FrozenMapping, BeforeValidator(_modalities)]
+StatusTable = Annotated[FrozenMapping, BeforeValidator(_statuses)]
+OptionalDailyWindow = Annotated[DailyWindow | None, BeforeValidator(_daily_window)]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from pipeline.base_url import read_base_url
-from pipeline.config_faults import Wording, config_error, near_miss, unsound
+from pipeline.config_checks import MAPPING_KIND, misspelt, worded
+from pipeline.config_faults import Wording, config_error, unsound
 from pipeline.config_types import (
     ApiPath,
     DailyWindow,
@@ -24,14 +24,10 @@ from pipeline.config_types import (
     Zone,
 )
 from pipeline.credentials import environment
-from pipeline.mapping import FieldRule, MappingReader, OnNoMatch
+from pipeline.mapping import FieldRule, OnNoMatch
+from pipeline.mapping_reader import MappingReader
 
-__all__ = ["OPTIONS", "DailyWindow", "FieldRule", "PipelineConfig"]
-
-HOST_KEYS = frozenset(
-    {"site", "site_id", "protocol", "name", "type", "enabled", "sync_interval", "operation_interval"}
-)
-"""Keys that Pylantir itself reads; they pass."""
+__all__ = ["KINDS", "OPTIONS", "DailyWindow", "FieldRule", "PipelineConfig"]
 
 
 def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
@@ -276,7 +272,7 @@ class PipelineConfig(BaseModel):
             raise config_error(
                 where, [wording.fault("config", config, 'an object such as {"base_url": ...}')]
             )
-        faults = _misspelt(config, wording)
+        faults = misspelt(config, wording, {**KINDS, "field_mapping": MAPPING_KIND})
         values = {name: config[name] for name in OPTIONS if name in config}
         base_url, url_faults = read_base_url(
             values.pop("base_url", None),
@@ -287,7 +283,7 @@ class PipelineConfig(BaseModel):
         )
         faults += url_faults
         if "resources" not in values and not offline:
-            faults.append(f"resources: missing; write {_kind('resources')}")
+            faults.append(f"resources: missing; write {KINDS['resources']}")
         reader = MappingReader(wording)
         if values.get("on_no_match") in ("null", "reject"):
             reader.on_no_match = values["on_no_match"]
@@ -296,60 +292,22 @@ class PipelineConfig(BaseModel):
         try:
             checked = cls(source_name=source_name, base_url=base_url, rules=rules, **values)
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            raise config_error(where, faults + [_worded(detail, wording) for detail in details]) from None
+            for detail in error.errors(include_url=False):
+                faults += worded(detail, wording, KINDS)
+            raise config_error(where, faults) from None
         if faults:
             raise config_error(where, faults)
         return checked.model_copy(update={"warnings": (*_cautions(config, checked), *reader.warnings)})
 
 
-OPTIONS: tuple[str, ...] = tuple(
-    name for name, option in PipelineConfig.model_fields.items() if option.json_schema_extra
-)
-"""Every option's name, in the order of the README's table (``field_mapping`` is the one besides)."""
+KINDS: Mapping[str, str] = {
+    name: str(option.json_schema_extra["kind"])
+    for name, option in PipelineConfig.model_fields.items()
+    if isinstance(option.json_schema_extra, dict)
+}
+"""What to write for each option, in the order of the README's table (``field_mapping`` is the one besides)."""
 
-
-def _kind(name: str) -> str:
-    extra = PipelineConfig.model_fields[name].json_schema_extra
-    return str(extra["kind"]) if isinstance(extra, dict) else "a text"
-
-
-def _worded(detail: ErrorDetails, wording: Wording) -> str:
-    """Word one of pydantic's errors as a fault."""
-    name = str(detail["loc"][0])
-    context: Mapping[str, Any] = detail.get("ctx") or {}
-    value = detail["input"]
-    at = context.get("at", "") if detail["type"] == "fault" else ""
-    key = name + "".join(f"[{part}]" for part in detail["loc"][1:] if isinstance(part, int))
-    if at:
-        value = value.get(at) if isinstance(value, Mapping) else value
-        key += f".{at}" if wording.harmless(at) else "(key not shown)"
-    write = context.get("write") if detail["type"] == "fault" else ""
-    problem = str(context.get("problem", "")) if detail["type"] == "fault" else ""
-    if detail["type"] == "literal_error" and isinstance(value, str):
-        meant = near_miss(value, [part for part in _kind(name).split("'") if part[:1].isalpha()])
-        problem = f"did you mean {meant!r}?" if meant else ""
-    return wording.fault(key, value, write or _kind(name), problem=problem)
-
-
-def _misspelt(config: Mapping[Any, Any], wording: Wording) -> list[str]:
-    """Return a fault for each unknown key that looks like an option's name."""
-    known = (*OPTIONS, "field_mapping")
-    faults = []
-    for key in config:
-        if not isinstance(key, str):
-            faults.append(wording.fault("config: a key", key, "an option's name as text"))
-        elif key not in known and key not in HOST_KEYS and not key.startswith("_"):
-            meant = near_miss(key, known)
-            if meant:
-                faults.append(
-                    f"unknown option {wording.name(key)}: did you mean {meant!r}? write {_kind_of(meant)}"
-                )
-    return faults
-
-
-def _kind_of(name: str) -> str:
-    return _kind(name) if name in OPTIONS else 'an object such as {"patient_id": "title"}'
+OPTIONS: tuple[str, ...] = tuple(KINDS)
 
 
 def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
@@ -364,7 +322,9 @@ def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
     ]
     if checked.api_path and checked.base_url.endswith(checked.api_path):
         cautions.append("base_url: ends with api_path, which is added once more; leave it out here")
-    for index, name in enumerate(checked.resources):
-        if name != name.strip():
-            cautions.append(f"resources[{index}]: begins or ends with a blank; is that so in Calpendo?")
+    cautions += [
+        f"resources[{index}]: begins or ends with a blank; is that so in Calpendo?"
+        for index, name in enumerate(checked.resources)
+        if name != name.strip()
+    ]
     return cautions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import time
 from typing import Annotated, Any
@@ -27,9 +27,25 @@ class DailyWindow:
     end_time: time
 
 
-def fault(problem: str, write: str = "", at: str = "") -> PydanticCustomError:
-    """Return the error for a value: ``problem`` reads on after "got ...", ``at`` is the place below the option."""
-    return PydanticCustomError("fault", "{problem}", {"problem": problem, "write": write, "at": at})
+class Faults:
+    """Gathers what is wrong with one option, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str, str]] = []
+
+    def add(self, problem: str = "", write: str = "", at: str = "") -> None:
+        """Note a fault: ``problem`` reads on after "got ...", ``at`` is the place below the option."""
+        self.found.append((at, problem, write))
+
+    def raise_any(self) -> None:
+        """Hand what was found to pydantic."""
+        if self.found:
+            raise PydanticCustomError("faults", "faults", {"faults": self.found})
+
+
+def fault(problem: str = "", write: str = "") -> PydanticCustomError:
+    """Return the error for a value that is wrong as a whole."""
+    return PydanticCustomError("faults", "faults", {"faults": [("", problem, write)]})
 
 
 def _sound(value: str) -> str:
@@ -81,47 +97,52 @@ def _output_zone(value: str) -> str:
     return "site" if value.strip().casefold() == "site" else _zone(value)
 
 
-def _table(value: Any, check: Any) -> FrozenMapping:
+def _table(value: Any, read: Callable[[str], str | None], problem: str, write: str) -> FrozenMapping:
     """Return a text table without comments; keys must differ also without case, as they are looked up so."""
     if isinstance(value, FrozenMapping):
         return value
     if not isinstance(value, Mapping):
-        raise fault("")
+        raise fault()
+    faults = Faults()
     items: dict[str, str] = {}
     folded: dict[str, str] = {}
     for key, text in value.items():
         if not isinstance(key, str) or unsound(key):
-            raise fault("in which a key is no text or blank")
-        if key.startswith("_"):
-            continue
-        if not isinstance(text, str):
-            raise fault("", at=key)
-        items[key] = check(text, key)
-        if folded.setdefault(key.casefold(), items[key]) != items[key]:
-            raise fault("in which one name stands twice, in upper and lower case, with different values")
+            faults.add("in which a key is blank or no text")
+        elif not key.startswith("_"):
+            code = read(text) if isinstance(text, str) else None
+            if code is None:
+                faults.add(problem if isinstance(text, str) else "", write, at=key)
+                continue
+            items[key] = code
+            if folded.setdefault(key.casefold(), code) != code:
+                faults.add(
+                    "but the same name stands there in other case with another value",
+                    "one of the two",
+                    at=key,
+                )
+    faults.raise_any()
     return FrozenMapping(items)
 
 
-def _modality(text: str, key: str) -> str:
-    code = text.strip().upper()
-    if not _CODE_STRING.match(code):
-        raise fault("which is no DICOM code", "at most 16 of A-Z, 0-9, blank and _, such as 'MR'", at=key)
-    return code
-
-
-def _step_status(text: str, key: str) -> str:
-    status = re.sub(r"[\s-]+", "_", text.strip()).upper()
-    if status not in STEP_STATUSES:
-        raise fault("which is no procedure step status", f"one of {', '.join(STEP_STATUSES)}", at=key)
-    return status
-
-
 def _modalities(value: Any) -> FrozenMapping:
-    return _table(value, _modality)
+    return _table(
+        value, _modality, "which is no DICOM code", "at most 16 of A-Z, 0-9, blank and _, such as 'MR'"
+    )
+
+
+def _modality(text: str) -> str | None:
+    code = text.strip().upper()
+    return code if _CODE_STRING.match(code) else None
 
 
 def _statuses(value: Any) -> FrozenMapping:
-    return _table(value, _step_status)
+    return _table(value, _step_status, "which is no step's status", f"one of {', '.join(STEP_STATUSES)}")
+
+
+def _step_status(text: str) -> str | None:
+    status = re.sub(r"[\s-]+", "_", text.strip()).upper()
+    return status if status in STEP_STATUSES else None
 
 
 def _daily_window(value: Any) -> Any:
@@ -129,29 +150,29 @@ def _daily_window(value: Any) -> Any:
     if value is None or isinstance(value, DailyWindow):
         return value
     if not isinstance(value, Mapping):
-        raise fault("")
+        raise fault()
     if not value:
         return None
-    for key in value:
-        if isinstance(key, str) and key not in ("start_time", "end_time"):
-            meant = near_miss(key, ("start_time", "end_time"))
-            if meant:
-                raise fault(f"with an unknown key; did you mean {meant!r}?")
-    return DailyWindow(_clock(value, "start_time"), _clock(value, "end_time"))
+    faults = Faults()
+    times = [_clock(value, key, faults) for key in ("start_time", "end_time")]
+    faults.raise_any()
+    return DailyWindow(*times)
 
 
-def _clock(value: Mapping[str, Any], key: str) -> time:
-    if key not in value:
-        raise fault(f"without {key}")
-    parts = value[key]
+def _clock(value: Mapping[str, Any], key: str, faults: Faults) -> time:
+    parts = value.get(key)
     whole = (
         isinstance(parts, (list, tuple))
         and len(parts) == 2
         and all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
     )
-    if not whole or not (0 <= parts[0] <= 23 and 0 <= parts[1] <= 59):
-        raise fault("", "[hour, minute] with whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
-    return time(parts[0], parts[1])
+    if whole and 0 <= parts[0] <= 23 and 0 <= parts[1] <= 59:
+        return time(parts[0], parts[1])
+    if key not in value:
+        faults.add(f"without {key}")
+    else:
+        faults.add("", "[hour, minute], two whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
+    return time.min
 
 
 Text = Annotated[str, AfterValidator(_sound)]

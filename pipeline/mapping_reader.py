@@ -1,0 +1,297 @@
+"""Reads ``field_mapping`` in both of its forms into one rule a target, and finds every fault in it (T002)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+from pipeline.config_faults import Wording, near_miss, unsound
+from pipeline.mapping import (
+    COMPUTED_FIELDS,
+    HOST_FIELDS,
+    RESERVED_NAMES,
+    FieldRule,
+    OnNoMatch,
+    compile_pattern,
+)
+
+_KNOWN_TARGETS = (*HOST_FIELDS, *COMPUTED_FIELDS)
+_TITLE_TARGETS = ("patient_id", "patient_name")
+_EXTRACT_KEYS = ("pattern", "group", "on_no_match")
+_TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_WRITE_RULE = (
+    'a booking field\'s path such as "title", or {"source_field": "title", "_extract": '
+    '{"pattern": "^([A-Z0-9]+)_", "group": 1}}'
+)
+_WRITE_EXTRACT = '{"pattern": "^([A-Z0-9]+)_", "group": 1}'
+# Close enough to be a slip of the keyboard; patient_age and patient_size must stay allowed beside patient_name.
+_TARGET_CUTOFF = 0.88
+
+
+@dataclass
+class MappingReader:
+    """Collects rules, faults and warnings while it walks through one ``field_mapping``."""
+
+    wording: Wording
+    on_no_match: OnNoMatch = "original"
+    rules: dict[str, FieldRule] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, mapping: object) -> tuple[FieldRule, ...]:
+        """Return the rules in the order given, with the title for an unmapped patient_id or patient_name."""
+        if not isinstance(mapping, Mapping):
+            self._fault("field_mapping", mapping, 'an object such as {"patient_id": "title"}')
+            return ()
+        for key, value in mapping.items():
+            if isinstance(key, str) and key.startswith("_"):
+                continue
+            if not isinstance(key, str) or unsound(key):
+                self._fault(
+                    "field_mapping: a key", key, "a target field or a booking field's path as the key"
+                )
+                continue
+            where = f"field_mapping.{self._shown(key)}"
+            if isinstance(value, str):
+                self._simple(where, key, value)
+            elif isinstance(value, Mapping):
+                self._detailed(where, key, value)
+            else:
+                self._fault(where, value, _WRITE_RULE)
+        self._add_titles()
+        return tuple(self.rules.values())
+
+    def _simple(self, where: str, key: str, value: str) -> None:
+        """Take ``"target": "path"`` or ``"path": "target"``, told apart by which side is a known target."""
+        if _is_target(key) or not _is_target(value):
+            swapped = not _is_target(key) and _is_custom_target(value) and _is_path(key)
+            target, source = (value, key) if swapped else (key, value)
+        else:
+            target, source = value, key
+        self._add(where, target, source)
+
+    def _detailed(self, where: str, key: str, value: Mapping[object, object]) -> None:
+        """Take one target with its ``source_field``, or one source whose ``_extract`` names the targets."""
+        extract = value.get("_extract")
+        by_source = (
+            "source_field" not in value
+            and isinstance(extract, Mapping)
+            and bool(extract)
+            and not any(name in extract for name in _EXTRACT_KEYS)
+        )
+        self._unknown_keys(where, value, ("source_field", "_extract"), misplaced=_EXTRACT_KEYS)
+        if not by_source:
+            self._by_target(where, key, value)
+            return
+        assert isinstance(extract, Mapping)  # noqa: S101  said by by_source, for the type checker
+        for target, details in extract.items():
+            if isinstance(target, str) and target.startswith("_"):
+                continue
+            if not isinstance(target, str) or unsound(target):
+                self._fault(
+                    f"{where}._extract: a key", target, "a target field such as patient_id as the key"
+                )
+                continue
+            self._add(where, target, key, details, f"{where}._extract.{self._shown(target)}")
+
+    def _by_target(self, where: str, key: str, value: Mapping[object, object]) -> None:
+        source = value.get("source_field")
+        if "source_field" not in value:
+            self.faults.append(
+                f'{where}: source_field is missing; write {{"source_field": "title", ...}} with the path of the '
+                "booking field to read"
+            )
+        elif not isinstance(source, str):
+            self._fault(f"{where}.source_field", source, 'a booking field\'s path such as "title"')
+        if "_extract" in value:
+            self._add(where, key, source, value["_extract"], f"{where}._extract")
+        else:
+            self._add(where, key, source)
+
+    def _add(
+        self,
+        where: str,
+        target: str,
+        source: object,
+        extract: object = None,
+        extract_where: str | None = None,
+    ) -> None:
+        """Check one rule and keep it; a rule with a fault is reported and still holds its target."""
+        self._check_target(where, target)
+        if isinstance(source, str):
+            self._check_source(where, source)
+        pattern: str | None = None
+        group: int | str = 0
+        on_no_match = self.on_no_match
+        if extract_where is not None:
+            pattern, group, on_no_match = self._extract(extract_where, extract)
+        if target in self.rules:
+            self.faults.append(
+                f"{where}: a second rule for the target {self.wording.name(target)}; write one rule for each target"
+            )
+            return
+        if target in COMPUTED_FIELDS:
+            self.warnings.append(f"{where}: the pipeline works {target} out itself; this rule is ignored")
+            return
+        self.rules[target] = FieldRule(
+            target, source if isinstance(source, str) else "", pattern, group, on_no_match
+        )
+
+    def _check_target(self, where: str, target: str) -> None:
+        if _is_target(target):
+            return
+        meant = near_miss(target, _KNOWN_TARGETS, cutoff=_TARGET_CUTOFF)
+        if meant:
+            self.faults.append(
+                f"{where}: {self.wording.name(target)} is no field of a worklist entry; did you mean {meant!r}?"
+            )
+        elif not _is_custom_target(target):
+            self.faults.append(
+                f"{where}: neither {self.wording.name(target)} nor its value is a field of a worklist entry; write "
+                f"one of {', '.join(HOST_FIELDS)}"
+            )
+        else:
+            self.warnings.append(
+                f"{where}: {self.wording.name(target)} is no field of Pylantir's worklist; entries carry it, "
+                "the scanner will not see it"
+            )
+
+    def _check_source(self, where: str, source: str) -> None:
+        problem = unsound(source)
+        if problem is None and not all(part.strip() for part in source.split(".")):
+            problem = "in which a part between the dots is empty"
+        if problem:
+            self.faults.append(
+                self.wording.fault(
+                    f"{where}: the source",
+                    source,
+                    'a path such as "properties.project.formattedName"',
+                    problem=problem,
+                )
+            )
+
+    def _extract(self, where: str, extract: object) -> tuple[str | None, int | str, OnNoMatch]:
+        """Check one ``{"pattern", "group", "on_no_match"}``; returns what is sound of it."""
+        if not isinstance(extract, Mapping):
+            self._fault(where, extract, _WRITE_EXTRACT)
+            return None, 0, self.on_no_match
+        self._unknown_keys(where, extract, _EXTRACT_KEYS)
+        on_no_match = extract.get("on_no_match", self.on_no_match)
+        if on_no_match not in get_args(OnNoMatch) or not isinstance(on_no_match, str):
+            self._fault(f"{where}.on_no_match", on_no_match, '"original", "null" or "reject"')
+            on_no_match = self.on_no_match
+        if "pattern" not in extract:
+            self.faults.append(f"{where}: pattern is missing; write {_WRITE_EXTRACT}")
+            return None, 0, on_no_match
+        compiled = self._pattern(f"{where}.pattern", extract["pattern"])
+        group = self._group(f"{where}.group", extract.get("group", 0), compiled)
+        return (None if compiled is None else compiled.pattern), group, on_no_match
+
+    def _pattern(self, where: str, pattern: object) -> re.Pattern[str] | None:
+        if not isinstance(pattern, str) or not pattern:
+            self._fault(where, pattern, 'a regular expression such as "^([A-Z0-9]+)_"')
+            return None
+        try:
+            compiled, cautions = compile_pattern(pattern)
+        except re.error as error:
+            place = "" if error.pos is None else f" at position {error.pos}"
+            problem = f"which does not compile{place}: {error.msg}"
+        except (OverflowError, RecursionError, MemoryError) as error:
+            problem = f"which does not compile: {type(error).__name__}"
+        else:
+            self.warnings += [f"{where}: {caution}" for caution in cautions]
+            return compiled
+        write = "a regular expression of Python's re module; in JSON each backslash is written twice"
+        self._fault(where, pattern, write, problem=problem)
+        return None
+
+    def _group(self, where: str, group: object, compiled: re.Pattern[str] | None) -> int | str:
+        if isinstance(group, bool) or not isinstance(group, (int, str)):
+            self._fault(where, group, "a group's number such as 1, or its name as text")
+            return 0
+        if compiled is None:
+            return group
+        if isinstance(group, int):
+            if 0 <= group <= compiled.groups:
+                return group
+            highest = (
+                f"a number from 0 to {compiled.groups}"
+                if compiled.groups
+                else "0, or ( ) around what you want"
+            )
+            self._fault(where, group, highest, problem=f"but the pattern has {_groups(compiled.groups)}")
+            return 0
+        if group in compiled.groupindex:
+            return group
+        if group.isdecimal() and group.isascii() and len(group) < 4 and int(group) <= compiled.groups:
+            self._fault(where, group, f"{int(group)} without quotes, which is a group's number")
+        elif compiled.groupindex:
+            names = ", ".join(self.wording.name(name) for name in compiled.groupindex)
+            self._fault(
+                where,
+                group,
+                f"one of its names: {names}",
+                problem="but the pattern has no group of that name",
+            )
+        else:
+            self._fault(
+                where,
+                group,
+                "a number, or name the group: (?P<name>...)",
+                problem="but the pattern names no group",
+            )
+        return 0
+
+    def _unknown_keys(
+        self,
+        where: str,
+        value: Mapping[object, object],
+        known: tuple[str, ...],
+        misplaced: tuple[str, ...] = (),
+    ) -> None:
+        for key in value:
+            if not isinstance(key, str):
+                self._fault(f"{where}: a key", key, f"one of {', '.join(known)}")
+            elif key in known or key.startswith("_"):
+                continue
+            elif key in misplaced:
+                self.faults.append(
+                    f'{where}: {key} stands beside "_extract"; write it inside: "_extract": {_WRITE_EXTRACT}'
+                )
+            elif meant := near_miss(key, known):
+                self.faults.append(f"{where}: unknown key {self.wording.name(key)}; did you mean {meant!r}?")
+            else:
+                self.warnings.append(
+                    f"{where}: the key {self.wording.name(key)} means nothing here and is ignored"
+                )
+
+    def _add_titles(self) -> None:
+        """Give patient_id and patient_name the title where nothing is mapped, as Pylantir's own plugin does."""
+        for target in _TITLE_TARGETS:
+            if target not in self.rules:
+                self.rules[target] = FieldRule(target, "title", on_no_match=self.on_no_match)
+
+    def _shown(self, key: str) -> str:
+        return key if self.wording.harmless(key) else "(key not shown)"
+
+    def _fault(self, where: str, value: object, write: str, *, problem: str = "") -> None:
+        self.faults.append(self.wording.fault(where, value, write, problem=problem))
+
+
+def _is_target(name: str) -> bool:
+    return name in _KNOWN_TARGETS
+
+
+def _is_custom_target(name: str) -> bool:
+    return _TARGET_NAME.match(name) is not None and name not in RESERVED_NAMES
+
+
+def _is_path(name: str) -> bool:
+    """Tell whether a name can only be a booking's field: dotted, or a name the frames give to one."""
+    return "." in name or name in RESERVED_NAMES
+
+
+def _groups(number: int) -> str:
+    return {0: "no group", 1: "one group"}.get(number, f"{number} groups")

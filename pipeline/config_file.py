@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pipeline.config_faults import Wording, config_error, near_miss, unsound
+from pipeline.wording import Wording, config_error, near_miss, unsound
 
 SOURCE_TYPE = "calpendo"
 DEFAULT_NAME = "calpendo"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config_faults import config_error
 from pipeline.errors import PluginConfigError
+from pipeline.wording import config_error
 
 USERNAME = "CALPENDO_USERNAME"
 PASSWORD = "CALPENDO_PASSWORD"  # noqa: S105  the variable's name

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import PipelineConfig
-from pipeline.config_faults import config_error
 from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
+from pipeline.wording import config_error
 
 
 def check_settings(

@@ -14,10 +14,12 @@ PACKAGE = ROOT / "pipeline"
 
 LEVELS: dict[str, int] = {
     "errors": 0,
+    "wording": 1,
     "mapping": 1,
     "credentials": 1,
     "config": 2,
     "config_file": 2,
+    "settings": 3,
     "transform": 3,
     "schema": 3,
     "contract": 3,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from pipeline.config_faults import Wording, near_miss, unsound
 from pipeline.mapping import (
     COMPUTED_FIELDS,
     HOST_FIELDS,
@@ -16,6 +15,7 @@ from pipeline.mapping import (
     OnNoMatch,
     compile_pattern,
 )
+from pipeline.wording import Wording, near_miss, unsound
 
 _KNOWN_TARGETS = (*HOST_FIELDS, *COMPUTED_FIELDS)
 _TITLE_TARGETS = ("patient_id", "patient_name")

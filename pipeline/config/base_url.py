@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from pipeline.config_faults import Wording
+from pipeline.wording import Wording
 
 _WRITE = "the server's address, such as 'https://example.calpendo.com'"
 _FORBIDDEN = re.compile(r"[\s\\\x00-\x1f\x7f]")

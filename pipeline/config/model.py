@@ -7,12 +7,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.base_url import read_base_url
-from pipeline.config_checks import MAPPING_KIND, misspelt, worded
-from pipeline.config_faults import Wording, config_error, unsound
-from pipeline.config_types import (
+from pipeline.config.base_url import read_base_url
+from pipeline.config.checks import MAPPING_KIND, misspelt, worded
+from pipeline.config.mapping_reader import MappingReader
+from pipeline.config.types import (
     ApiPath,
-    DailyWindow,
     ModalityTable,
     Names,
     OptionalDailyWindow,
@@ -25,9 +24,7 @@ from pipeline.config_types import (
 )
 from pipeline.credentials import environment
 from pipeline.mapping import FieldRule, OnNoMatch
-from pipeline.mapping_reader import MappingReader
-
-__all__ = ["KINDS", "OPTIONS", "DailyWindow", "FieldRule", "PipelineConfig"]
+from pipeline.wording import Wording, config_error, unsound
 
 
 def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from pipeline.config_faults import Wording, near_miss
+from pipeline.wording import Wording, near_miss
 
 HOST_KEYS = frozenset(
     {"site", "site_id", "protocol", "name", "type", "enabled", "sync_interval", "operation_interval"}

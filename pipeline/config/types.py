@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.config_faults import near_miss, unsound
-from pipeline.frozen import FrozenMapping
+from pipeline.config.frozen import FrozenMapping
+from pipeline.wording import near_miss, unsound
 
 STEP_STATUSES = ("SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED")
 # DICOM PS3.5 table 6.2-1: CS is at most 16 of upper case letters, digits, blank and underscore.

@@ -1,0 +1,122 @@
+"""What an answer says: JSON or not, a list of biskits or not, the booking that was asked for or another.
+
+Nothing that is not understood ever counts as "no bookings". No message repeats any part of a body.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+
+from pipeline.calpendo.faults import AnswerFault
+
+if TYPE_CHECKING:
+    from pipeline.calpendo.transport import Answer
+
+MAX_ID = 2**53 - 1
+"""Calpendo's ids are JavaScript's safe integers (the vendor's API pages)."""
+
+UNREADABLE = "_unreadable"
+"""Key of a payload whose own text could not be read as JSON; beside it stands only the id that was asked for."""
+
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_BOOKING_KEYS = frozenset({"id", "biskitType", "properties", "title", "status", "formattedName", "dateRange"})
+
+
+class _Unreadable(Exception):  # noqa: N818  it carries a text, and is caught in this file
+    def __init__(self, text: str) -> None:
+        super().__init__("the answer's text is no JSON that can be kept")
+        self.text = text
+
+
+def booking_id(value: object) -> int | None:
+    """Return a usable id: an integer from 0 to 2^53-1. A bool, a number in quotes or a float is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID:
+        return value
+    return None
+
+
+def biskits(answer: Answer) -> list[Any]:
+    """Return the ``biskits`` of a list answer.
+
+    Raises AnswerFault: an HTML page, no JSON (may be tried again), or JSON without a ``biskits`` list.
+    """
+    found = _list_json(answer)
+    if not isinstance(found, dict) or not isinstance(found.get("biskits"), list):
+        _refuse(answer, "JSON without a list of biskits", retryable=False)
+    return list(found["biskits"])
+
+
+def biskits_or_list(answer: Answer) -> list[Any]:
+    """Return a list answer that may also be a bare JSON list, as ``/b/TYPE`` is said to be."""
+    found = _list_json(answer)
+    return found if isinstance(found, list) else biskits(answer)
+
+
+def booking(answer: Answer, asked: int) -> dict[str, Any]:
+    """Return one booking's payload, with the id that was asked for where the payload itself shows none.
+
+    A text that is no sound JSON (bytes that are no UTF-8, objects nested a thousand deep) but did arrive whole is
+    the booking's own fault, not the network's: it is handed on as ``{"id": ..., "_unreadable": text}`` so that it
+    is rejected with its id. Lone surrogates, which orjson refuses and the standard library reads, are handed on as
+    they are for the same end. Raises AnswerFault (may be tried again) for anything else.
+    """
+    try:
+        found = _json(answer, retry_html=True)
+    except _Unreadable as error:
+        return {"id": asked, UNREADABLE: error.text}
+    if not isinstance(found, dict) or _BOOKING_KEYS.isdisjoint(found):
+        _refuse(answer, "JSON that is no booking")
+    own = found.get("id")
+    if own is None or own == str(asked):
+        return {**found, "id": asked}
+    if booking_id(own) != asked:
+        _refuse(answer, "another booking than the one asked for")
+    return found
+
+
+def _list_json(answer: Answer) -> Any:
+    try:
+        return _json(answer, retry_html=False)
+    except _Unreadable:
+        _refuse(answer, "JSON that cannot be read", retryable=False)
+
+
+def _json(answer: Answer, *, retry_html: bool) -> Any:
+    body = answer.body
+    if not body.strip():
+        _refuse(answer, "nothing")
+    if answer.media_type in _HTML_TYPES or body.lstrip()[:1] == b"<":
+        if b"password" in body[:65536].lower():
+            _refuse(answer, "a login page: authentication failed", retryable=retry_html)
+        _refuse(answer, "an HTML page instead of JSON, as a failed login may", retryable=retry_html)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _json_by_the_book(answer)
+
+
+def _json_by_the_book(answer: Answer) -> Any:
+    """Read what orjson refuses and the standard library knows: lone surrogates, a BOM, NaN, another charset."""
+    try:
+        text = answer.body.decode(answer.charset or "utf-8-sig")
+    except (LookupError, UnicodeDecodeError):
+        text = answer.body.decode("utf-8", errors="replace")
+        _parse(answer, text)
+        raise _Unreadable(text) from None
+    return _parse(answer, text)
+
+
+def _parse(answer: Answer, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise _Unreadable(text) from None
+    except ValueError:
+        _refuse(answer, "broken JSON")
+
+
+def _refuse(answer: Answer, what: str, *, retryable: bool = True) -> NoReturn:
+    raise AnswerFault(f"answered with {what} ({answer})", retryable=retryable, status=answer.status) from None

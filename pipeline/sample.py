@@ -32,10 +32,11 @@ def sample_bookings(day: date | None = None) -> list[dict[str, Any]]:
     Without ``day`` they are as in ``data/bookings.ndjson``. With it, every booking that lies within a week of
     the sample's main day (and its creation and modification) moves by whole days of the site's wall clock, so
     that the main day becomes ``day``; the others (daylight-saving edges, unreadable times) stay where they are.
-    Lines that no strict JSON reader takes are left out: they can only come from a file.
+    Lines that are no JSON object are left out: they can only come from a file.
     """
     bookings = []
-    for line in sample_path(_BOOKINGS).read_text(encoding="utf-8").splitlines():
+    # Not splitlines(): titles of the sample hold U+0085 and U+2028, which it takes for line ends.
+    for line in sample_path(_BOOKINGS).read_text(encoding="utf-8").split("\n"):
         try:
             payload = json.loads(line)
         except ValueError:
@@ -46,10 +47,11 @@ def sample_bookings(day: date | None = None) -> list[dict[str, Any]]:
 
 
 def sample_config() -> dict[str, Any]:
-    """Give the example configuration, as in ``data/calpendo_config_example.json``."""
-    config = json.loads(sample_path(_CONFIG).read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise TypeError(f"{_CONFIG} must hold a JSON object")
+    """Give the first source's ``config`` of ``data/calpendo_config_example.json``, the one the labels stand for."""
+    document = json.loads(sample_path(_CONFIG).read_text(encoding="utf-8"))
+    source = document["data_sources"][0]
+    beside = {key: source[key] for key in ("field_mapping", "window_mode", "daily_window") if key in source}
+    config: dict[str, Any] = source["config"] | beside
     return config
 
 

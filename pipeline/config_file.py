@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -183,20 +184,22 @@ def _remember_twice(pairs: list[tuple[str, Any]]) -> _Object:
     return made
 
 
-def _twice(value: object, wording: Wording, place: str = "") -> Iterator[str]:
+def _twice(value: object, wording: Wording) -> Iterator[str]:
     """Yield the place of every key that stood twice in one object."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _twice(item, wording, f"{place}[{index}]")
-    elif isinstance(value, dict):
-        for key in getattr(value, "twice", ()):
-            yield f"{place}.{key if wording.harmless(key) else '(key not shown)'}"
-        for key, item in value.items():
-            yield from _twice(item, wording, f"{place}.{key if wording.harmless(key) else '(key not shown)'}")
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        place, item = waiting.pop()
+        if isinstance(item, list):
+            waiting += [(f"{place}[{index}]", part) for index, part in enumerate(item)]
+        elif isinstance(item, dict):
+            names = {key: f"{place}.{key if wording.harmless(key) else '(key not shown)'}" for key in item}
+            yield from (names[key] for key in getattr(item, "twice", ()))
+            waiting += [(names[key], part) for key, part in item.items()]
 
 
 def _secrets(content: object) -> Iterator[str]:
-    """Yield what must not be repeated from any of the file's config blocks."""
+    """Yield what must not be repeated: the login in the environment, and what the config blocks hold of one."""
+    yield from Wording.of(None, os.environ).secrets
     blocks = [content]
     if isinstance(content, dict) and isinstance(content.get("data_sources"), list):
         blocks += [entry.get("config") for entry in content["data_sources"] if isinstance(entry, dict)]

@@ -10,7 +10,9 @@ from pipeline.errors import PluginConfigError
 
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|api_?key|username", re.IGNORECASE)
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_ECHO = 60
+_LONGEST_LIST = 4
 
 
 class Wording:
@@ -56,6 +58,10 @@ class Wording:
         if isinstance(value, Mapping):
             return f"an object with {_count(len(value), 'key')}"
         if isinstance(value, (list, tuple)):
+            if 0 < len(value) <= _LONGEST_LIST and all(type(item) in (int, float, bool) for item in value):
+                return (
+                    f"the list [{', '.join(self.given(item).removeprefix('the number ') for item in value)}]"
+                )
             return f"a list of {_count(len(value), 'item')}" if value else "an empty list"
         return f"a {type(value).__name__}"
 
@@ -107,6 +113,11 @@ def config_error(where: str, faults: Sequence[str]) -> PluginConfigError:
         return PluginConfigError(f"{where}: {faults[0]}", faults)
     lines = "".join(f"\n  - {fault}" for fault in faults)
     return PluginConfigError(f"{where}: {len(faults)} faults{lines}", faults)
+
+
+def sendable(text: str) -> bool:
+    """Tell whether ``text`` has a UTF-8 form: JSON can hold half a surrogate pair, which has none."""
+    return not _SURROGATE.search(text)
 
 
 def unsound(text: str) -> str | None:

@@ -15,7 +15,7 @@ from pipeline.mapping import (
     OnNoMatch,
     compile_pattern,
 )
-from pipeline.wording import Wording, near_miss, unsound
+from pipeline.wording import Wording, near_miss, sendable, unsound
 
 _KNOWN_TARGETS = (*HOST_FIELDS, *COMPUTED_FIELDS)
 _TITLE_TARGETS = ("patient_id", "patient_name")
@@ -192,6 +192,9 @@ class MappingReader:
     def _pattern(self, where: str, pattern: object) -> re.Pattern[str] | None:
         if not isinstance(pattern, str) or not pattern:
             self._fault(where, pattern, 'a regular expression such as "^([A-Z0-9]+)_"')
+            return None
+        if not sendable(pattern):
+            self._fault(where, pattern, "the whole character", problem="which holds half a surrogate pair")
             return None
         try:
             compiled, cautions = compile_pattern(pattern)

@@ -24,7 +24,7 @@ from pipeline.config.types import (
 )
 from pipeline.credentials import environment
 from pipeline.mapping import FieldRule, OnNoMatch
-from pipeline.wording import Wording, config_error, unsound
+from pipeline.wording import Wording, config_error
 
 
 def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
@@ -260,11 +260,7 @@ class PipelineConfig(BaseModel):
         """
         environ = environment() if environ is None else environ
         wording = Wording.of(config, environ)
-        where = (
-            "Configuration"
-            if unsound(source_name)
-            else f"Configuration of source {wording.name(source_name)}"
-        )
+        where = f"Configuration of source {wording.name(source_name)}"
         if not isinstance(config, Mapping):
             raise config_error(
                 where, [wording.fault("config", config, 'an object such as {"base_url": ...}')]

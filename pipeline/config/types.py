@@ -160,18 +160,15 @@ def _daily_window(value: Any) -> Any:
 
 
 def _clock(value: Mapping[str, Any], key: str, faults: Faults) -> time:
-    parts = value.get(key)
-    whole = (
-        isinstance(parts, (list, tuple))
-        and len(parts) == 2
-        and all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
-    )
-    if whole and 0 <= parts[0] <= 23 and 0 <= parts[1] <= 59:
-        return time(parts[0], parts[1])
     if key not in value:
         faults.add(f"without {key}")
-    else:
-        faults.add("", "[hour, minute], two whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
+        return time.min
+    parts = value[key]
+    if isinstance(parts, (list, tuple)) and len(parts) == 2 and all(type(part) is int for part in parts):
+        hour, minute = parts
+        if 0 <= hour <= 23 and 0 <= minute <= 59:
+            return time(hour, minute)
+    faults.add("", "[hour, minute], two whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
     return time.min
 
 

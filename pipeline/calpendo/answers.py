@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import orjson
-
 from pipeline.calpendo.faults import AnswerFault
 
 if TYPE_CHECKING:
@@ -58,10 +56,11 @@ def biskits_or_list(answer: Answer) -> list[Any]:
 def booking(answer: Answer, asked: int) -> dict[str, Any]:
     """Return one booking's payload, with the id that was asked for where the payload itself shows none.
 
-    A text that is no sound JSON (bytes that are no UTF-8, objects nested a thousand deep) but did arrive whole is
-    the booking's own fault, not the network's: it is handed on as ``{"id": ..., "_unreadable": text}`` so that it
-    is rejected with its id. Lone surrogates, which orjson refuses and the standard library reads, are handed on as
-    they are for the same end. Raises AnswerFault (may be tried again) for anything else.
+    A text that did arrive whole and still cannot be kept (bytes that are no UTF-8, objects nested a thousand deep, a
+    number of thousands of digits) is the booking's own fault, not the network's: it is handed on as
+    ``{"id": ..., "_unreadable": text}``, so that it is rejected with its id and not asked for again for ever. Lone
+    surrogates and NaN are handed on as they are, for the same end. Raises AnswerFault (may be tried again) for
+    anything else.
     """
     try:
         found = _json(answer, retry_html=True)
@@ -93,29 +92,21 @@ def _json(answer: Answer, *, retry_html: bool) -> Any:
             _refuse(answer, "a login page: authentication failed", retryable=retry_html)
         _refuse(answer, "an HTML page instead of JSON, as a failed login may", retryable=retry_html)
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _json_by_the_book(answer)
-
-
-def _json_by_the_book(answer: Answer) -> Any:
-    """Read what orjson refuses and the standard library knows: lone surrogates, a BOM, NaN, another charset."""
-    try:
-        text = answer.body.decode(answer.charset or "utf-8-sig")
-    except (LookupError, UnicodeDecodeError):
-        text = answer.body.decode("utf-8", errors="replace")
+        return _parse(answer, body.decode(answer.charset or "utf-8").removeprefix("\ufeff"))
+    except (LookupError, UnicodeError):
+        text = body.decode("utf-8", errors="replace")
         _parse(answer, text)
         raise _Unreadable(text) from None
-    return _parse(answer, text)
 
 
 def _parse(answer: Answer, text: str) -> Any:
+    # Not orjson: numbers beyond 64 bits stay whole here, and a lone surrogate of one title spoils no list.
     try:
         return json.loads(text)
-    except RecursionError:
-        raise _Unreadable(text) from None
-    except ValueError:
+    except json.JSONDecodeError:
         _refuse(answer, "broken JSON")
+    except (RecursionError, ValueError):
+        raise _Unreadable(text) from None
 
 
 def _refuse(answer: Answer, what: str, *, retryable: bool = True) -> NoReturn:

@@ -41,6 +41,8 @@ class Gathering:
         self._deadline = client.batch()
         self._futures: list[Future[Any]] = []
         self._operators = Operators(client, config, self._deadline, self.warn)
+        self.was_listed = False
+        self.kept: list[int] = []
         self.rows: dict[int, dict[str, Any]] = {}
         self.listed: list[int] = []
         self.invalid: list[object] = []
@@ -74,7 +76,10 @@ class Gathering:
             self.warn(text)
 
     def list_bookings(self, window: Window, paths: Sequence[str] = ()) -> list[int]:
-        """Ask for the window's list; return the ids that are not surely outside it, in the server's order."""
+        """Ask for the window's list; return the ids that are not surely outside it, in the server's order.
+
+        ``paths`` are the fields that the rows shall bring, the server's own choice where there are none.
+        """
         for row in self._query(window, paths):
             number = booking_id(row.get("id")) if isinstance(row, dict) else None
             if number is None:
@@ -84,16 +89,33 @@ class Gathering:
         self.listed = list(self.rows)
         self.cut = [number for number, row in self.rows.items() if surely_outside(row, window, self._config)]
         away = set(self.cut)
-        return [number for number in self.listed if number not in away]
+        self.kept = [number for number in self.listed if number not in away]
+        self.was_listed = True
+        return self.kept
+
+    def has(self, number: int) -> bool:
+        """Return whether a booking's payload is here."""
+        return number in self.payloads
+
+    def forget(self, number: int) -> None:
+        """Take back what became of one booking."""
+        self.payloads.pop(number, None)
+        self.failed.pop(number, None)
+        self.gone = [other for other in self.gone if other != number]
 
     def may_be_scan(self, number: int) -> bool:
         """Return whether a listed booking is an MRI scan, or its row does not tell."""
         told, value = find(self.rows[number], "biskitType")
         return value == MRI_SCAN or not told or not isinstance(value, str)
 
-    def begin_operators(self, window: Window) -> None:
-        """Ask for the operators of the window's scans, while details are fetched."""
+    def begin_operators(self, window: Window, *, early: bool = False) -> None:
+        """Ask for the operators of the window's scans, beside whatever else is asked; once a batch.
+
+        ``early`` is before the list: only where it is known already which form of the query the server takes.
+        """
         variants = list(query_variants(self._config, window))
+        if early and len(variants) > 1 and not self._client.learned.listed:
+            return
         self._operators.begin(variants[min(self._client.learned.variant, len(variants) - 1)])
 
     def fetch_details(self, ids: Iterable[int]) -> None:
@@ -163,6 +185,7 @@ class Gathering:
                 if fault.status not in _REFUSED_QUERY or at + 1 == len(variants):
                     raise first from None
                 continue
+            learned.listed = True
             if first is not None:
                 learned.variant = at
                 self.warn_once(

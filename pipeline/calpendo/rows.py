@@ -71,6 +71,11 @@ def surely_outside(row: dict[str, Any], window: Window, config: PipelineConfig) 
     return not config.include_running or (bool(ends) and max(ends) < window.start)
 
 
+def is_ambiguous(value: Any, timezone: str) -> bool:
+    """Return whether a written time names two instants, because the site's clock shows it twice or never."""
+    return len(set(_instants(value, pytz.timezone(timezone)))) > 1
+
+
 def _spans(row: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     name = value_at(row, "formattedName")
     found = _FORMATTED_NAME.match(name) if isinstance(name, str) else None

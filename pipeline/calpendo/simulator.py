@@ -104,10 +104,7 @@ class CalpendoSimulator:
 
     def reset_counters(self) -> None:
         """Forget the recorded requests and the counts."""
-        with self._server.lock:
-            self._server.requests.clear()
-            self._server.connections = 0
-            self._server.peak_in_flight = self._server.in_flight
+        self._server.reset_counters()
 
     def put(self, payload: dict[str, Any]) -> None:
         """Store a booking, in place of the one with its id; one without a usable id is stored beside the others."""

@@ -41,7 +41,7 @@ class SimulatorServer(ThreadingHTTPServer):
         self.errors: list[BaseException] = []
         self.requests: list[RecordedRequest] = []
         self.connections = 0
-        self.in_flight = 0
+        self._in_flight = 0
         self.peak_in_flight = 0
         self.lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -92,10 +92,24 @@ class SimulatorServer(ThreadingHTTPServer):
         if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
             self.errors.append(error)
 
-    def record(self, request: RecordedRequest) -> None:
-        """Write down one request just before its answer goes out."""
+    def begin(self) -> None:
+        """Count one request as in flight."""
         with self.lock:
+            self._in_flight += 1
+            self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
+
+    def record(self, request: RecordedRequest) -> None:
+        """Write down one request; just before its answer goes out, so that a client's next one is not beside it."""
+        with self.lock:
+            self._in_flight -= 1
             self.requests.append(request)
+
+    def reset_counters(self) -> None:
+        """Forget the recorded requests and the counts."""
+        with self.lock:
+            self.requests.clear()
+            self.connections = 0
+            self.peak_in_flight = self._in_flight
 
     def close(self) -> None:
         """Stop listening, end every open connection, and wait until no thread is left."""
@@ -125,10 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one read request."""
-        with self.server.lock:
-            self.server.in_flight += 1
-            self.server.peak_in_flight = max(self.server.peak_in_flight, self.server.in_flight)
         self._recorded = False
+        self.server.begin()
         try:
             fault = self.server.faults.pick(self.path)
             if fault is None:
@@ -140,8 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 play(fault, self, self._healthy)
         finally:
-            with self.server.lock:
-                self.server.in_flight -= 1
+            self._record(0)
 
     def send(self, answer: Answer) -> None:
         """Send a whole, correct answer."""

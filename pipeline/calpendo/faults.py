@@ -1,6 +1,7 @@
 """What can go wrong in one conversation with Calpendo, grouped by what is done about it.
 
     PluginFetchError
+    ├── NothingFetchedError       not one of the listed bookings could be fetched: they are owed
     └── CalpendoFault
         ├── AuthenticationFault   the login is refused: nothing is tried again, the whole batch stops
         ├── RefusedFault          the server will not answer this request (4xx): another form of it may do
@@ -14,7 +15,17 @@ No message holds any part of an answer's body: only status, content type and len
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipeline.errors import PluginFetchError
+
+
+class NothingFetchedError(PluginFetchError):
+    """Every detail of a window failed; ``failed`` names the bookings, so that they can be asked for again."""
+
+    def __init__(self, message: str, failed: Iterable[int]) -> None:
+        super().__init__(message)
+        self.failed = tuple(failed)
 
 
 class CalpendoFault(PluginFetchError):  # noqa: N818  the faults of one conversation, told apart from bugs

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.client import BOOKING, MRI_SCAN
-from pipeline.calpendo.faults import AuthenticationFault, CalpendoFault, RefusedFault
+from pipeline.calpendo.faults import AuthenticationFault, CalpendoFault, NothingFetchedError, RefusedFault
 from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.operators import Operators
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.rows import find, surely_outside, value_at
-from pipeline.errors import PluginFetchError
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -139,7 +138,9 @@ class Gathering:
             return
         reasons = Counter(reason.partition("; GET ")[0].partition(": ")[2] for reason in self.failed.values())
         shown = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common(3))
-        raise PluginFetchError(f"Calpendo: not one of {len(self.failed)} bookings could be fetched. {shown}")
+        raise NothingFetchedError(
+            f"Calpendo: not one of {len(self.failed)} bookings could be fetched. {shown}", self.failed
+        )
 
     def result(self, mode: str) -> FetchedBookings:
         """Return what was gathered, operators merged in, in the list's order."""

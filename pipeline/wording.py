@@ -97,13 +97,14 @@ class Wording:
 
 
 def near_miss(word: str, known: Iterable[str], *, cutoff: float = 0.8) -> str | None:
-    """Return the known word that ``word`` is probably meant to be, or None."""
-    by_folded = {candidate.casefold(): candidate for candidate in known}
-    folded = re.sub(r"[\s-]+", "_", word.strip()).casefold()
-    for spelling in (word.casefold(), folded):
-        found = get_close_matches(spelling, by_folded, n=1, cutoff=cutoff)
+    """Return the known word that ``word`` is probably meant to be, or None; case counts last."""
+    candidates = list(known)
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    joined = re.sub(r"[\s-]+", "_", word.strip()).casefold()
+    for spelling, words in ((word, candidates), (word.casefold(), by_folded), (joined, by_folded)):
+        found = get_close_matches(spelling, words, n=1, cutoff=cutoff)
         if found:
-            return by_folded[found[0]]
+            return by_folded.get(found[0], found[0])
     return None
 
 

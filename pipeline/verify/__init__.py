@@ -1,0 +1,90 @@
+"""Is everything in place for going live? One typed line a check, with what to do (T025)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.config import PipelineConfig
+from pipeline.config_file import SourceSettings, select_source
+from pipeline.credentials import Credentials, environment
+from pipeline.errors import PluginConfigError
+from pipeline.verify import local
+from pipeline.verify.model import Check, State, Verification, failed, ok, skipped, warning
+
+__all__ = ["Check", "State", "Verification", "verify"]
+
+
+def verify(
+    path: str | Path,
+    source: str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> Verification:
+    """Check file, login, options, registration, zone data, and the server itself.
+
+    ``now`` is aware; ``environ`` None means the process's environment with ``.env`` behind it. Never raises for
+    anything that a configuration, an environment or a server can do: each becomes a line.
+    """
+    return Verification(tuple(_checks(Path(path), source, environ, now or datetime.now(UTC))))
+
+
+def _checks(
+    path: Path, source: str | None, environ: Mapping[str, str] | None, now: datetime
+) -> Iterator[Check]:
+    yield local.versions()
+    settings = config = credentials = None
+    try:
+        environ = environment() if environ is None else environ
+    except PluginConfigError as error:
+        yield from _faults("environment", error)
+        environ = {}
+    try:
+        settings = select_source(path, source)
+    except PluginConfigError as error:
+        yield from _faults("configuration", error)
+    try:
+        credentials = Credentials.from_environment(environ)
+        yield ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
+    except PluginConfigError as error:
+        yield from _faults("login", error)
+    if settings is not None:
+        try:
+            config = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
+        except PluginConfigError as error:
+            yield from _faults("configuration", error)
+    yield local.registration()
+    if config is None or settings is None:
+        yield skipped("connection", "not tried: the configuration has to be mended first")
+        return
+    yield from _configured(config, settings, now)
+    if credentials is None:
+        yield skipped("connection", "not tried: the login is missing")
+        return
+    from pipeline.verify.server import server
+
+    yield from server(config, credentials, now, settings.sync_interval)
+
+
+def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime) -> Iterator[Check]:
+    """Yield what a faultless configuration means here."""
+    yield ok(
+        "configuration",
+        f"source {config.source_name!r}: {len(config.resources)} resources, {len(config.rules)} mapped fields, "
+        f"every {settings.sync_interval:g} s",
+    )
+    for caution in config.warnings:
+        yield warning("configuration", caution, "see the README's table of options")
+    yield local.modalities(config)
+    yield from local.zones(config, now)
+    yield local.output_zone(config, now)
+    yield local.state(config)
+
+
+def _faults(name: str, error: PluginConfigError) -> Iterator[Check]:
+    """Yield a line for each fault; a fault ends with what to write."""
+    for fault in error.faults:
+        found, _, write = fault.partition("; write ")
+        yield failed(name, found, f"write {write}" if write else "")

@@ -1,0 +1,139 @@
+"""The checks that ask the server: connection, login, API, bookings in the window, resource names (T025)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from pipeline.calpendo.client import CalpendoClient
+from pipeline.calpendo.faults import AnswerFault, AuthenticationFault, RefusedFault
+from pipeline.calpendo.query import query_variants
+from pipeline.calpendo.window import window_for
+from pipeline.config import PipelineConfig
+from pipeline.credentials import Credentials
+from pipeline.errors import PluginConfigError, PluginFetchError
+from pipeline.verify.model import Check, failed, ok, warning
+from pipeline.wording import near_miss
+
+API_PATHS = ("/webdav", "/api")
+# A person waits for the answer: one repetition, and no minutes of patience.
+_IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
+
+
+def server(
+    config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float
+) -> Iterator[Check]:
+    """Ask for the window's bookings and for the resources; the lines stop where nothing more can be learnt."""
+    hasty = config.model_copy(update=_IMPATIENT)
+    try:
+        window = window_for(hasty, now, sync_interval)
+    except PluginConfigError as error:
+        yield failed("window", str(error), "mend sync_interval or lookback_multiplier")
+        return
+    with CalpendoClient(hasty, credentials) as client:
+        try:
+            rows = _list(client, query_variants(hasty, window))
+        except PluginFetchError as error:
+            yield _unanswered(error, hasty, credentials, now, sync_interval)
+            return
+        yield ok(
+            "connection", f"{config.base_url} answers at {config.api_path or '/'}; the login is accepted"
+        )
+        span = f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M}"
+        yield ok(
+            "bookings",
+            f"the server lists {len(rows)} for the window {span} and what may still run at its start",
+        )
+        yield from _resources(client, config)
+
+
+def _list(client: CalpendoClient, queries: Iterable[str]) -> list[Any]:
+    refused: RefusedFault | None = None
+    for query in queries:
+        try:
+            return client.query("Calpendo.Booking", query)
+        except RefusedFault as fault:
+            refused = fault
+    assert refused is not None  # noqa: S101  there is always at least one query
+    raise refused
+
+
+def _unanswered(
+    error: PluginFetchError,
+    config: PipelineConfig,
+    credentials: Credentials,
+    now: datetime,
+    sync_interval: float,
+) -> Check:
+    """Say which of the three it is: the login, the path of the API, or the way to the server."""
+    if isinstance(error, AuthenticationFault):
+        return failed(
+            "login",
+            str(error),
+            "check CALPENDO_USERNAME and CALPENDO_PASSWORD: a local Calpendo user with web API rights",
+        )
+    if isinstance(error, (RefusedFault, AnswerFault)):
+        for path in API_PATHS:
+            other = config.model_copy(update={"api_path": path})
+            if path != config.api_path and _answers(other, credentials, now, sync_interval):
+                return failed(
+                    "connection", str(error), f'the API answers at another path; write "api_path": "{path}"'
+                )
+        return failed(
+            "connection", str(error), "check base_url and api_path: /webdav, or /api on newer servers"
+        )
+    return failed(
+        "connection", str(error), "check base_url, the network, the proxy and the server's certificate"
+    )
+
+
+def _answers(config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float) -> bool:
+    with CalpendoClient(config, credentials) as client:
+        try:
+            _list(client, query_variants(config, window_for(config, now, sync_interval)))
+        except PluginFetchError:
+            return False
+    return True
+
+
+def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check]:
+    """Compare the configured names with the server's list (GET .../b/Calpendo.Resource)."""
+    name = "resources"
+    try:
+        known = _names(client.resources())
+    except PluginFetchError as error:
+        yield warning(
+            name, f"the list of resources is not to be had: {error}", "compare the names with Calpendo by eye"
+        )
+        return
+    if not known:
+        yield warning(
+            name, "the server lists no resource to this user", "ask Calpendo's administrator for the right"
+        )
+        return
+    unknown = [wanted for wanted in config.resources if wanted not in known]
+    for wanted in unknown:
+        meant = near_miss(wanted, sorted(known), cutoff=0.6)
+        yield failed(
+            name,
+            f"the server knows no {wanted!r}",
+            f"write {meant!r}" if meant else "spell it as Calpendo does, or let this user see it",
+        )
+    if not unknown:
+        yield ok(name, f"the server knows all {len(config.resources)} of them")
+
+
+def _names(rows: Iterable[Any]) -> set[str]:
+    """Return every name under which the server's rows show a resource, whatever shape they have."""
+    names: set[str] = set()
+    for row in rows:
+        if isinstance(row, dict):
+            for place in (row, row.get("properties")):
+                if isinstance(place, dict):
+                    names |= {
+                        text
+                        for key in ("name", "formattedName")
+                        if isinstance(text := place.get(key), str) and text
+                    }
+    return names

@@ -111,6 +111,12 @@ class CalpendoClient:
         for transport in transports:
             transport.close()
 
+    def hang_up(self) -> None:
+        """Close every connection; the next request opens a new one. For a host that asks rarely."""
+        with self._lock:
+            for transport in self._transports:
+                transport.close()
+
     @property
     def stats(self) -> FetchStats:
         """Requests, retries and bytes since the client was made; ``seconds`` is the sum over all threads."""

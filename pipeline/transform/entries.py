@@ -1,0 +1,219 @@
+"""The chain: bookings frame -> entry columns, row by row the task list's ``_transform_booking_to_entry`` (T014)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+
+from pipeline.errors import PluginSchemaError
+from pipeline.transform import reasons
+from pipeline.transform.booking_hash import booking_hash
+from pipeline.transform.bookings import SOURCE, bookings_schema
+from pipeline.transform.extraction import extract
+from pipeline.transform.labels import true_names
+from pipeline.transform.person_name import in_form
+from pipeline.transform.site_time import add_times, formatted, in_zone
+from pipeline.transform.vocabularies import (
+    DISCONTINUED,
+    modality_translator,
+    status_translator,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.mapping import FieldRule
+
+MODALITY: Final = "modality"
+STATUS: Final = "performed_procedure_step_status"
+COMPUTED: Final = (
+    "scheduled_start_date",
+    "scheduled_start_time",
+    "scheduled_procedure_step_duration",
+    MODALITY,
+    STATUS,
+    "data_source",
+    "source_record_id",
+    "notes",
+)
+"""Entry columns that every entry has, behind the mapped ones."""
+
+_UNMATCHED = "unmatched:"
+_PAYLOAD_FAULTS: Final = (reasons.PAYLOAD_NOT_JSON, reasons.PAYLOAD_NOT_OBJECT, reasons.LONE_SURROGATE)
+
+
+def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
+    """Return the rules that fill a text field of the entry: all but those that feed a vocabulary."""
+    return tuple(rule for rule in config.rules if rule.target not in COMPUTED)
+
+
+def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
+    """Return the keys of an entry, in order."""
+    return (*(rule.target for rule in mapped_rules(config)), *COMPUTED)
+
+
+def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
+
+    In: the columns of ``read_bookings``. Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
+    Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
+    ``modality_known`` Boolean; ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not
+    match; ``reject_reasons`` List(String), codes of ``reasons``, empty where nothing is wrong so far; and the columns
+    of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and ``scheduled_start_time`` Time in
+    ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others String.
+
+    Raises PluginSchemaError when a column is missing or of another type.
+    """
+    return (
+        bookings.lazy()
+        .pipe(_with_known_columns, config)
+        .pipe(add_times, config)
+        .pipe(add_schedule, config)
+        .pipe(add_vocabularies, config)
+        .pipe(add_mapped_fields, config)
+        .pipe(add_origin, config)
+        .pipe(add_reject_reasons, config)
+        .drop("^unmatched:.*$")
+    )
+
+
+def add_schedule(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add start date and time in the output zone, and whole minutes between the two instants (T012, T014)."""
+    zone = config.timezone if config.output_timezone == "site" else config.output_timezone
+    start = in_zone(pl.col("start_utc"), zone)
+    return bookings.with_columns(
+        start.dt.date().alias("scheduled_start_date"),
+        start.dt.time().alias("scheduled_start_time"),
+        (pl.col("end_utc") - pl.col("start_utc"))
+        .dt.total_minutes()
+        .alias("scheduled_procedure_step_duration"),
+    )
+
+
+def add_vocabularies(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add modality and step status with ``modality_known`` and ``status_known`` (T013).
+
+    A rule for one of them only says where the vocabulary's source stands. A booking marked as cancelled is
+    DISCONTINUED whatever its status.
+    """
+    status = translated(vocabulary_source(config, STATUS), status_translator(config.status_mapping))
+    modality = translated(
+        vocabulary_source(config, MODALITY), modality_translator(config.resource_modality_mapping)
+    )
+    cancelled = pl.col("cancelled").fill_null(value=False)
+    return (
+        bookings.with_columns(status.alias("_status"), modality.alias("_modality"))
+        .with_columns(
+            pl.col("_modality").struct.field("value").alias(MODALITY),
+            pl.col("_modality").struct.field("known").alias("modality_known"),
+            pl.when(cancelled)
+            .then(pl.lit(DISCONTINUED))
+            .otherwise(pl.col("_status").struct.field("value"))
+            .alias(STATUS),
+            pl.col("_status").struct.field("known").alias("status_known"),
+        )
+        .drop("_status", "_modality")
+    )
+
+
+def vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
+    """Return the text that is looked up for ``modality`` or ``performed_procedure_step_status``."""
+    for rule in config.rules:
+        if rule.target == target:
+            source = pl.col(f"{SOURCE}{rule.source}")
+            return source if rule.pattern is None else extract(source, rule).struct.field("value")
+    return pl.col("status" if target == STATUS else "resource")
+
+
+def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add the mapped targets, extracted where the rule has a pattern, and ``unmatched`` (T011, T014)."""
+    rules = mapped_rules(config)
+    patterned = [rule for rule in rules if rule.pattern is not None]
+    values = [
+        pl.col(f"_{rule.target}").struct.field("value")
+        if rule in patterned
+        else pl.col(f"{SOURCE}{rule.source}")
+        for rule in rules
+    ]
+    flags = {rule.target: pl.col(f"_{rule.target}").struct.field("unmatched") for rule in patterned}
+    return (
+        bookings.with_columns(
+            extract(pl.col(f"{SOURCE}{rule.source}"), rule).alias(f"_{rule.target}") for rule in patterned
+        )
+        .with_columns(
+            *(value.alias(rule.target) for rule, value in zip(rules, values, strict=True)),
+            *(flag.alias(f"{_UNMATCHED}{target}") for target, flag in flags.items()),
+            true_names(flags).alias("unmatched"),
+        )
+        .with_columns(
+            in_form(pl.col(rule.target), config.patient_name_form)
+            for rule in rules
+            if rule.target == "patient_name"
+        )
+        .drop(f"_{rule.target}" for rule in patterned)
+    )
+
+
+def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add ``booking_hash``, and where the entry came from: source, booking id and the hash as ``notes`` (T015)."""
+    is_range = pl.col("generation") == "B"
+    rendered = [formatted(pl.when(is_range).then(pl.col(name))) for name in ("wall_start", "wall_end")]
+    formatted_name = pl.concat_str(pl.lit('"['), rendered[0], pl.lit(", "), rendered[1], pl.lit(']"'))
+    return bookings.with_columns(booking_hash(formatted_name)).with_columns(
+        pl.lit(config.source_name).alias("data_source"),
+        pl.col("booking_id").cast(pl.String).alias("source_record_id"),
+        pl.concat_str(pl.lit('{"booking_hash": "'), pl.col("booking_hash"), pl.lit('"}')).alias("notes"),
+    )
+
+
+def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add ``reject_reasons``: what makes an entry impossible, before DICOM's limits are looked at (T014)."""
+    fault = pl.col("fault")
+    readable = fault.is_null() | ~fault.is_in(_PAYLOAD_FAULTS)
+    is_range = pl.col("generation") == "B"
+    missing = (
+        pl.when(is_range)
+        .then(_is_empty("range_start") | _is_empty("range_finish"))
+        .otherwise(_is_empty("formatted_name"))
+    )
+    unreadable = pl.col("start_utc").is_null() | pl.col("end_utc").is_null()
+    refused = [
+        rule.target
+        for rule in mapped_rules(config)
+        if rule.pattern is not None and rule.on_no_match == "reject"
+    ]
+    patient_id_missing = _is_empty("patient_id")
+    if "patient_id" in refused:
+        patient_id_missing &= ~pl.col(f"{_UNMATCHED}patient_id")
+    own = {
+        reasons.TIMES_MISSING: missing,
+        reasons.TIMES_UNREADABLE: unreadable & ~missing,
+        reasons.END_BEFORE_START: pl.col("end_utc") < pl.col("start_utc"),
+        **{reasons.field_reason(name, reasons.NO_MATCH): pl.col(f"{_UNMATCHED}{name}") for name in refused},
+        reasons.field_reason("patient_id", reasons.MISSING): patient_id_missing,
+    }
+    flags = {
+        **{code: fault == code for code in (*_PAYLOAD_FAULTS, reasons.BOOKING_ID_INVALID)},
+        **{code: flag & readable for code, flag in own.items()},
+    }
+    return bookings.with_columns(true_names(flags).alias("reject_reasons"))
+
+
+def _is_empty(column: str) -> pl.Expr:
+    """Null, empty, or nothing but blanks, which DICOM reads as empty."""
+    return pl.col(column).is_null() | (pl.col(column).str.strip_chars(" ") == "")
+
+
+@lru_cache(maxsize=8)
+def _expected(config: PipelineConfig) -> dict[str, pl.DataType]:
+    return bookings_schema(config)
+
+
+def _with_known_columns(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    given = bookings.collect_schema()
+    wrong = [f"{name} ({dtype})" for name, dtype in _expected(config).items() if given.get(name) != dtype]
+    if wrong:
+        raise PluginSchemaError(f"bookings frame: missing or of another type: {', '.join(wrong)}")
+    return bookings

@@ -1,0 +1,120 @@
+"""Why a booking is rejected: stable codes, what each means, and what to do about it.
+
+A code is either fixed (``times_missing``) or a target field with one of the endings of ``FIELD_REASONS``
+(``patient_id_too_long``). Reports, the quarantine and the audit show ``explain(code)``; no explanation holds a value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PAYLOAD_NOT_JSON = "payload_not_json"
+PAYLOAD_NOT_OBJECT = "payload_not_object"
+LONE_SURROGATE = "lone_surrogate"
+BOOKING_ID_INVALID = "booking_id_invalid"
+DUPLICATE_BOOKING_ID = "duplicate_booking_id"
+TIMES_MISSING = "times_missing"
+TIMES_UNREADABLE = "times_unreadable"
+END_BEFORE_START = "end_before_start"
+RESOURCE_MISSING = "resource_missing"
+STATUS_MISSING = "status_missing"
+
+MISSING = "missing"
+NO_MATCH = "no_match"
+TOO_LONG = "too_long"
+BAD_CHARACTER = "bad_character"
+MALFORMED = "malformed"
+TOO_MANY_COMPONENTS = "too_many_components"
+TOO_MANY_GROUPS = "too_many_groups"
+
+
+class Reason(NamedTuple):
+    """A reason's meaning and the remedy, each one sentence."""
+
+    meaning: str
+    remedy: str
+
+
+REASONS: dict[str, Reason] = {
+    PAYLOAD_NOT_JSON: Reason(
+        "The payload is not JSON text.",
+        "Look at the payload in the quarantine: the answer was cut or is no JSON.",
+    ),
+    PAYLOAD_NOT_OBJECT: Reason(
+        "The payload is JSON, but no object.",
+        "Give one booking object a payload, not a list or a plain value.",
+    ),
+    LONE_SURROGATE: Reason(
+        "A text that is needed holds half of a surrogate pair, which no encoding can carry.",
+        "Enter the title (or the field named in the mapping) anew in Calpendo: a character was cut in two.",
+    ),
+    BOOKING_ID_INVALID: Reason(
+        "The booking's id is missing or is no positive whole number of 64 bits.",
+        "Check the account's permissions in Calpendo; without its id a booking cannot be followed.",
+    ),
+    DUPLICATE_BOOKING_ID: Reason(
+        "The same booking came more than once; the newest modification was taken.",
+        "Nothing, unless it persists.",
+    ),
+    TIMES_MISSING: Reason(
+        "There is neither a formattedName nor a dateRange with start and end.",
+        "Check the account's permissions in Calpendo: a hidden field is left out.",
+    ),
+    TIMES_UNREADABLE: Reason(
+        "Start or end is no valid date and time in one of the known forms.",
+        "Look at the payload in the quarantine; report the form if the server now writes another.",
+    ),
+    END_BEFORE_START: Reason("The booking ends before it begins.", "Mend the booking in Calpendo."),
+    RESOURCE_MISSING: Reason(
+        "The booking's resource is not readable, so it cannot be told whether it was asked for.",
+        "Check the account's permissions in Calpendo.",
+    ),
+    STATUS_MISSING: Reason(
+        "The booking's status is not readable, so it cannot be told whether it was asked for.",
+        "Check the account's permissions in Calpendo.",
+    ),
+}
+
+FIELD_REASONS: dict[str, Reason] = {
+    MISSING: Reason(
+        "{field} is empty, and the entry cannot do without it.",
+        "Fill the field that {field} is mapped from in Calpendo, or mend field_mapping.",
+    ),
+    NO_MATCH: Reason(
+        "The pattern for {field} does not match, and on_no_match is 'reject'.",
+        "Mend the title in Calpendo, or the pattern; the audit shows the shapes that no pattern catches.",
+    ),
+    TOO_LONG: Reason(
+        "{field} is longer than DICOM allows.", "Shorten it in Calpendo, or extract a shorter part."
+    ),
+    BAD_CHARACTER: Reason(
+        "{field} holds a backslash or a control character, which DICOM does not allow there.",
+        "Remove the character in Calpendo, or extract a part without it.",
+    ),
+    MALFORMED: Reason(
+        "{field} has not the form that DICOM asks for.",
+        "Mend it in Calpendo, or map or extract another field.",
+    ),
+    TOO_MANY_COMPONENTS: Reason(
+        "{field} has more than five name components in a group.", "Extract a name with at most four '^'."
+    ),
+    TOO_MANY_GROUPS: Reason(
+        "{field} has more than three component groups.", "Extract a name with at most two '='."
+    ),
+}
+
+
+def field_reason(field: str, ending: str) -> str:
+    """Return the code for a fault of one target field, such as ``patient_id_too_long``."""
+    return f"{field}_{ending}"
+
+
+def explain(code: str) -> Reason:
+    """Return a code's meaning and remedy; an unknown code is explained as such."""
+    if code in REASONS:
+        return REASONS[code]
+    for ending, reason in FIELD_REASONS.items():
+        if code.endswith(f"_{ending}"):
+            field = code.removesuffix(f"_{ending}")
+            return Reason(reason.meaning.format(field=field), reason.remedy.format(field=field))
+    return Reason("This version does not know the reason.", "Look at the payload in the quarantine.")

@@ -1,0 +1,108 @@
+"""What was asked for, checked again on this side: a wrong row on a scanner's list is the worst error (decision 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from pipeline.transform import reasons
+from pipeline.transform.bookings import RESOURCE_NAME
+from pipeline.transform.distinct import map_distinct
+
+RESOURCE = "resource"
+STATUS = "status"
+WINDOW = "window"
+STUDY = "study"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which bookings are wanted; an empty or missing part wants all.
+
+    ``resources`` match the resource's display form or its name, ``status`` the status, all without case.
+    ``start`` and ``end`` are aware; a booking is inside when it starts in ``[start, end)`` or, with
+    ``include_running``, began before and still runs at ``start``. ``allowed_studies`` are texts of
+    ``study_description``.
+    """
+
+    resources: tuple[str, ...] = ()
+    status: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    include_running: bool = True
+    allowed_studies: tuple[str, ...] | None = None
+
+    def filter_reason(self, columns: Iterable[str]) -> pl.Expr:
+        """Return why a row of the transformed frame was not asked for (String), null where it was.
+
+        A value that is not readable filters nothing: what cannot be told is for ``reject_reasons`` to say.
+        """
+        parts = {RESOURCE: self._wrong_resource(), STATUS: self._wrong_status(), WINDOW: self._outside()}
+        if self.allowed_studies:
+            known = "study_description" in set(columns)
+            parts[STUDY] = self._wrong_study() if known else pl.lit(value=True)
+        reason = pl.lit(None, dtype=pl.String)
+        for name, wrong in reversed(parts.items()):
+            reason = pl.when(wrong.fill_null(value=False)).then(pl.lit(name)).otherwise(reason)
+        return reason.alias("reason")
+
+    def reject_flags(self) -> dict[str, pl.Expr]:
+        """Return why a row cannot be told to have been asked for, by reason code."""
+        flags = {}
+        if self.resources:
+            flags[reasons.RESOURCE_MISSING] = _missing(RESOURCE)
+        if self.status:
+            flags[reasons.STATUS_MISSING] = _missing(STATUS)
+        return flags
+
+    def _wrong_resource(self) -> pl.Expr:
+        if not self.resources:
+            return pl.lit(value=False)
+        wanted = {_fold(name) for name in self.resources}
+        named = _folded_in(RESOURCE_NAME, wanted).fill_null(value=False)
+        return ~(_folded_in(RESOURCE, wanted) | named) & ~_missing(RESOURCE)
+
+    def _wrong_status(self) -> pl.Expr:
+        if not self.status:
+            return pl.lit(value=False)
+        return ~_folded_in(STATUS, {_fold(self.status)}) & ~_missing(STATUS)
+
+    def _outside(self) -> pl.Expr:
+        inside = pl.lit(value=True)
+        start, end = pl.col("start_utc"), pl.col("end_utc")
+        if self.end is not None:
+            inside &= start < _naive_utc(self.end)
+        if self.start is not None:
+            first = _naive_utc(self.start)
+            running = (end > first) if self.include_running else pl.lit(value=False)
+            inside &= (start >= first) | running
+        return ~inside
+
+    def _wrong_study(self) -> pl.Expr:
+        allowed = [study.strip() for study in self.allowed_studies or ()]
+        return ~pl.col("study_description").str.strip_chars().is_in(allowed).fill_null(value=False)
+
+
+def _missing(column: str) -> pl.Expr:
+    return (pl.col(column).str.strip_chars() == "").fill_null(value=True)
+
+
+def _folded_in(column: str, wanted: set[str]) -> pl.Expr:
+    return pl.col(column).map_batches(
+        lambda values: map_distinct(
+            values, lambda value: value is not None and _fold(value) in wanted, pl.Boolean
+        ),
+        return_dtype=pl.Boolean,
+        is_elementwise=True,
+    )
+
+
+def _fold(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _naive_utc(moment: datetime) -> pl.Expr:
+    return pl.lit(moment.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us"))

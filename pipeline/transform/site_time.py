@@ -1,0 +1,185 @@
+"""Booking times in both forms -> naive site time and UTC (T012).
+
+- Generation A, ``formattedName``: ``[YYYY-MM-DD HH:MM:SS.f, YYYY-MM-DD HH:MM:SS.f]`` in the site's wall-clock time.
+  As with ``re.match`` text after the bracket is allowed; the seconds' fraction may be missing.
+- Generation B, ``dateRange``: ISO 8601 date and time, ``T`` or a blank between, seconds optional, then ``Z``,
+  ``+hh``, ``+hhmm``, ``+hh:mm`` or nothing (site time). A date without a time is unreadable.
+
+Fractions of any length are read; digits beyond microseconds are cut off (Java prints up to nine). Ambiguous and
+non-existent wall-clock times resolve as pytz's ``localize(is_dst=False)`` does and are flagged. Times of the first and
+the last two days that a calendar of four-digit years holds are unreadable: zone arithmetic would leave it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import polars as pl
+
+from pipeline.transform import zones
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_STAMP = rf"{_DATE} {_CLOCK}:[0-5][0-9]"
+_FRACTION = r"(?:\.[0-9]+)?"
+_PAIR: Final = rf"\A\[({_STAMP})({_FRACTION}), ({_STAMP})({_FRACTION})\]"
+_USUAL_PAIR: Final = rf"\A\[{_STAMP}\.0, {_STAMP}\.0\]"
+"""What the server writes: only here start and end stand at fixed places."""
+_OFFSET = r"Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
+_ISO: Final = rf"\A({_DATE})[T ]({_CLOCK})(:[0-5][0-9])?({_FRACTION})({_OFFSET})?\z"
+
+_NAIVE = pl.Datetime("us")
+_TIMES: Final = pl.Struct(
+    {
+        "wall_start": _NAIVE,
+        "wall_end": _NAIVE,
+        "start_utc": _NAIVE,
+        "end_utc": _NAIVE,
+        "dst_ambiguous": pl.Boolean,
+        "dst_nonexistent": pl.Boolean,
+    }
+)
+
+
+class GivenTimes(NamedTuple):
+    """Wall-clock times as a booking gives them, and their offset from UTC where it gives one (else null)."""
+
+    walls: pl.Series
+    offsets: pl.Series | None
+
+
+class SiteTimes(NamedTuple):
+    """The same as naive site time and naive UTC, with the flags of the zone's clock changes."""
+
+    walls: pl.Series
+    instants: pl.Series
+    ambiguous: pl.Series
+    nonexistent: pl.Series
+
+
+def add_times(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add a booking's times; they are null where missing or unreadable.
+
+    Reads ``formatted_name`` (where ``generation`` is A), ``range_start`` and ``range_finish`` (B). Adds ``wall_start``,
+    ``wall_end`` (naive site time), ``start_utc``, ``end_utc`` (naive UTC), all Datetime(us), and the Booleans
+    ``dst_ambiguous``, ``dst_nonexistent`` (true where start or end was given as such a wall-clock time) and
+    ``multi_day`` (the booking reaches into another day of the site than its first; midnight as its end does not).
+    """
+    zone = config.timezone
+    # Not in one expression each: which rows need the slow ways is known only from the data.
+    times = pl.struct("formatted_name", "range_start", "range_finish").map_batches(
+        lambda given: _read(given, zone), return_dtype=_TIMES, is_elementwise=True
+    )
+    last_day = (pl.col("wall_end") - pl.duration(microseconds=1)).dt.date()
+    reaches_over = (last_day > pl.col("wall_start").dt.date()).fill_null(value=False)
+    return (
+        bookings.with_columns(times.alias("_times"))
+        .unnest("_times")
+        .with_columns(reaches_over.alias("multi_day"))
+    )
+
+
+def in_zone(instants: pl.Expr, zone: str) -> pl.Expr:
+    """Return naive UTC as the zone's naive wall clock."""
+    if zone == "UTC":
+        return instants
+    return instants.map_batches(
+        lambda utc: zones.to_wall(utc, zone), return_dtype=_NAIVE, is_elementwise=True
+    )
+
+
+def formatted(walls: pl.Expr) -> pl.Expr:
+    """Write a naive time as generation A does: ``2026-01-27 14:00:00.0``, at least one digit of fraction."""
+    fraction = walls.dt.microsecond().cast(pl.String).str.pad_start(6, "0").str.strip_chars_end("0")
+    return pl.concat_str(
+        walls.dt.to_string("%Y-%m-%d %H:%M:%S."),
+        pl.when(fraction == "").then(pl.lit("0")).otherwise(fraction),
+    )
+
+
+def _read(given: pl.Series, zone: str) -> pl.Series:
+    columns = given.struct.unnest()
+    is_range = columns["range_start"].is_not_null() | columns["range_finish"].is_not_null()
+    starts, ends = _read_pairs(columns["formatted_name"])
+    if is_range.any():
+        rows = is_range.arg_true()
+        starts = _with_ranges(starts.walls, rows, columns["range_start"])
+        ends = _with_ranges(ends.walls, rows, columns["range_finish"])
+    start, end = _at_site(starts, zone), _at_site(ends, zone)
+    return pl.DataFrame(
+        {
+            "wall_start": start.walls,
+            "wall_end": end.walls,
+            "start_utc": start.instants,
+            "end_utc": end.instants,
+            "dst_ambiguous": start.ambiguous | end.ambiguous,
+            "dst_nonexistent": start.nonexistent | end.nonexistent,
+        }
+    ).to_struct("times")
+
+
+def _at_site(given: GivenTimes, zone: str) -> SiteTimes:
+    """Resolve wall-clock times by the zone's rules, those with an offset by their offset."""
+    table = zones.wall_table(zone)
+    place = zones.place(table.starts, given.walls)
+    offsets = table.offsets.gather(place)
+    ambiguous = table.ambiguous.gather(place).fill_null(value=False)
+    nonexistent = table.nonexistent.gather(place).fill_null(value=False)
+    if given.offsets is None or given.offsets.null_count() == len(given.offsets):
+        return SiteTimes(given.walls, given.walls - offsets, ambiguous, nonexistent)
+    by_clock = given.offsets.is_null()
+    instants = given.walls - offsets.zip_with(by_clock, given.offsets)
+    walls = given.walls.zip_with(by_clock, zones.to_wall(instants, zone))
+    return SiteTimes(walls, instants, ambiguous & by_clock, nonexistent & by_clock)
+
+
+def _read_pairs(texts: pl.Series) -> tuple[GivenTimes, GivenTimes]:
+    """Read start and end of generation A."""
+    starts, ends = _stamps(texts.str.slice(1, 19)), _stamps(texts.str.slice(24, 19))
+    usual = texts.str.contains(_USUAL_PAIR)
+    if not usual.all():
+        rows = (~usual).arg_true()
+        groups = texts.gather(rows).str.extract_groups(_PAIR).struct.unnest()
+        starts = starts.scatter(rows, _stamps(groups["1"], groups["2"]))
+        ends = ends.scatter(rows, _stamps(groups["3"], groups["4"]))
+    return GivenTimes(starts, None), GivenTimes(ends, None)
+
+
+def _with_ranges(walls: pl.Series, rows: pl.Series, texts: pl.Series) -> GivenTimes:
+    """Put the ISO times of generation B into their rows."""
+    groups = texts.gather(rows).str.extract_groups(_ISO).struct.unnest()
+    seconds = groups["3"].fill_null(":00")
+    stamps = _stamps(groups["1"] + " " + groups["2"] + seconds, groups["4"])
+    offsets = pl.Series([None], dtype=pl.Duration("us")).new_from_index(0, len(walls))
+    return GivenTimes(walls.scatter(rows, stamps), offsets.scatter(rows, _iso_offsets(groups["5"])))
+
+
+def iso_instants(texts: pl.Series) -> pl.Series:
+    """Read ISO times for ordering: naive UTC where an offset is given, else as written; unreadable -> null."""
+    rows = pl.int_range(len(texts), eager=True)
+    given = _with_ranges(
+        pl.Series(texts.name, [None], dtype=_NAIVE).new_from_index(0, len(texts)), rows, texts
+    )
+    offsets = pl.Series([], dtype=pl.Duration("us")) if given.offsets is None else given.offsets
+    return (given.walls - offsets.fill_null(pl.duration())).alias(texts.name)
+
+
+def _iso_offsets(texts: pl.Series) -> pl.Series:
+    """Read ``Z``, ``+hh``, ``+hhmm`` and ``+hh:mm``; null stays null."""
+    digits = texts.replace("Z", "+0000").str.replace(":", "", literal=True).str.pad_end(5, "0")
+    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64)
+    signed = minutes.zip_with(~digits.str.starts_with("-"), -minutes)
+    return (signed * 60_000_000).cast(pl.Duration("us"))
+
+
+def _stamps(texts: pl.Series, fractions: pl.Series | None = None) -> pl.Series:
+    """Read ``YYYY-MM-DD HH:MM:SS`` (already of that form) and its fraction; no such day or year -> null."""
+    times = texts.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False, cache=False)
+    times = times.set((times < zones.EARLIEST) | (times >= zones.LATEST), None)
+    if fractions is None:
+        return times
+    micros = fractions.str.slice(1, 6).str.pad_end(6, "0").cast(pl.Int64)
+    return times + micros.cast(pl.Duration("us"))

@@ -1,0 +1,91 @@
+"""Calpendo's statuses and resources -> DICOM's procedure step statuses and modalities (T013)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import polars as pl
+
+from pipeline.transform.distinct import map_distinct
+
+SCHEDULED: Final = "SCHEDULED"
+IN_PROGRESS: Final = "IN_PROGRESS"
+COMPLETED: Final = "COMPLETED"
+DISCONTINUED: Final = "DISCONTINUED"
+
+STEP_STATUSES: Final = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED)
+"""Step statuses a worklist entry may have: PS3.3 C.4.14 for the last three, SCHEDULED before it has begun (C.4.10)."""
+
+STATUSES: Final[Mapping[str, str]] = {
+    "Requested": SCHEDULED,
+    "Tentative": SCHEDULED,
+    "Approved": SCHEDULED,
+    "Pending": SCHEDULED,
+    "In Progress": IN_PROGRESS,
+    "Completed": COMPLETED,
+    "Denied": DISCONTINUED,
+    "Cancelled": DISCONTINUED,
+    "Canceled": DISCONTINUED,
+}
+"""Calpendo's own (vendor's manual: Requested, Tentative, Approved, Denied, Cancelled) and the task list's (T013)."""
+
+OTHER_MODALITY: Final = "OT"
+"""DICOM's modality "Other" (PS3.3 C.7.3.1.1.1)."""
+
+_CODE_STRING = re.compile(r"[A-Z0-9 _]{1,16}\Z")
+
+_PARTS = ("value", "known")
+TRANSLATED = pl.Struct({"value": pl.String, "known": pl.Boolean})
+
+
+def status_translator(overrides: Mapping[str, str]) -> Callable[[str | None], tuple[str, bool]]:
+    """Return the function from a Calpendo status to (DICOM status, known).
+
+    Without case and outer blanks; an unknown or missing status is SCHEDULED and not known.
+    """
+    table = {_fold(name): status for name, status in (*STATUSES.items(), *overrides.items())}
+
+    def translate(status: str | None) -> tuple[str, bool]:
+        found = table.get(_fold(status)) if status else None
+        return found or SCHEDULED, found is not None
+
+    return translate
+
+
+def modality_translator(mapping: Mapping[str, str]) -> Callable[[str | None], tuple[str, bool]]:
+    """Return the function from a resource's name to (modality, known).
+
+    The exact name counts, then the longest beginning, both without case and outer blanks. Otherwise the name itself
+    where it is a valid DICOM code string (PS3.5, VR CS), else ``OT``; both are not known.
+    """
+    table = {_fold(name): modality for name, modality in mapping.items()}
+    beginnings = sorted(table, key=len, reverse=True)
+
+    def translate(resource: str | None) -> tuple[str, bool]:
+        if resource is None or not resource.strip():
+            return OTHER_MODALITY, False
+        folded = _fold(resource)
+        for beginning in beginnings:
+            if folded.startswith(beginning):
+                return table[beginning], True
+        name = resource.strip()
+        return name if _CODE_STRING.match(name) else OTHER_MODALITY, False
+
+    return translate
+
+
+def translated(source: pl.Expr, translate: Callable[[str | None], tuple[str, bool]]) -> pl.Expr:
+    """Return a struct of ``value`` (String) and ``known`` (Boolean), translating each distinct value once."""
+    return source.map_batches(
+        lambda values: map_distinct(
+            values, lambda value: dict(zip(_PARTS, translate(value), strict=True)), TRANSLATED
+        ),
+        return_dtype=TRANSLATED,
+        is_elementwise=True,
+    )
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold()

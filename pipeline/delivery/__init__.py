@@ -1,1 +1,1 @@
-"""What the host already has, what changed, what vanished, and what was rejected."""
+"""Delivery: what the host was told, whether it has it, what changed, what vanished, and what was rejected."""

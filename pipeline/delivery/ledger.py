@@ -1,0 +1,252 @@
+"""The ledger: what was emitted for each booking, and whether the host has it.
+
+One SQLite file a source; one process a file. Within a process all plugins on one file share one ``Ledger``. Nothing
+here opens a transaction while the network is waited for: a cycle reads, then works, then writes once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import orjson
+import polars as pl
+
+from pipeline.delivery.entry_text import DISCONTINUED, from_text
+from pipeline.delivery.ledger_file import LedgerFile
+from pipeline.delivery.state_file import StateFile
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LINES_SCHEMA = {
+    "booking_id": pl.Int64,
+    "digest": pl.String,
+    "status": pl.String,
+    "state": pl.String,
+    "start_utc": pl.Int64,
+    "end_utc": pl.Int64,
+}
+_COLUMNS = ", ".join(LINES_SCHEMA)
+
+
+def microseconds(moment: datetime) -> int:
+    """Give an aware moment as microseconds since 1970 in UTC."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(stored: int) -> datetime:
+    """Give the aware UTC moment of stored microseconds."""
+    return EPOCH + timedelta(microseconds=stored)
+
+
+class Line(NamedTuple):
+    """One emitted entry as the ledger keeps it; times are microseconds since 1970 in UTC."""
+
+    booking_id: int
+    digest: str
+    status: str
+    start_utc: int
+    end_utc: int | None
+    booking_hash: str
+    entry: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one cycle writes: emitted lines (pending), ids seen, owed, settled, and withdrawals held back."""
+
+    emitted: Sequence[Line] = ()
+    seen: Collection[int] = ()
+    owed: Collection[int] = ()
+    settled: Collection[int] = ()
+    held: Collection[int] = ()
+
+
+class Ledger(LedgerFile):
+    """What was emitted, pending or delivered; what is owed; what waits for a second look."""
+
+    def __init__(self, file: StateFile, path: Path | None = None) -> None:
+        super().__init__(file, path)
+        # Ids whose entries a plain fetch returned: delivered as soon as anything shows that the call came back.
+        self._returned: set[int] = set()
+
+    def snapshot(self) -> Self:
+        """Copy this ledger to memory, as the next cycle would find it; what is done to the copy leaves no trace."""
+        copy = super().snapshot()
+        copy._returned = set(self._returned)
+        copy.settle_returned()
+        return copy
+
+    def lines(
+        self, ids: Collection[int], start: datetime | None = None, end: datetime | None = None
+    ) -> pl.DataFrame:
+        """Give the lines that matter to a cycle, one a booking, as ``LINES_SCHEMA``.
+
+        Those are: the bookings asked for, those that start in ``[start, end)``, and all that are pending, owed or
+        held back, wherever they start.
+        """
+        span = (0, 0) if start is None or end is None else (microseconds(start), microseconds(end))
+        rows = self.rows(
+            f"""SELECT {_COLUMNS} FROM entries WHERE booking_id IN (
+                SELECT value FROM json_each(?)
+                UNION SELECT booking_id FROM entries WHERE start_utc >= ? AND start_utc < ?
+                UNION SELECT booking_id FROM entries WHERE state = 'pending'
+                UNION SELECT booking_id FROM owed
+                UNION SELECT booking_id FROM held)""",  # noqa: S608 - the columns are a constant
+            id_list(ids),
+            *span,
+        )
+        return pl.DataFrame(rows, schema=LINES_SCHEMA, orient="row")
+
+    def entries(self, ids: Collection[int]) -> dict[int, dict[str, Any]]:
+        """Give the last entry of each booking asked for, as it was emitted; those never emitted are absent."""
+        return {booking_id: from_text(text) for booking_id, text in self.entry_texts(ids).items()}
+
+    def entry_texts(self, ids: Collection[int]) -> dict[int, str]:
+        """Give the last entry of each booking asked for as JSON text."""
+        return {booking_id: line.entry for booking_id, line in self.last_lines(ids).items()}
+
+    def last_lines(self, ids: Collection[int]) -> dict[int, Line]:
+        """Give the whole line of each booking asked for; those never emitted are absent."""
+        rows = self.rows(
+            f"SELECT {', '.join(Line._fields)} FROM entries"  # noqa: S608 - the columns are a constant
+            " WHERE booking_id IN (SELECT value FROM json_each(?))",
+            id_list(ids),
+        )
+        return {row[0]: Line(*row) for row in rows}
+
+    def window_ids(self, start: datetime, end: datetime, *, live: bool = False) -> list[int]:
+        """Give the bookings whose last entry starts in ``[start, end)``, in the order of their starts.
+
+        ``live`` leaves out those that were emitted as DISCONTINUED.
+        """
+        rows = self.rows(
+            "SELECT booking_id FROM entries WHERE start_utc >= ? AND start_utc < ? AND (status != ? OR NOT ?)"
+            " ORDER BY start_utc, booking_id",
+            microseconds(start),
+            microseconds(end),
+            DISCONTINUED,
+            live,
+        )
+        return [row[0] for row in rows]
+
+    def pending_ids(self) -> list[int]:
+        """Give the bookings whose last entry the host has not acknowledged."""
+        rows = self.rows("SELECT booking_id FROM entries WHERE state = 'pending' ORDER BY booking_id")
+        return [row[0] for row in rows]
+
+    def owed(self) -> dict[int, tuple[datetime, int]]:
+        """Give the bookings whose details could not be had: since when, and how many cycles tried."""
+        rows = self.rows("SELECT booking_id, since, attempts FROM owed ORDER BY booking_id")
+        return {booking_id: (moment(since), attempts) for booking_id, since, attempts in rows}
+
+    def held(self) -> set[int]:
+        """Give the bookings whose withdrawal waits for the same answer in a second cycle."""
+        return {row[0] for row in self.rows("SELECT booking_id FROM held")}
+
+    def sighting(self, booking_id: int) -> tuple[datetime, datetime] | None:
+        """Tell when a booking was first and last found in the state of its last entry or in a newer one."""
+        rows = self.rows("SELECT first_seen, last_seen FROM sightings WHERE booking_id = ?", booking_id)
+        return (moment(rows[0][0]), moment(rows[0][1])) if rows else None
+
+    def record(self, changes: Changes, now: datetime) -> None:
+        """Write a cycle's outcome, inside a transaction: emitted entries become pending."""
+        stamp = microseconds(now)
+        write = self.connection.executemany
+        write(
+            "INSERT OR REPLACE INTO entries (booking_id, digest, status, start_utc, end_utc, booking_hash, entry, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending')",
+            changes.emitted,
+        )
+        # One statement over a narrow table: 10,000 unchanged bookings cost about 40 pages and a few milliseconds.
+        self.connection.execute(
+            "INSERT INTO sightings SELECT value, ?2, ?2 FROM json_each(?1) WHERE true"
+            " ON CONFLICT (booking_id) DO UPDATE SET last_seen = excluded.last_seen",
+            (id_list(changes.seen), stamp),
+        )
+        self.owe(changes.owed, now)
+        write("DELETE FROM owed WHERE booking_id = ?", [(booking_id,) for booking_id in changes.settled])
+        self.connection.execute(
+            "DELETE FROM held WHERE booking_id NOT IN (SELECT value FROM json_each(?))",
+            (id_list(changes.held),),
+        )
+        write(
+            "INSERT OR IGNORE INTO held (booking_id, since) VALUES (?, ?)",
+            [(booking_id, stamp) for booking_id in changes.held],
+        )
+
+    def owe(self, ids: Iterable[int], now: datetime) -> None:
+        """Write down bookings whose details could not be had, inside a transaction."""
+        self.connection.executemany(
+            "INSERT INTO owed (booking_id, since, attempts) VALUES (?, ?, 1)"
+            " ON CONFLICT (booking_id) DO UPDATE SET attempts = attempts + 1",
+            [(booking_id, microseconds(now)) for booking_id in ids],
+        )
+
+    def acknowledge(self, ids: Iterable[int]) -> int:
+        """Mark the last entries of these bookings as delivered; unknown and delivered ones are passed over."""
+        with self.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE entries SET state = 'delivered'"
+                " WHERE state = 'pending' AND booking_id IN (SELECT value FROM json_each(?))",
+                (id_list(ids),),
+            )
+            return cursor.rowcount
+
+    def resend(self, ids: Iterable[int]) -> int:
+        """Mark the last entries of these bookings as pending again, because the host has lost them."""
+        with self.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE entries SET state = 'pending'"
+                " WHERE state = 'delivered' AND booking_id IN (SELECT value FROM json_each(?))",
+                (id_list(ids),),
+            )
+            return cursor.rowcount
+
+    def mark_returned(self, ids: Iterable[int]) -> None:
+        """Remember what a plain fetch is about to return; nothing is written yet."""
+        self._returned.update(ids)
+
+    def settle_returned(self) -> int:
+        """Mark as delivered what earlier calls returned: that somebody calls again shows that they came back."""
+        with self._guard:
+            if not self._returned:
+                return 0
+            count = self.acknowledge(self._returned)
+            self._returned.clear()
+            return count
+
+    def unsettle_returned(self) -> None:
+        """Leave as pending what was returned since the last look: the host could not use it."""
+        with self._guard:
+            self._returned.clear()
+
+    def _before_closing(self) -> None:
+        self.settle_returned()
+
+    def purge(self, before: datetime) -> int:
+        """Forget entries that started before a moment, and what was seen and owed of them; inside a transaction.
+
+        Pending entries go too: what no host took for so long concerns no scanner any more.
+        """
+        stamp = (microseconds(before),)
+        self.connection.execute(
+            "DELETE FROM sightings WHERE booking_id IN (SELECT booking_id FROM entries WHERE start_utc < ?)",
+            stamp,
+        )
+        gone = self.connection.execute("DELETE FROM entries WHERE start_utc < ?", stamp).rowcount
+        self.connection.execute("DELETE FROM owed WHERE since < ?", stamp)
+        return gone
+
+    def shrink(self) -> None:
+        """Give freed pages back to the disk, and drop old values from the write-ahead log."""
+        with self._guard, self._explained():
+            self.connection.execute("PRAGMA incremental_vacuum").fetchall()
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def id_list(ids: Iterable[int]) -> str:
+    """Give ids as JSON text, for SQLite's ``json_each``: one value, however many ids."""
+    return orjson.dumps(sorted(ids)).decode()

@@ -1,0 +1,92 @@
+"""The history of runs: each cycle's report, and how the source is doing."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipeline.delivery.ledger import Ledger, microseconds, moment
+from pipeline.report import RunReport
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a source is doing: its last runs, its last success, and what waits."""
+
+    now: datetime
+    runs: tuple[RunReport, ...] = ()
+    last_success: datetime | None = None
+    pending: tuple[int, ...] = ()
+    owed: dict[int, tuple[datetime, int]] = field(default_factory=dict)
+    held: frozenset[int] = frozenset()
+    quarantined: int = 0
+
+    @property
+    def age(self) -> timedelta | None:
+        """The time since the last success; None when there was none."""
+        return None if self.last_success is None else max(self.now - self.last_success, timedelta(0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as JSON-ready values; times are ISO 8601 in UTC, ``age`` is in seconds."""
+        return {
+            "now": self.now.isoformat(),
+            "last_success": self.last_success.isoformat() if self.last_success else None,
+            "age": None if self.age is None else self.age.total_seconds(),
+            "owed": [
+                {"booking_id": booking_id, "since": since.isoformat(), "attempts": attempts}
+                for booking_id, (since, attempts) in self.owed.items()
+            ],
+            "pending": list(self.pending),
+            "held": sorted(self.held),
+            "quarantined": self.quarantined,
+            "runs": [run.to_dict() for run in self.runs],
+        }
+
+    def is_older_than(self, limit: timedelta) -> bool:
+        """Tell whether nothing has succeeded for longer than ``limit``."""
+        return self.age is None or self.age > limit
+
+
+def next_run(connection: sqlite3.Connection) -> int:
+    """Give the number of the run that is about to be kept, inside its transaction."""
+    return int(connection.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0])
+
+
+def add_run(connection: sqlite3.Connection, run: int, report: RunReport, finished: datetime) -> None:
+    """Keep a cycle's report, inside a transaction."""
+    connection.execute(
+        "INSERT INTO runs (run, started, finished, outcome, report) VALUES (?, ?, ?, ?, ?)",
+        (run, microseconds(report.started), microseconds(finished), report.outcome, report.to_json()),
+    )
+
+
+def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
+    """Forget runs that started before a moment, inside a transaction; the last success always stays."""
+    return connection.execute(
+        "DELETE FROM runs WHERE started < ?"
+        " AND run != coalesce((SELECT max(run) FROM runs WHERE outcome = 'ok'), 0)",
+        (microseconds(before),),
+    ).rowcount
+
+
+def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
+    """Give the reports of the last runs, newest first."""
+    rows = ledger.rows("SELECT report FROM runs ORDER BY run DESC LIMIT ?", count)
+    return [RunReport.from_json(row[0]) for row in rows]
+
+
+def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
+    """Read how a source is doing."""
+    success = ledger.rows("SELECT finished FROM runs WHERE outcome = 'ok' ORDER BY run DESC LIMIT 1")
+    quarantined = ledger.rows("SELECT count(*) FROM quarantine WHERE resolved IS NULL")
+    return Health(
+        now=now,
+        runs=tuple(last_runs(ledger, runs)),
+        last_success=moment(success[0][0]) if success else None,
+        pending=tuple(ledger.pending_ids()),
+        owed=ledger.owed(),
+        held=frozenset(ledger.held()),
+        quarantined=quarantined[0][0],
+    )

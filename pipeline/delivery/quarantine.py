@@ -1,0 +1,188 @@
+"""The quarantine: every rejected booking with its payload and reasons, kept for a look and for replay.
+
+One item a booking: a booking that is rejected again updates its item, one that passes later is marked as resolved. A
+payload without a usable id is its own subject. Payloads are patients' data: they stay in the ledger's file (0600).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from pipeline.config import PipelineConfig
+from pipeline.delivery.ledger import Ledger, id_list, microseconds, moment
+
+SCHEMA_VERSION = 1
+"""The version of the rules that entries are checked by; raise it when a rule of ``schema.py`` changes."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A booking as it is put into quarantine: its id where it has one, the rules it broke, its payload as JSON."""
+
+    booking_id: int | None
+    reasons: Sequence[str]
+    payload: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A booking in quarantine; ``resolved`` says since when it passes."""
+
+    item: int
+    booking_id: int | None
+    reasons: tuple[str, ...]
+    payload: str = field(repr=False)
+    run: int
+    schema_version: int
+    first_seen: datetime
+    last_seen: datetime
+    resolved: datetime | None
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it: the booking's id, or ``q`` and the item's number where there is none."""
+        return f"q{self.item}" if self.booking_id is None else str(self.booking_id)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What today's configuration says about a kept payload: no reasons left, and not filtered, is a pass."""
+
+    item: Item
+    reasons: tuple[str, ...] = ()
+    filtered: str | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the booking would be emitted now."""
+        return not self.reasons and self.filtered is None
+
+
+def keep(connection: sqlite3.Connection, rejected: Iterable[Rejected], run: int, now: datetime) -> None:
+    """Put rejected bookings into quarantine, inside a transaction."""
+    stamp = microseconds(now)
+    connection.executemany(
+        "INSERT INTO quarantine"
+        " (subject, booking_id, reasons, payload, run, schema_version, first_seen, last_seen, resolved)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+        " ON CONFLICT (subject) DO UPDATE SET reasons = excluded.reasons, payload = excluded.payload,"
+        " run = excluded.run, schema_version = excluded.schema_version, last_seen = excluded.last_seen,"
+        " resolved = NULL",
+        [
+            (
+                _subject(item),
+                item.booking_id,
+                orjson.dumps(list(item.reasons)).decode(),
+                item.payload,
+                run,
+                SCHEMA_VERSION,
+                stamp,
+                stamp,
+            )
+            for item in rejected
+        ],
+    )
+
+
+def resolve(connection: sqlite3.Connection, accepted: Collection[int], now: datetime) -> None:
+    """Mark the items of bookings that pass now, inside a transaction."""
+    connection.execute(
+        "UPDATE quarantine SET resolved = ? WHERE resolved IS NULL"
+        " AND booking_id IN (SELECT value FROM json_each(?))",
+        (microseconds(now), id_list(accepted)),
+    )
+
+
+def items(ledger: Ledger, names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
+    """Give the items, oldest first: the named ones, or all that are open (``resolved``: all)."""
+    rows = ledger.rows(
+        "SELECT item, booking_id, reasons, payload, run, schema_version, first_seen, last_seen, resolved"
+        " FROM quarantine ORDER BY item"
+    )
+    found = [
+        Item(
+            item=row[0],
+            booking_id=row[1],
+            reasons=tuple(orjson.loads(row[2])),
+            payload=row[3],
+            run=row[4],
+            schema_version=row[5],
+            first_seen=moment(row[6]),
+            last_seen=moment(row[7]),
+            resolved=None if row[8] is None else moment(row[8]),
+        )
+        for row in rows
+    ]
+    if names:
+        return [item for item in found if item.name in names]
+    return [item for item in found if resolved or item.resolved is None]
+
+
+def purge(connection: sqlite3.Connection, before: datetime) -> int:
+    """Forget the items not seen since a moment, inside a transaction; give their number."""
+    return connection.execute("DELETE FROM quarantine WHERE last_seen < ?", (microseconds(before),)).rowcount
+
+
+def replay(kept: Sequence[Item], config: PipelineConfig) -> list[Replayed]:
+    """Run today's configuration over kept payloads; nothing is emitted and nothing is changed.
+
+    Resources, status and studies are checked as in a cycle; the window is not.
+    """
+    from pipeline.batch import process_batch
+    from pipeline.transform.selection import Selection
+
+    selection = Selection(
+        resources=config.resources,
+        status=config.status_filter,
+        allowed_studies=config.allowed_studies,
+    )
+    batch = process_batch([item.payload for item in kept], config, selection=selection)
+    reasons = dict(batch.rejected.select("row", "reasons").iter_rows())
+    filtered = dict(batch.filtered.select("row", "reason").iter_rows())
+    return [Replayed(item, tuple(reasons.get(row, ())), filtered.get(row)) for row, item in enumerate(kept)]
+
+
+def opened(payload: str) -> Any:
+    """Give a kept payload as it was; text that is no JSON stays text."""
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError):
+        return payload
+
+
+def masked(payload: str) -> Any:
+    """Give a payload to show: its structure and the shapes of its texts (``SUB001`` is ``AAA999``), no value.
+
+    The booking's own id, true, false and null stay; other numbers become nines.
+    """
+    document = opened(payload)
+    hidden = _masked(document)
+    if isinstance(document, dict) and isinstance(document.get("id"), int):
+        hidden["id"] = document["id"]
+    return hidden
+
+
+def _masked(value: Any) -> Any:
+    from pipeline.transform.shapes import shape
+
+    if isinstance(value, dict):
+        return {key: _masked(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(part) for part in value]
+    if value is None or isinstance(value, bool):
+        return value
+    return shape(str(value))
+
+
+def _subject(item: Rejected) -> str:
+    if item.booking_id is not None:
+        return f"booking:{item.booking_id}"
+    return f"payload:{blake2b(item.payload.encode(), digest_size=16).hexdigest()}"

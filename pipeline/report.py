@@ -1,0 +1,185 @@
+"""``RunReport``: what one cycle did, in counts that must add up, without any patient's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pipeline.errors import PluginSchemaError
+
+# Each law: the sum on the left equals the sum on the right.
+LAWS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("listed",), ("emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone")),
+    (
+        ("looked_up",),
+        (
+            "looked_up_emitted",
+            "looked_up_unchanged",
+            "looked_up_filtered",
+            "looked_up_rejected",
+            "looked_up_failed",
+            "looked_up_gone",
+        ),
+    ),
+    (("emitted", "looked_up_emitted"), ("new", "changed", "resent")),
+    (("returned",), ("emitted", "looked_up_emitted", "withdrawn")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """Counts, reasons and timings of one cycle; built only when the laws of conservation hold.
+
+    ``listed`` counts the bookings of the window's list, each of which is exactly one of ``emitted``, ``unchanged``,
+    ``filtered``, ``rejected``, ``fetch_failed`` and ``gone``. ``looked_up`` counts those asked for beyond the list
+    (owed, vanished, pending, moved out of the window), with the same outcomes. ``withdrawn`` counts the DISCONTINUED
+    entries sent in place of a booking that no longer stands. ``returned`` is the length of the answer. ``pending``,
+    ``owed`` and ``held`` are the ledger's state after the cycle. Seconds are wall clock by stage. Raises
+    ``PluginSchemaError`` when a law is broken.
+    """
+
+    source: str
+    started: datetime
+    outcome: Literal["ok", "failed"] = "ok"
+    error: str | None = None
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    listed: int = 0
+    emitted: int = 0
+    unchanged: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    fetch_failed: int = 0
+    gone: int = 0
+    looked_up: int = 0
+    looked_up_emitted: int = 0
+    looked_up_unchanged: int = 0
+    looked_up_filtered: int = 0
+    looked_up_rejected: int = 0
+    looked_up_failed: int = 0
+    looked_up_gone: int = 0
+    new: int = 0
+    changed: int = 0
+    resent: int = 0
+    withdrawn: int = 0
+    returned: int = 0
+    pending: int = 0
+    owed: int = 0
+    held: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    filters: Mapping[str, int] = field(default_factory=dict)
+    changed_fields: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    requests: Mapping[str, float] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the laws of conservation."""
+        for left, right in LAWS:
+            if sum(getattr(self, name) for name in left) != sum(getattr(self, name) for name in right):
+                raise PluginSchemaError(f"the law of conservation is broken: {self._law(left, right)}")
+
+    def _law(self, left: tuple[str, ...], right: tuple[str, ...]) -> str:
+        def side(names: tuple[str, ...]) -> str:
+            return " + ".join(
+                f"{name.removeprefix('looked_up_').replace('_', ' ')} {getattr(self, name)}" for name in names
+            )
+
+        return f"{side(left)} = {side(right)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what differs from an empty report, as JSON-ready values; times are ISO 8601 in UTC."""
+        document: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, datetime):
+                value = value.isoformat()
+            elif isinstance(value, Mapping):
+                value = dict(value)
+            elif isinstance(value, tuple):
+                value = list(value)
+            if value or item.name in _ALWAYS:
+                document[item.name] = value
+        return document
+
+    def to_json(self) -> str:
+        """Give the report as one line of JSON; absent counts are zero."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a report back; keys that this version does not know are passed over."""
+        document = json.loads(text)
+        known = {item.name for item in fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        for name in ("started", "window_start", "window_end"):
+            if values.get(name) is not None:
+                values[name] = datetime.fromisoformat(values[name])
+        values["warnings"] = tuple(values.get("warnings", ()))
+        return cls(**values)
+
+    def to_text(self) -> str:
+        """Give the report for people: a headline, the laws with their numbers, then what stands out."""
+        if self.outcome == "failed":
+            lines = [f"{self.source}: the cycle failed after {self.total_seconds:.2f} s: {self.error}"]
+            return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+        kinds = (
+            f"{self.new} new, {self.changed} changed, {self.resent} sent again, {self.withdrawn} withdrawn"
+        )
+        lines = [f"{self.source}: {self.returned} entries returned ({kinds}) in {self.total_seconds:.2f} s"]
+        if self.window_start and self.window_end:
+            lines.append(
+                f"window: {self.window_start:%Y-%m-%d %H:%M %Z} to {self.window_end:%Y-%m-%d %H:%M %Z}"
+            )
+        lines.append(self._law(*LAWS[0]))
+        if self.looked_up:
+            lines.append(self._law(*LAWS[1]))
+        lines += [
+            f"{title}: {', '.join(f'{name} {count}' for name, count in counts.items())}"
+            for title, counts in (
+                ("rejected because", self.reasons),
+                ("filtered by", self.filters),
+                ("fields changed", self.changed_fields),
+            )
+            if counts
+        ]
+        waiting = [
+            f"{name} {getattr(self, name)}" for name in ("pending", "owed", "held") if getattr(self, name)
+        ]
+        if waiting:
+            lines.append(f"waiting: {', '.join(waiting)}")
+        lines += [f"{name.replace('_', ' ')}: {_shown(value)}" for name, value in self.flags.items() if value]
+        if self.requests:
+            lines.append(
+                "requests: " + ", ".join(f"{name} {value:g}" for name, value in self.requests.items())
+            )
+        lines.append("seconds: " + ", ".join(f"{stage} {spent:.3f}" for stage, spent in self.seconds.items()))
+        return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+    @property
+    def total_seconds(self) -> float:
+        """The whole cycle's seconds."""
+        return sum(self.seconds.values())
+
+
+_ALWAYS = frozenset(LAWS[0][0] + LAWS[0][1] + ("source", "started", "outcome", "returned", "withdrawn"))
+_SHOWN = 10
+
+
+def _shown(value: object) -> str:
+    """Render one flag: ids as a list, counts by value; long ones are cut."""
+    if isinstance(value, Mapping):
+        items = [
+            f"{name!r} {_shown(count) if isinstance(count, Mapping) else count}"
+            for name, count in value.items()
+        ]
+    elif isinstance(value, (list, tuple)):
+        items = [str(item) for item in value]
+    else:
+        return str(value)
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + rest

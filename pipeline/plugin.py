@@ -1,0 +1,271 @@
+"""``CalendoPlugin``: one call a cycle, three steps one can read aloud: fetch, batch, deliver (T001, T003).
+
+The server's bookings of the window come in; what the host does not have yet goes out, at least once; what was
+decided is written down before it leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pipeline.calpendo.known import KnownBookings
+from pipeline.calpendo.log import SourceLogger
+from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.notices import Notices
+from pipeline.delivery.state_file import MEMORY, ledger_path
+from pipeline.delivery.steps import Cycle
+from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError
+from pipeline.report import RunReport
+
+if TYPE_CHECKING:
+    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.config import PipelineConfig
+    from pipeline.credentials import Credentials
+    from pipeline.delivery.cycle import Delivery
+    from pipeline.delivery.plan import Plan
+
+Entry = dict[str, Any]
+
+
+class DataSourcePlugin(ABC):
+    """What every source offers to its host."""
+
+    @abstractmethod
+    def validate_config(self) -> None:
+        """Check configuration and credentials; raises ``PluginConfigError`` with all faults."""
+
+    @abstractmethod
+    def fetch_entries(self, sync_interval: float) -> list[Entry]:
+        """Return the worklist entries that are new or changed; raises ``PluginFetchError``."""
+
+
+class CalendoPlugin(DataSourcePlugin):
+    """Calpendo bookings as worklist entries, each delivered at least once.
+
+    ``config`` is the source's ``config`` block; nothing is checked before ``validate_config`` or the first fetch.
+    ``credentials`` None: from the environment. ``clock`` gives the aware present. ``on_step`` is told the name of
+    each step as it ends. A context manager: leaving it by an error leaves what was returned last as pending.
+    """
+
+    def __init__(
+        self,
+        source_name: str,
+        config: dict[str, Any],
+        *,
+        credentials: Credentials | None = None,
+        clock: Callable[[], datetime] | None = None,
+        environ: Mapping[str, str] | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        self.source_name = source_name
+        self.config = config
+        self.base_url = str(config.get("base_url") or "").rstrip("/") if isinstance(config, Mapping) else ""
+        self.lgr = SourceLogger(__name__, source_name)
+        self.last_report = RunReport(
+            source=source_name, started=datetime.now(UTC), outcome="failed", error="no cycle has run yet"
+        )
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._on_step = on_step or (lambda _step: None)
+        self._environ = environ
+        self._given_credentials = credentials
+        self._settings: tuple[PipelineConfig, Credentials] | None = None
+        self._client: CalpendoClient | None = None
+        self._ledger: Ledger | None = None
+        self._known = KnownBookings()
+        self._notices = Notices(self.lgr)
+        self._endings: list[weakref.finalize[..., CalendoPlugin]] = []
+
+    def __enter__(self) -> Self:
+        """Return the plugin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; an error leaves what was returned last as pending."""
+        self.close(acknowledge=error is None)
+
+    def __repr__(self) -> str:
+        """Name the source, never the login."""
+        return f"CalendoPlugin({self.source_name!r}, {self.base_url!r})"
+
+    def validate_config(self) -> None:
+        """Check configuration and credentials together (T002); raises ``PluginConfigError`` with all faults."""
+        config, _ = self._settings = self._read_settings()
+        self.base_url = config.base_url
+        for warning in config.warnings:
+            self.lgr.warning("%s", warning)
+        self.lgr.info("Configuration validated: %d resources", len(config.resources))
+
+    def fetch_entries(self, sync_interval: float) -> list[Entry]:
+        """Run one cycle and return what the host does not have yet, in the order of the server's list (T003).
+
+        ``sync_interval``: seconds since the last cycle, for the rolling window. New, changed and not yet acknowledged
+        entries come first, then withdrawals: full entries with status DISCONTINUED. With ``acknowledge: on_return``
+        the return is the acknowledgement; it is written down when the next call, ``close`` or the end of the program
+        shows that this one came back, so a process that is killed in between sends the same entries again.
+
+        Raises ``PluginConfigError``, ``PluginFetchError`` (nothing was emitted or withdrawn), ``PluginStateError``
+        (the ledger is in use or unusable) and ``PluginSchemaError``. No bookings: an empty list.
+        """
+        config, ledger = self._ready()
+        with ledger.cycle(config.lock_timeout):
+            ledger.settle_returned()
+            delivery = self._run(ledger, sync_interval, self._known)
+            ledger.warnings = ()
+            if config.acknowledge == "on_return":
+                ledger.mark_returned(line.booking_id for line in delivery.emitted)
+        return delivery.entries
+
+    def plan(self, sync_interval: float) -> Plan:
+        """Show what ``fetch_entries`` would do now: the same cycle on a copy of the ledger in memory.
+
+        Ledger, quarantine and history stay as they are, also beside a running process.
+        """
+        from pipeline.delivery.plan import plan_of
+
+        path = self.ledger_path()
+        if self._ledger is not None:
+            copy = self._ledger.snapshot()
+        elif path is not None and path.exists():
+            copy = Ledger.copy(path)
+        else:
+            copy = Ledger.memory()
+        try:
+            kept = self.last_report
+            delivery = self._run(copy, sync_interval, replace(self._known))
+            report, self.last_report = self.last_report, kept
+            return plan_of(delivery, report)
+        finally:
+            copy.release()
+
+    def acknowledge(self, booking_ids: Iterable[int | str]) -> int:
+        """Say that the host has the last entries of these bookings (``source_record_id`` or integer); give how many.
+
+        Call it before the next ``fetch_entries``: only the last entry of a booking can be meant.
+        """
+        return self._ready()[1].acknowledge(int(booking_id) for booking_id in booking_ids)
+
+    def resend(self, booking_ids: Iterable[int | str]) -> int:
+        """Say that the host has lost these bookings: the next cycle emits them again; give how many."""
+        return self._ready()[1].resend(int(booking_id) for booking_id in booking_ids)
+
+    def pending(self) -> list[Entry]:
+        """Return the entries that wait for their acknowledgement, whole, withdrawals among them."""
+        ledger = self._ready()[1]
+        return list(ledger.entries(ledger.pending_ids()).values())
+
+    def last_entries(self, start: datetime, end: datetime) -> list[Entry]:
+        """Return the last entry of every booking that starts in ``[start, end)`` (aware), in the order of starts."""
+        ledger = self._ready()[1]
+        ids = ledger.window_ids(start, end)
+        found = ledger.entries(ids)
+        return [found[booking_id] for booking_id in ids]
+
+    def ledger_path(self) -> Path | None:
+        """Return where the ledger lies; None for ``:memory:``."""
+        return ledger_path(self._checked()[0])
+
+    def close(self, *, acknowledge: bool = True) -> None:
+        """Close connections and ledger; may be called twice, and the plugin may be used again.
+
+        ``acknowledge=False``: the host could not use what was returned last; it is sent again.
+        """
+        if self._ledger is not None and not acknowledge:
+            self._ledger.unsettle_returned()
+        endings, self._endings = self._endings, []
+        self._client = self._ledger = None
+        for ending in reversed(endings):
+            ending()
+
+    def _read_settings(self) -> tuple[PipelineConfig, Credentials]:
+        from pipeline.config import PipelineConfig
+        from pipeline.settings import check_settings
+
+        if self._given_credentials is None:
+            return check_settings(self.config, source_name=self.source_name, environ=self._environ)
+        config = PipelineConfig.from_dict(self.config, source_name=self.source_name, environ=self._environ)
+        return config, self._given_credentials
+
+    def _checked(self) -> tuple[PipelineConfig, Credentials]:
+        if self._settings is None:
+            self.validate_config()
+        assert self._settings is not None  # noqa: S101 - validate_config sets it or raises
+        return self._settings
+
+    def _ready(self) -> tuple[PipelineConfig, Ledger]:
+        """Give the checked configuration and the open ledger."""
+        config, _ = self._checked()
+        if self._ledger is not None and not self._ledger.is_in_place():
+            self.lgr.error(
+                "the ledger %s was removed or replaced while in use; it is opened anew", self._ledger.path
+            )
+            self.close(acknowledge=False)
+        if self._ledger is None:
+            path = self.ledger_path() or MEMORY
+            self._ledger = Ledger.open(path, source_name=self.source_name, lock_timeout=config.lock_timeout)
+            self._endings.append(weakref.finalize(self, self._ledger.release))
+            for warning in self._ledger.warnings:
+                self.lgr.error("%s", warning)
+        return config, self._ledger
+
+    def _connected(self) -> CalpendoClient:
+        from pipeline.calpendo.client import CalpendoClient
+
+        if self._client is None:
+            self._client = CalpendoClient(*self._checked())
+            self._endings.append(weakref.finalize(self, self._client.close))
+        return self._client
+
+    def _run(self, ledger: Ledger, sync_interval: float, known: KnownBookings) -> Delivery:
+        """Fetch, batch, deliver."""
+        config, _ = self._checked()
+        cycle = Cycle(
+            ledger,
+            self._connected(),
+            config,
+            known=known,
+            now=self._clock(),
+            log=self.lgr,
+            on_step=self._on_step,
+        )
+        try:
+            answers = cycle.fetch(sync_interval)
+            checked = cycle.batch(answers)
+            delivery, self.last_report = cycle.deliver(answers, checked)
+        except PluginError as error:
+            self._note_failure(cycle, error)
+            raise
+        except Exception as error:
+            # The text of a foreign error may hold a patient's name; where it happened does not.
+            wrapped = PluginSchemaError(f"the cycle broke: {type(error).__name__} at {_place(error)}")
+            self._note_failure(cycle, wrapped)
+            raise wrapped from None
+        self._notices.tell(answers, checked, delivery, self.last_report, config)
+        self._on_step("returning")
+        return delivery
+
+    def _note_failure(self, cycle: Cycle, error: PluginError) -> None:
+        text = f"{type(error).__name__}: {error}"
+        self.lgr.error(
+            "fetch failed: %s", text, exc_info=error if isinstance(error, PluginFetchError) else None
+        )
+        with suppress(PluginError):
+            self.last_report = cycle.failed(error, text)
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost line of this package that an error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}pipeline{os.sep}" in frame.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"

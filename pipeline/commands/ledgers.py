@@ -1,0 +1,79 @@
+"""Which ledger a command is about, and lengths of time as one writes them: ``15m``, ``30d``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PluginConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """Read ``90s``, ``15m``, ``2h``, ``30d`` or ``1w``; raises ``PluginConfigError`` on anything else."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*([smhdw])", text.strip().lower())
+    if found is None:
+        raise PluginConfigError(
+            f"{text!r} is no length of time: write a number and s, m, h, d or w, such as 15m"
+        )
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def source_config(config: Path, source: str | None) -> PipelineConfig:
+    """Read and check one source of a configuration file; raises ``PluginConfigError``."""
+    from pipeline.config import PipelineConfig
+    from pipeline.config_file import select_source
+
+    settings = select_source(config, source)
+    return PipelineConfig.from_dict(settings.config, source_name=settings.name)
+
+
+def ledger_of(checked: PipelineConfig) -> Path:
+    """Name the ledger of a checked source; raises ``PluginConfigError`` where it keeps none."""
+    from pipeline.delivery.state_file import MEMORY, ledger_path
+
+    path = ledger_path(checked)
+    if path is None:
+        raise PluginConfigError(
+            f"state_path: {MEMORY!r} keeps no ledger between runs; name a file or leave it out"
+        )
+    return path
+
+
+def find_ledger(config: Path | None, source: str | None) -> Path:
+    """Name the ledger that is meant: the configured source's, or the only one in the user's state directory."""
+    if config is not None:
+        return ledger_of(source_config(config, source))
+    from pipeline.delivery.state_file import state_directory
+
+    found = sorted(state_directory().glob("*.sqlite"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise PluginConfigError(
+            f"there is no ledger in {state_directory()}; name the configuration with --config"
+        )
+    names = ", ".join(path.name for path in found)
+    raise PluginConfigError(
+        f"{len(found)} ledgers in {state_directory()} ({names}); choose with --config and --source"
+    )
+
+
+def shown(length: timedelta) -> str:
+    """Write a length of time for people, in its two largest units."""
+    seconds = int(length.total_seconds())
+    parts = [
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2])

@@ -1,0 +1,163 @@
+"""``calpendo-pipeline quarantine``: look at rejected bookings, try them again, forget them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.commands.exits import FAILED, exit_codes
+
+if TYPE_CHECKING:
+    from pipeline.delivery.ledger import Ledger
+
+quarantine_app = typer.Typer(
+    name="quarantine",
+    help="Look at rejected bookings, try them again with today's configuration, or forget them.",
+    no_args_is_help=True,
+)
+
+Config = Annotated[
+    Path | None, typer.Option(help="Pylantir's configuration file; without it, the only ledger of this user.")
+]
+Source = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
+
+
+@contextmanager
+def _copy(path: Path) -> Iterator[Ledger]:
+    from pipeline.delivery.ledger import Ledger
+
+    ledger = Ledger.copy(path) if path.exists() else Ledger.memory()
+    try:
+        yield ledger
+    finally:
+        ledger.release()
+
+
+@quarantine_app.command("list")
+def list_items(
+    config: Config = None,
+    source: Source = None,
+    resolved: Annotated[bool, typer.Option("--all", help="Also those that pass by now.")] = False,
+) -> None:
+    """List the rejected bookings with their reasons; no patient's data is shown."""
+    with exit_codes():
+        from rich.console import Console
+        from rich.table import Table
+
+        from pipeline.commands.ledgers import find_ledger
+        from pipeline.delivery.quarantine import items
+
+        with _copy(find_ledger(config, source)) as ledger:
+            found = items(ledger, resolved=resolved)
+        table = Table(
+            "id", "reasons", "first seen (UTC)", "last seen (UTC)", "run", "rules", "passes since (UTC)"
+        )
+        for item in found:
+            table.add_row(
+                item.name,
+                "; ".join(item.reasons),
+                f"{item.first_seen:%Y-%m-%d %H:%M}",
+                f"{item.last_seen:%Y-%m-%d %H:%M}",
+                str(item.run),
+                str(item.schema_version),
+                f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
+            )
+        console = Console(highlight=False)
+        console.print(table if found else "The quarantine is empty.")
+
+
+@quarantine_app.command()
+def show(
+    item_id: Annotated[str, typer.Argument(metavar="ID", help="A booking's id, or q1, q2, ... as listed.")],
+    config: Config = None,
+    source: Source = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show the values themselves: patients' data.")
+    ] = False,
+) -> None:
+    """Show one rejected booking: why, and its payload with every value masked by its shape."""
+    with exit_codes():
+        import json
+
+        from pipeline.commands.ledgers import find_ledger
+        from pipeline.delivery.quarantine import items, masked, opened
+        from pipeline.transform.reasons import explain
+
+        with _copy(find_ledger(config, source)) as ledger:
+            found = items(ledger, [item_id])
+        if not found:
+            typer.secho(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
+            raise typer.Exit(FAILED)
+        for reason in found[0].reasons:
+            typer.echo(f"{reason}: {' '.join(explain(reason))}")
+        payload = (opened if reveal else masked)(found[0].payload)
+        typer.echo(json.dumps(payload, indent=2, ensure_ascii=not reveal))
+
+
+@quarantine_app.command()
+def replay(
+    item_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as listed; without them, all.")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="Pylantir's configuration file, as it is today.")] = ...,  # type: ignore[assignment]
+    source: Source = None,
+) -> None:
+    """Run today's configuration over the kept payloads and tell which pass now; nothing is sent or changed.
+
+    Exit code 0 when all pass, else 1.
+    """
+    with exit_codes():
+        from rich.console import Console
+        from rich.table import Table
+
+        from pipeline.commands.ledgers import ledger_of, source_config
+        from pipeline.delivery import quarantine
+
+        checked = source_config(config, source)
+        with _copy(ledger_of(checked)) as ledger:
+            results = quarantine.replay(quarantine.items(ledger, item_ids or ()), checked)
+        table = Table("id", "now", "was rejected because")
+        for result in results:
+            verdict = (
+                "passes" if result.passes else "; ".join(result.reasons) or f"filtered: {result.filtered}"
+            )
+            table.add_row(result.item.name, verdict, "; ".join(result.item.reasons))
+        passing = sum(result.passes for result in results)
+        console = Console(highlight=False)
+        if results:
+            console.print(table)
+        console.print(f"{passing} of {len(results)} pass now")
+    if passing < len(results):
+        raise typer.Exit(FAILED)
+
+
+@quarantine_app.command()
+def purge(
+    older_than: Annotated[str, typer.Option(help="Forget what was not seen for so long: 30d, 2w, 12h.")],
+    config: Config = None,
+    source: Source = None,
+) -> None:
+    """Forget rejected bookings that have not been seen for a time; also while another process works."""
+    with exit_codes():
+        from datetime import UTC, datetime
+
+        from pipeline.commands.ledgers import duration, find_ledger
+        from pipeline.delivery import quarantine
+        from pipeline.delivery.ledger import Ledger
+
+        length = duration(older_than)
+        path = find_ledger(config, source)
+        count = 0
+        if path.exists():
+            ledger = Ledger.beside(path)
+            try:
+                with ledger.transaction() as connection:
+                    count = quarantine.purge(connection, datetime.now(UTC) - length)
+                ledger.shrink()
+            finally:
+                ledger.release()
+        typer.echo(f"{count} forgotten")

@@ -69,7 +69,8 @@ def query_variants(config: PipelineConfig, window: Window) -> Iterator[str]:
 
 def ids_query(ids: Iterable[int]) -> str:
     """Return the path that finds records by their ids."""
-    return "/".join(_any_of([f"id/EQ/{number:d}" for number in ids]))
+    terms = [f"id/EQ/{number:d}" for number in ids]
+    return "/".join(terms if len(terms) == 1 else _any_of(terms))
 
 
 def wall_bounds(config: PipelineConfig, window: Window) -> tuple[datetime, datetime]:

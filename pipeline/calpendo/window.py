@@ -88,7 +88,11 @@ def _daily(zone: Zone, now: datetime, start_clock: time, end_clock: time) -> tup
     if overnight and end_clock > time.min and wall.time() < end_clock:
         first -= timedelta(days=1)
     last = first + timedelta(days=1) if overnight else first
-    return _instant(zone, first, start_clock, earliest=True), _instant(zone, last, end_clock, earliest=False)
+    # Midnight is where the date changes: the first one, where a zone has it twice (Havana).
+    midnight = end_clock == time.min
+    return _instant(zone, first, start_clock, earliest=True), _instant(
+        zone, last, end_clock, earliest=midnight
+    )
 
 
 def _instant(zone: Zone, day: date, clock: time, *, earliest: bool) -> datetime:

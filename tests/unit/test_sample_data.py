@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import pytz
 
+from pipeline.batch import process_batch
+from pipeline.config import PipelineConfig
 from pipeline.sample import sample_config
 from pipeline.transform.reasons import explain
 
@@ -201,3 +203,32 @@ def test_the_readme_says_that_all_is_invented() -> None:
     assert "**Every person, project and booking here is invented.**" in text
     assert f"{len(_bookings())} lines" in text
     assert f"{len(_labels())} labels" in text
+
+
+def test_the_pipeline_makes_of_every_labelled_booking_what_its_label_says() -> None:
+    """SC-002: every field, every rejection with all its reasons, every flag; as text and as parsed objects."""
+    config = PipelineConfig.from_dict(sample_config(), environ={})
+    lines = _lines("bookings.ndjson")
+    row_of = {_usable_id(booking): row for row, booking in enumerate(_bookings())}
+    whole = [
+        booking if isinstance(booking, dict) else line
+        for booking, line in zip(_bookings(), lines, strict=True)
+    ]
+    for payloads in (lines, whole):
+        batch = process_batch(payloads, config)
+        entries = {entry["source_record_id"]: entry for entry in batch.to_dicts()}
+        rejected = {row["row"]: set(row["reasons"]) for row in batch.rejected.to_dicts()}
+        assert len(entries) + len(rejected) == len(lines)
+        for label in _labels():
+            number = label["booking_id"]
+            row = label["line"] - 1 if number is None else row_of[number]
+            assert rejected.get(row, set()) == set(filter(None, label.get("rejected", "").split("; "))), label
+            for field, value in label.get("expected", {}).items():
+                got = entries[str(number)][field]
+                assert (got if isinstance(got, (int, str, type(None))) else str(got)) == value, (
+                    number,
+                    field,
+                )
+        for flag in ("dst_ambiguous", "dst_nonexistent", "multi_day"):
+            flagged = [label["booking_id"] for label in _labels() if flag in label.get("flags", ())]
+            assert sorted(getattr(batch.flags, flag)) == sorted(flagged)

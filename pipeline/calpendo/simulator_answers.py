@@ -60,22 +60,17 @@ def answer_question(
     question: Question, store: BookingStore, shape: PathsShape, *, ignore_case: bool
 ) -> Answer:
     """Answer one authorised question: 200, 400 for a query outside the grammar, 404 for what is not there."""
+    if question.biskit_type != RESOURCE_TYPE and question.verb == "b" and question.words:
+        return _one(question, store)
     records = store.records()
     if question.biskit_type == RESOURCE_TYPE:
         return _resources(question, records, shape, ignore_case)
-    known = {BOOKING_TYPE, "MRIScan"} | {record.biskit_type for record in records}
-    if question.biskit_type not in known:
+    if question.biskit_type not in {BOOKING_TYPE, "MRIScan", *{record.biskit_type for record in records}}:
         return _problem(404, "no such biskit type")
-    if question.verb == "b":
-        return _one(question, store)
     return _query(question, records, shape, ignore_case)
 
 
 def _one(question: Question, store: BookingStore) -> Answer:
-    if not question.words:
-        return _json(
-            {"biskits": [list_row(record.payload) for record in store.records() if _is(record, question)]}
-        )
     word = question.words[0]
     record = store.find(int(word)) if len(question.words) == 1 and _ID.fullmatch(word) else None
     if record is None or not _is(record, question):

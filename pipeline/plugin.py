@@ -118,9 +118,14 @@ class CalendoPlugin(DataSourcePlugin):
         Raises ``PluginConfigError``, ``PluginFetchError`` (nothing was emitted or withdrawn), ``PluginStateError``
         (the ledger is in use or unusable) and ``PluginSchemaError``. No bookings: an empty list.
         """
-        config, ledger = self._ready()
+        try:
+            config, ledger = self._ready()
+        except PluginError as error:
+            self.lgr.error("no cycle could begin: %s", error)
+            raise
         with ledger.cycle(config.lock_timeout):
             ledger.settle_returned()
+            self._on_step("settled")
             delivery = self._run(ledger, sync_interval, self._known)
             ledger.warnings = ()
             if config.acknowledge == "on_return":

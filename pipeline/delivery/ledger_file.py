@@ -60,7 +60,10 @@ class LedgerFile:
         key = (os.getpid(), place)
         with cls._shared_lock:
             ledger: Self | None = cls._shared.get(key)
-            if ledger is not None and ledger.is_in_place():
+            if ledger is not None and not ledger.is_in_place():
+                ledger.abandon()
+                ledger = None
+            if ledger is not None:
                 ledger._users += 1
                 try:
                     ledger._claim(source_name)

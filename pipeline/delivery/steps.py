@@ -127,7 +127,8 @@ class Cycle:
         """Decide what goes out and write it down as pending, with everything else, in one transaction."""
         delivery = decide(answers, checked, self.ledger, self._config)
         self._end("diff")
-        keep_after = self.now - timedelta(days=self._config.retention_days)
+        # What the window can still bring is never forgotten, however short the retention: it would be sent anew.
+        keep_after = min(self.now - timedelta(days=self._config.retention_days), answers.window.query_start)
         with self.ledger.transaction() as connection:
             run = history.next_run(connection)
             self.ledger.record(

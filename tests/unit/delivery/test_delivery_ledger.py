@@ -1,0 +1,360 @@
+"""The ledger: what it keeps, in which states, and through which accidents of its file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.delivery import history, quarantine
+from pipeline.delivery.ledger import Changes, Ledger, Line, microseconds
+from pipeline.delivery.versions import CURRENT, MIGRATIONS
+from pipeline.errors import PluginStateError
+
+LEDGERS = Path(__file__).parents[2] / "fixtures" / "ledgers"
+NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def line(booking_id: int, *, start: datetime = NOW, status: str = "SCHEDULED", digest: str = "d") -> Line:
+    """Make one emitted line."""
+    begin = microseconds(start)
+    text = f'{{"source_record_id": "{booking_id}", "scheduled_start_date": "2026-01-06"}}'
+    return Line(booking_id, digest, status, begin, begin + 3600 * 10**6, "h", text)
+
+
+def emit(ledger: Ledger, *lines: Line, now: datetime = NOW) -> None:
+    """Record lines as one cycle does."""
+    with ledger.transaction():
+        ledger.record(Changes(emitted=lines, seen=[row.booking_id for row in lines]), now)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name a ledger's place."""
+    return tmp_path / "state" / "source.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    """Open a fresh ledger on disk."""
+    opened = Ledger.open(path, source_name="calpendo")
+    yield opened
+    opened.release()
+
+
+def test_entries_are_pending_until_acknowledged(ledger: Ledger) -> None:
+    """Issue, at least once: recorded as pending before they leave, delivered only on acknowledgement."""
+    emit(ledger, line(1), line(2))
+    assert ledger.pending_ids() == [1, 2]
+    assert ledger.acknowledge([2, 3]) == 1
+    assert ledger.pending_ids() == [1]
+    emit(ledger, line(2, digest="e"))
+    assert ledger.pending_ids() == [1, 2]
+
+
+def test_what_was_returned_is_delivered_at_the_next_sign_of_life(ledger: Ledger) -> None:
+    """Issue: in a plain call the return acknowledges; written down when the next call shows that it came back."""
+    emit(ledger, line(1))
+    ledger.mark_returned([1])
+    assert ledger.pending_ids() == [1]
+    assert ledger.settle_returned() == 1
+    assert ledger.pending_ids() == []
+    assert ledger.resend([1]) == 1
+    assert ledger.pending_ids() == [1]
+
+
+def test_closing_settles_and_a_kill_does_not(path: Path) -> None:
+    """Promise: after a clean end nothing is pending; after a kill what was returned last is sent again."""
+    for end, pending in (("release", []), ("abandon", [1])):
+        ledger = Ledger.open(path, source_name="calpendo")
+        emit(ledger, line(1, digest=end))
+        ledger.mark_returned([1])
+        getattr(ledger, end)()
+        again = Ledger.open(path, source_name="calpendo")
+        assert again.pending_ids() == pending
+        again.release()
+
+
+def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
+    """Promise: a cycle that breaks while writing leaves the ledger as it was."""
+    emit(ledger, line(1))
+
+    def break_while_writing() -> None:
+        with ledger.transaction():
+            ledger.record(Changes(emitted=[line(2)], seen=[2], owed=[3], held=[4]), NOW)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_while_writing()
+    assert ledger.pending_ids() == [1]
+    assert not ledger.owed()
+    assert not ledger.held()
+
+
+def test_lines_of_interest(ledger: Ledger) -> None:
+    """The lines of a cycle: those asked for, those in the window, and all that are pending, owed or held."""
+    emit(ledger, *(line(number, start=NOW + number * HOUR) for number in range(1, 8)))
+    ledger.acknowledge(range(1, 7))
+    with ledger.transaction():
+        ledger.record(Changes(owed=[5], held=[6]), NOW)
+    lines = ledger.lines([1], NOW + 2 * HOUR, NOW + 4 * HOUR)
+    assert sorted(lines["booking_id"].to_list()) == [1, 2, 3, 5, 6, 7]
+    assert ledger.window_ids(NOW + 2 * HOUR, NOW + 4 * HOUR) == [2, 3]
+    emit(ledger, line(2, start=NOW + 2 * HOUR, status="DISCONTINUED"))
+    assert ledger.window_ids(NOW + 2 * HOUR, NOW + 4 * HOUR, live=True) == [3]
+
+
+def test_sightings_and_owed(ledger: Ledger) -> None:
+    """Issue: first and last seen; what is owed counts its attempts until it is settled."""
+    emit(ledger, line(1))
+    later = NOW + HOUR
+    with ledger.transaction():
+        ledger.record(Changes(seen=[1], owed=[2]), later)
+    with ledger.transaction():
+        ledger.record(Changes(seen=[1], owed=[2]), later)
+    assert ledger.sighting(1) == (NOW, later)
+    assert ledger.sighting(9) is None
+    assert ledger.owed() == {2: (later, 2)}
+    with ledger.transaction():
+        ledger.record(Changes(settled=[2]), later)
+    assert ledger.owed() == {}
+
+
+def test_entries_come_back_as_they_were(ledger: Ledger) -> None:
+    """Promise: dates are dates again, also after a restart."""
+    emit(ledger, line(1))
+    assert ledger.entries([1, 2]) == {1: {"source_record_id": "1", "scheduled_start_date": NOW.date()}}
+
+
+def test_retention(ledger: Ledger) -> None:
+    """Issue: entries and history older than the retention are forgotten; the last success stays."""
+    emit(ledger, line(1, start=NOW - 100 * HOUR), line(2))
+    with ledger.transaction() as connection:
+        assert ledger.purge(NOW - HOUR) == 1
+        assert history.purge_runs(connection, NOW) == 0
+    ledger.shrink()
+    assert ledger.sighting(1) is None
+    assert ledger.pending_ids() == [2]
+
+
+def test_only_the_owner_may_read(ledger: Ledger, path: Path) -> None:
+    """Issue: file mode 0600, the write-ahead log and the lock too; the directory 0700."""
+    emit(ledger, line(1))
+    files = list(path.parent.iterdir())
+    assert {file.name for file in files} >= {
+        path.name,
+        f"{path.name}-wal",
+        f"{path.name}-shm",
+        f"{path.name}.lock",
+    }
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_wide_permissions_are_narrowed(path: Path) -> None:
+    """Promise: a ledger that somebody made readable is closed again when it is opened."""
+    Ledger.open(path, source_name="calpendo").release()
+    path.chmod(0o644)
+    Ledger.open(path, source_name="calpendo").release()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+HOLD = """
+import sys
+from pipeline.delivery.ledger import Ledger
+ledger = Ledger.open(sys.argv[1], source_name="calpendo")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(path: Path) -> subprocess.Popen[str]:
+    """Let another process hold the ledger until its input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_process_is_told_at_once_and_a_killed_one_leaves_no_lock(path: Path) -> None:
+    """Issue: two processes on one source: a clear error at once, or a bounded wait; no stale lock after SIGKILL."""
+    with hold(path) as process:
+        with pytest.raises(PluginStateError, match=f"in use by process {process.pid} on "):
+            Ledger.open(path, source_name="calpendo")
+        with pytest.raises(PluginStateError, match=r"after waiting 0\.1 s"):
+            Ledger.open(path, source_name="calpendo", lock_timeout=0.1)
+        copy = Ledger.copy(path)
+        assert copy.pending_ids() == []
+        copy.release()
+        process.kill()
+        process.wait()
+    Ledger.open(path, source_name="calpendo").release()
+
+
+def test_a_waiting_process_gets_the_ledger_when_the_first_one_ends(path: Path) -> None:
+    """Issue: ... or waits a bounded time."""
+    with hold(path) as process:
+        assert process.stdin
+        process.stdin.close()
+        Ledger.open(path, source_name="calpendo", lock_timeout=30).release()
+        process.wait()
+
+
+def test_one_process_shares_one_ledger(path: Path) -> None:
+    """Promise: plugins of one process on one file share it; the last one closes it."""
+    first = Ledger.open(path, source_name="calpendo")
+    second = Ledger.open(path, source_name="calpendo")
+    assert second is first
+    with pytest.raises(PluginStateError, match="belongs to the source 'calpendo', not 'other'"):
+        Ledger.open(path, source_name="other")
+    first.release()
+    emit(second, line(1))
+    second.release()
+    assert not path.with_name(f"{path.name}-wal").exists()
+
+
+def test_one_cycle_at_a_time(ledger: Ledger) -> None:
+    """Promise: two cycles of one process never mix."""
+    with ledger.cycle(), pytest.raises(PluginStateError, match="another cycle"), ledger.cycle(0.01):
+        pass
+
+
+def test_a_removed_file_is_noticed(ledger: Ledger, path: Path) -> None:
+    """Promise: a ledger deleted under a running process is opened anew, not written into nowhere."""
+    assert ledger.is_in_place()
+    path.unlink()
+    assert not ledger.is_in_place()
+    again = Ledger.open(path, source_name="calpendo")
+    assert again is not ledger
+    again.release()
+
+
+@pytest.mark.parametrize("version", range(1, CURRENT + 1))
+def test_old_ledgers_are_migrated(version: int, path: Path) -> None:
+    """Issue: old ledger files are fixtures, from the first version on; each one opens with all that it held."""
+    fixture = LEDGERS / f"v{version}.ledger"
+    assert fixture.exists(), "a version without a fixture: run tests/fixtures/ledgers/make.py"
+    path.parent.mkdir()
+    shutil.copy(fixture, path)
+    copy = Ledger.copy(path)
+    assert copy.pending_ids() == [102]
+    copy.release()
+    assert path.read_bytes() == fixture.read_bytes(), "a copy changes nothing"
+    ledger = Ledger.open(path, source_name="calpendo")
+    try:
+        assert ledger.rows("PRAGMA user_version") == [(CURRENT,)]
+        assert ledger.rows("PRAGMA quick_check") == [("ok",)]
+        assert ledger.pending_ids() == [102]
+        assert list(ledger.owed()) == [104]
+        start = datetime(2026, 1, 6, 15, tzinfo=UTC)
+        assert ledger.window_ids(start, start + HOUR) == [101, 102, 103]
+        assert ledger.window_ids(start, start + HOUR, live=True) == [101, 102]
+        assert ledger.sighting(101) == (start - 24 * HOUR, start)
+        assert ledger.entries([101])[101]["scheduled_start_time"].hour == 15
+        assert [item.booking_id for item in quarantine.items(ledger)] == [105]
+        assert history.last_runs(ledger, 5)[0].listed == 2
+        emit(ledger, line(1))
+    finally:
+        ledger.release()
+
+
+def test_a_kill_during_migration_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: a migration happens whole or not at all."""
+    path.parent.mkdir()
+    shutil.copy(LEDGERS / "v1.ledger", path)
+    monkeypatch.setattr(
+        "pipeline.delivery.state_file.MIGRATIONS",
+        (MIGRATIONS[0], (*MIGRATIONS[1], "INSERT INTO nowhere VALUES (1)")),
+    )
+    with pytest.raises(PluginStateError, match="nowhere"):
+        Ledger.open(path, source_name="calpendo")
+    monkeypatch.undo()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
+    ledger = Ledger.open(path, source_name="calpendo")
+    assert ledger.pending_ids() == [102]
+    ledger.release()
+
+
+def test_a_newer_ledger_is_refused(path: Path) -> None:
+    """Issue: a file of a newer version is refused with a clear error, and stays as it is."""
+    Ledger.open(path, source_name="calpendo").release()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {CURRENT + 1}")
+    connection.close()
+    before = path.read_bytes()
+    for way in (lambda: Ledger.open(path, source_name="calpendo"), lambda: Ledger.copy(path)):
+        with pytest.raises(PluginStateError, match=f"version {CURRENT + 1}, written by a newer"):
+            way()
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_refused(path: Path) -> None:
+    """Promise: a database that is no ledger is never touched."""
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(PluginStateError, match="another program"):
+        Ledger.open(path, source_name="calpendo")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["no database", "torn page"])
+def test_a_damaged_ledger_is_set_aside(path: Path, damage: str) -> None:
+    """Issue: a corrupt file is set aside (renamed, reported), never silently overwritten."""
+    ledger = Ledger.open(path, source_name="calpendo")
+    emit(ledger, *(line(number) for number in range(200)))
+    ledger.release()
+    content = bytearray(path.read_bytes())
+    if damage == "no database":
+        content[:100] = os.urandom(100)
+    else:
+        content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+    path.write_bytes(content)
+    with pytest.raises(PluginStateError):
+        Ledger.copy(path).lines([], NOW, NOW)
+    ledger = Ledger.open(path, source_name="calpendo")
+    aside = sorted(file for file in path.parent.iterdir() if ".corrupt-" in file.name)
+    assert aside[0].read_bytes() == bytes(content)
+    assert "damaged and set aside" in ledger.warnings[0]
+    assert ledger.pending_ids() == []
+    emit(ledger, line(1))
+    ledger.release()
+
+
+def test_an_unusable_place_is_explained(tmp_path: Path) -> None:
+    """Promise: a place that cannot be written is an error that names the option."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PluginStateError, match="state_path"):
+        Ledger.open(tmp_path / "file" / "ledger", source_name="calpendo")
+
+
+def test_a_short_write_beside_a_running_process(path: Path) -> None:
+    """Issue: purge works while the service runs; a ledger of an old version asks for a cycle first."""
+    with hold(path) as process:
+        beside = Ledger.beside(path)
+        with beside.transaction() as connection:
+            assert quarantine.purge(connection, NOW) == 0
+        beside.release()
+        process.kill()
+        process.wait()
+    old = path.with_name("old.sqlite")
+    shutil.copy(LEDGERS / "v1.ledger", old)
+    with pytest.raises(PluginStateError, match="run one cycle first"):
+        Ledger.beside(old)
+    with pytest.raises(PluginStateError, match="no ledger at"):
+        Ledger.beside(path.with_name("none"))

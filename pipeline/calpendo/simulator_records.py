@@ -92,14 +92,16 @@ def wall_clock(text: object, zone: tzinfo) -> datetime | None:
 
 
 def range_texts(payload: dict[str, Any]) -> tuple[Any, Any]:
-    """Give start and finish as the payload writes them: from ``dateRange``, else from ``formattedName``."""
-    date_range = raw_value(payload, "dateRange")
-    if isinstance(date_range, dict):
-        finish = date_range.get("finish")
-        return date_range.get("start"), date_range.get("end") if finish is None else finish
+    """Give start and finish as the payload writes them: from ``formattedName``, else from ``dateRange``."""
     name = payload.get("formattedName")
     found = _RANGE.fullmatch(name.strip()) if isinstance(name, str) else None
-    return (found.group(1), found.group(2)) if found else (None, None)
+    if found:
+        return found.group(1), found.group(2)
+    date_range = raw_value(payload, "dateRange")
+    if not isinstance(date_range, dict):
+        return None, None
+    finish = date_range.get("finish")
+    return date_range.get("start"), date_range.get("end") if finish is None else finish
 
 
 def booking_range(payload: dict[str, Any], zone: tzinfo) -> tuple[datetime | None, datetime | None]:

@@ -1,0 +1,63 @@
+"""Rows that should be bookings, taken the whole way through the pipeline without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pandera.errors import SchemaErrors
+
+from pipeline.batch import process_batch
+from pipeline.check.model import Failure
+from pipeline.check.reading import Row
+from pipeline.errors import PluginSchemaError
+from pipeline.schema import BookingSchema
+from pipeline.transform import reasons
+from pipeline.transform.bookings import read_bookings
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+
+class BookingCheck:
+    """Checks payloads chunk by chunk; without a mapping only what is wrong with the bookings themselves counts."""
+
+    def __init__(self, config: PipelineConfig, *, mapped: bool) -> None:
+        self.failures: list[Failure] = []
+        self._config = config
+        self._mapped = mapped
+        self._seen: set[int] = set()
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Check a chunk. Raises PluginSchemaError where its bookings frame has not the known structure."""
+        payloads: list[Any] = [row.content if row.text is None else row.text for row in rows]
+        bookings = read_bookings(payloads, self._config)
+        try:
+            BookingSchema.validate(bookings, lazy=True)
+        except SchemaErrors as error:
+            raise PluginSchemaError(
+                f"bookings frame: {len(error.failure_cases)} faults of its structure"
+            ) from None
+        broken: dict[int, list[str]] = {}
+        for place, codes in process_batch(payloads, self._config).rejected.select("row", "reasons").rows():
+            told = [code for code in codes if self._mapped or code in reasons.REASONS]
+            if told:
+                broken[place] = told
+        ids = bookings["booking_id"].to_list()
+        for place, booking_id in enumerate(ids):
+            # Within a chunk process_batch has told the older one; here it is one of an earlier chunk.
+            if booking_id in self._seen and reasons.DUPLICATE_BOOKING_ID not in broken.get(place, []):
+                broken.setdefault(place, []).append(reasons.DUPLICATE_BOOKING_ID)
+        self._seen.update(booking_id for booking_id in ids if booking_id is not None)
+        self.failures += [
+            Failure(rows[place].number, None if ids[place] is None else str(ids[place]), tuple(codes))
+            for place, codes in sorted(broken.items())
+        ]
+
+
+def looks_like_booking(record: Mapping[str, Any]) -> bool:
+    """Tell a booking by its keys: an id with times, a title, a type or properties."""
+    return "id" in record and bool(
+        record.keys() & {"properties", "formattedName", "biskitType", "title", "dateRange"}
+        or any(key.startswith(("properties.", "dateRange.")) for key in record)
+    )

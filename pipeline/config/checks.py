@@ -14,6 +14,8 @@ HOST_KEYS = frozenset(
 )
 """Keys that Pylantir itself reads; they pass."""
 
+_RESEMBLANCE = 0.75
+
 MAPPING_KIND = 'an object such as {"patient_id": "title"}'
 
 
@@ -39,16 +41,25 @@ def worded(detail: ErrorDetails, wording: Wording, kinds: Mapping[str, str]) -> 
             yield wording.fault(key, value, write or kind, problem=problem)
 
 
-def misspelt(config: Mapping[Any, Any], wording: Wording, kinds: Mapping[str, str]) -> list[str]:
-    """Return a fault for each unknown key that looks like an option's name; other unknown keys pass."""
-    faults = []
+def misspelt(
+    config: Mapping[Any, Any], wording: Wording, kinds: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return the faults and the cautions about unknown keys: near misses of an option, and what only resembles one.
+
+    All other unknown keys pass, because other programs read the same block.
+    """
+    faults: list[str] = []
+    cautions: list[str] = []
     for key in config:
         if not isinstance(key, str):
             faults.append(wording.fault("config: a key", key, "an option's name as text"))
         elif key not in kinds and key not in HOST_KEYS and not key.startswith("_"):
-            meant = near_miss(key, kinds)
-            if meant:
-                faults.append(
-                    f"{wording.name(key)}: unknown option; did you mean {meant!r}? write it with {kinds[meant]}"
-                )
-    return faults
+            meant = near_miss(key, kinds, cutoff=_RESEMBLANCE)
+            if meant is None:
+                continue
+            told = f"{wording.name(key)}: unknown option"
+            if near_miss(key, kinds) == meant:
+                faults.append(f"{told}; did you mean {meant!r}? write it with {kinds[meant]}")
+            else:
+                cautions.append(f"{told}, ignored; did you mean {meant!r}?")
+    return faults, cautions

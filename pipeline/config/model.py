@@ -265,7 +265,7 @@ class PipelineConfig(BaseModel):
             raise config_error(
                 where, [wording.fault("config", config, 'an object such as {"base_url": ...}')]
             )
-        faults = misspelt(config, wording, {**KINDS, "field_mapping": MAPPING_KIND})
+        faults, cautions = misspelt(config, wording, {**KINDS, "field_mapping": MAPPING_KIND})
         values = {name: config[name] for name in OPTIONS if name in config}
         base_url, url_faults = read_base_url(
             values.pop("base_url", None),
@@ -290,7 +290,8 @@ class PipelineConfig(BaseModel):
             raise config_error(where, faults) from None
         if faults:
             raise config_error(where, faults)
-        return checked.model_copy(update={"warnings": (*_cautions(config, checked), *reader.warnings)})
+        told = (*cautions, *_cautions(config, checked), *reader.warnings)
+        return checked.model_copy(update={"warnings": told})
 
 
 KINDS: Mapping[str, str] = {

@@ -356,6 +356,12 @@ def test_misspelt_options_are_told_with_the_right_name(valid: dict[str, Any], ke
     assert f"{key!r}: unknown option; did you mean {meant!r}?" in fault
 
 
+def test_a_resemblance_is_a_warning(valid: dict[str, Any]) -> None:
+    """Issue: unknown keys pass, but one that resembles an option is told before the first scan."""
+    (warning,) = read({**valid, "resource_mapping": {"3T": "MR"}}).warnings
+    assert warning == "'resource_mapping': unknown option, ignored; did you mean 'resource_modality_mapping'?"
+
+
 def test_unknown_keys_of_pylantir_and_others_pass(valid: dict[str, Any]) -> None:
     """Issue: keys that Pylantir itself uses, comments and strangers pass."""
     strangers = {

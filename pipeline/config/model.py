@@ -60,7 +60,7 @@ class PipelineConfig(BaseModel):
     api_path: ApiPath = _option(
         "/webdav",
         "a path such as '/webdav' or '/api'",
-        "Where the web API stands on the server. Newer servers answer at `/api`.",
+        "Where the web API stands on the server. Newer servers answer at `/api`, which is the default under Pylantir.",
     )
     allow_insecure_http: bool = _option(
         False,
@@ -158,7 +158,7 @@ class PipelineConfig(BaseModel):
         "as_extracted",
         "'as_extracted', 'given' or 'family_given'",
         "`as_extracted`: the name as the pattern cut it out. `given`: as a given name, with `^` before it. "
-        "`family_given`: the parts rearranged to DICOM's `family^given`.",
+        "`family_given`: `Doe, John` and `John_Doe` become `Doe^John`. Under Pylantir the default is `given`.",
     )
     log_original_values: bool = _option(
         False, "true or false", "Logs, at DEBUG, values that no pattern matched, instead of their shapes."
@@ -212,7 +212,8 @@ class PipelineConfig(BaseModel):
     acknowledge: Literal["on_return", "explicit"] = _option(
         "on_return",
         "'on_return' or 'explicit'",
-        "When entries count as delivered: when `fetch_entries` returns, or when the host calls `acknowledge`.",
+        "When entries count as delivered: when `fetch_entries` returns, or when the host calls `acknowledge`. "
+        "Under Pylantir always the latter.",
     )
     max_withdrawn: int | None = _option(
         None,

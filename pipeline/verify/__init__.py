@@ -77,6 +77,12 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     )
     for caution in config.warnings:
         yield warning("configuration", caution, "see the README's table of options")
+    if "api_path" not in settings.config:
+        yield warning(
+            "configuration",
+            "api_path is not written: the commands ask at /webdav, Pylantir at /api",
+            'write "api_path": "/webdav" or "/api", whichever your server has',
+        )
     yield local.modalities(config)
     yield from local.zones(config, now)
     yield local.output_zone(config, now)

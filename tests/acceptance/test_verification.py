@@ -37,6 +37,7 @@ def write(tmp_path: Path, simulator: CalpendoSimulator) -> Write:
     def _write(**changes: Any) -> Path:
         config = {
             "base_url": simulator.url,
+            "api_path": "/webdav",
             "resources": ["3T Diagnostic", "EEG Lab"],
             "resource_modality_mapping": {"3T": "MR", "EEG": "EEG"},
             "output_timezone": "site",
@@ -44,6 +45,7 @@ def write(tmp_path: Path, simulator: CalpendoSimulator) -> Write:
             "field_mapping": {"patient_id": "title"},
             **changes,
         }
+        config = {key: value for key, value in config.items() if value is not None}
         path = tmp_path / "mwl_config.json"
         path.write_text(json.dumps({"data_sources": [{"type": "calpendo", "name": "mri", "config": config}]}))
         return path
@@ -261,6 +263,13 @@ def test_what_is_probably_not_meant_is_a_warning(write: Write) -> None:
     verification = verify(write(password="s3cret-Pass"), environ=LOGIN)
     assert lines(verification, "configuration", State.WARNING)[0].found.startswith("password: ignored")
     assert "s3cret-Pass" not in str(verification)
+
+
+def test_a_path_that_two_programs_guess_differently_is_a_warning(write: Write) -> None:
+    """Issue 4's promise: under Pylantir the default api_path is that of its own plugin, so it should be written."""
+    line = lines(verify(write(api_path=None), environ=LOGIN), "configuration", State.WARNING)[0]
+    assert "/webdav" in line.found
+    assert "/api" in line.found
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def rules(path: Path, config: PipelineConfig | None = None) -> dict[tuple[int, s
 
 @pytest.mark.parametrize("ending", [".ndjson", ".parquet", ".csv"])
 def test_what_the_pipeline_emits_passes(entries: pl.DataFrame, tmp_path: Path, ending: str) -> None:
-    """Issue: entries in NDJSON, Parquet and CSV; what run --output writes keeps the contract."""
+    """Promise: entries in NDJSON, Parquet and CSV; what run --output writes keeps the contract."""
     path = tmp_path / f"entries{ending}"
     write_entries(entries.to_dicts(), path, dict(entries.schema))
     result = check_file(path)
@@ -94,7 +94,7 @@ def test_what_the_pipeline_emits_passes(entries: pl.DataFrame, tmp_path: Path, e
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
 def test_a_file_without_rows_has_columns_to_check(entries: pl.DataFrame, tmp_path: Path, ending: str) -> None:
-    """Issue: a day without bookings passes; a file without a required column does not, even when it is empty."""
+    """Promise: a day without bookings passes; a file without a required column does not, even when it is empty."""
     path = tmp_path / f"entries{ending}"
     write_entries([], path, dict(entries.schema))
     assert check_file(path) == CheckResult("entries", 0, counted="row")
@@ -103,7 +103,7 @@ def test_a_file_without_rows_has_columns_to_check(entries: pl.DataFrame, tmp_pat
 
 
 def test_an_empty_file_passes(write: Write) -> None:
-    """Issue: a day without bookings written as NDJSON is an empty file."""
+    """Promise: a day without bookings written as NDJSON is an empty file."""
     assert check_file(write()) == CheckResult("empty", 0)
 
 
@@ -135,25 +135,25 @@ def test_an_empty_file_passes(write: Write) -> None:
 def test_failing_entries_are_named_by_booking_and_rule(
     write: Write, change: dict[str, Any], told: Any
 ) -> None:
-    """Issue: failing rows by booking id and rule."""
+    """Promise: failing rows by booking id and rule."""
     path = write(entry(source_record_id="41000"), entry(**change))
     assert rules(path) == {(2, "41001"): told}
 
 
 @pytest.mark.parametrize("time", ["15:00", "15:00:00", "15:00:00.5", "15:00:00.000000000"])
 def test_times_may_be_written_as_polars_and_python_do(write: Write, time: str) -> None:
-    """Issue: CSV and NDJSON of either are entries."""
+    """Promise: CSV and NDJSON of either are entries."""
     assert check_file(write(entry(scheduled_start_time=time))).passed
 
 
 def test_a_booking_stands_there_once(write: Write) -> None:
-    """Issue: the identity of a row is its source and its booking; another source may have the same number."""
+    """Promise: the identity of a row is its source and its booking; another source may have the same number."""
     path = write(entry(), entry(source_record_id="2"), entry(), entry(data_source="other"))
     assert rules(path) == {(3, "41001"): ("duplicate_booking_id",)}
 
 
 def test_lines_that_are_no_objects_are_failing_rows(write: Write) -> None:
-    """Issue: a bad line costs no other."""
+    """Promise: a bad line costs no other."""
     path = write(entry(), '{"patient_id": ', "[1]", "", "3", entry(source_record_id="2"))
     assert rules(path) == {
         (2, None): ("payload_not_json",),
@@ -163,7 +163,7 @@ def test_lines_that_are_no_objects_are_failing_rows(write: Write) -> None:
 
 
 def test_bookings_are_recognised_and_checked(write: Write) -> None:
-    """Issue: bookings of both generations; without a mapping only what is wrong with the booking itself counts."""
+    """Promise: bookings of both generations; without a mapping only what is wrong with the booking itself counts."""
     path = write(
         booking(1),
         booking(2, title="x" * 300),
@@ -188,14 +188,14 @@ def test_bookings_are_recognised_and_checked(write: Write) -> None:
 
 
 def test_bookings_are_taken_through_a_mapping(write: Write) -> None:
-    """Issue: with a configuration, what the mapping makes of them is checked as well."""
+    """Promise: with a configuration, what the mapping makes of them is checked as well."""
     config = PipelineConfig.from_dict(sample_config(), environ={}, offline=True)
     path = write(booking(1), booking(2, title="x" * 300))
     assert rules(path, config) == {(2, "2"): ("patient_id_too_long", "patient_name_too_long")}
 
 
 def test_duplicates_are_found_across_chunks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue: ids are unique over the whole file, however large it is."""
+    """Promise: ids are unique over the whole file, however large it is."""
     from pipeline.check import reading
 
     monkeypatch.setattr(reading, "CHUNK", 2)
@@ -206,7 +206,7 @@ def test_duplicates_are_found_across_chunks(write: Write, monkeypatch: pytest.Mo
 
 
 def test_bookings_in_columns_are_bookings(tmp_path: Path) -> None:
-    """Issue: Parquet and CSV of bookings, nested, flat, or as a column of JSON."""
+    """Promise: Parquet and CSV of bookings, nested, flat, or as a column of JSON."""
     good, reversed_range = (
         booking(1),
         booking(2, formattedName="[2026-11-23 09:00:00.0, 2026-11-23 08:00:00.0]"),
@@ -222,7 +222,7 @@ def test_bookings_in_columns_are_bookings(tmp_path: Path) -> None:
 
 
 def test_the_labels_of_the_sample_pass() -> None:
-    """Issue: the sample files are held to the contract in CI."""
+    """Promise: the sample files are held to the contract in CI."""
     result = check_file(DATA / "expected_entries.ndjson")
     assert result.kind == "labels"
     assert result.passed, result.failures
@@ -230,7 +230,7 @@ def test_the_labels_of_the_sample_pass() -> None:
 
 
 def test_wrong_labels_are_found(write: Write) -> None:
-    """Issue: a label asks for an entry that DICOM allows, or for a rejection that the pipeline knows."""
+    """Promise: a label asks for an entry that DICOM allows, or for a rejection that the pipeline knows."""
     path = write(
         {"booking_id": 1, "expected": {"patient_id": "SUB001"}},
         {"booking_id": 2, "expected": {"modality": "much too long for DICOM"}},
@@ -257,7 +257,7 @@ def test_wrong_labels_are_found(write: Write) -> None:
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, told: str) -> None:
-    """Issue: a file that is none of them is a wrong call, told without its content."""
+    """Promise: a file that is none of them is a wrong call, told without its content."""
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(PluginConfigError, match=told):
@@ -265,7 +265,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, told: str) -> N
 
 
 def test_missing_files_are_refused(tmp_path: Path) -> None:
-    """Issue: exit code 2 has its reason."""
+    """Promise: exit code 2 has its reason."""
     for path in (tmp_path / "none.ndjson", tmp_path):
         with pytest.raises(PluginConfigError, match="cannot be read"):
             check_file(path)
@@ -285,7 +285,7 @@ keys = st.sampled_from([*entry(), *booking(), "study_description", "my_field", "
     base=st.sampled_from([entry, booking]),
 )
 def test_any_content_is_checked_or_refused(write: Write, changes: list[dict[str, Any]], base: Any) -> None:
-    """Issue: no content makes the check fall over."""
+    """Promise: no content makes the check fall over."""
     try:
         result = check_file(write(*({**base(), **change} for change in changes)))
     except PluginConfigError:
@@ -302,7 +302,7 @@ def app() -> typer.Typer:
 
 
 def test_the_command_for_ci(app: typer.Typer, write: Write) -> None:
-    """Issue: exit codes 0, 1 and 2, failing rows by booking id and rule, and no value of any cell."""
+    """Promise: exit codes 0, 1 and 2, failing rows by booking id and rule, and no value of any cell."""
     good = CliRunner().invoke(app, [str(write(entry()))])
     assert (good.exit_code, good.output.splitlines()[-1].split(": ")[-1]) == (0, "1 entries, 0 failing")
     path = write(
@@ -322,7 +322,7 @@ def test_the_command_for_ci(app: typer.Typer, write: Write) -> None:
 
 
 def test_the_command_takes_a_configuration(app: typer.Typer, write: Write) -> None:
-    """Issue: a centre holds its mapping and its sample to the contract."""
+    """Promise: a centre holds its mapping and its sample to the contract."""
     path = write(booking(1), booking(2, title="no convention"))
     example = str(DATA / "calpendo_config_example.json")
     assert CliRunner().invoke(app, [str(path), "--config", example]).exit_code == 0

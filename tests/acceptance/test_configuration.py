@@ -68,7 +68,7 @@ def test_a_valid_configuration_passes_with_the_defaults(valid: dict[str, Any]) -
 
 
 def test_pylantirs_own_example_passes() -> None:
-    """Issue: the configuration that Pylantir ships runs unchanged, study_instance_uid and all."""
+    """Promise: the configuration that Pylantir ships runs unchanged, study_instance_uid and all."""
     spec = find_spec("pylantir")
     assert spec is not None
     assert spec.origin is not None
@@ -97,7 +97,7 @@ def test_base_url_missing_is_refused(valid: dict[str, Any]) -> None:
 
 
 def test_base_url_falls_back_to_the_environment(valid: dict[str, Any]) -> None:
-    """Issue: a missing or empty base_url is CALPENDO_API_URL, which is checked as strictly."""
+    """Promise: a missing or empty base_url is CALPENDO_API_URL, which is checked as strictly."""
     for missing in ({}, {"base_url": ""}, {"base_url": None}):
         config = {**{key: valid[key] for key in valid if key != "base_url"}, **missing}
         environ = {"CALPENDO_API_URL": "https://env.calpendo.com/"}
@@ -176,7 +176,7 @@ def test_a_login_in_the_address_is_refused_and_not_repeated(valid: dict[str, Any
 
 
 def test_http_elsewhere_needs_a_decision(valid: dict[str, Any]) -> None:
-    """Issue: plain http to another host passes only with allow_insecure_http true, and true is no text or number."""
+    """Promise: plain http to another host passes only with allow_insecure_http true, and true is no text or number."""
     valid["base_url"] = "http://calpendo.hospital.example"
     assert read({**valid, "allow_insecure_http": True}).allow_insecure_http is True
     for no in (False, "true", 1):
@@ -299,7 +299,7 @@ def test_every_option_is_tried_with_wrong_types() -> None:
 
 
 def test_all_faults_are_told_together(valid: dict[str, Any]) -> None:
-    """Issue: one start shows every fault, those of the mapping, the tables and the login included."""
+    """Promise: one start shows every fault, those of the mapping, the tables and the login included."""
     valid |= {
         "base_url": "example.calpendo.com",
         "resources": ["", 3],
@@ -351,19 +351,19 @@ def test_settings_hold_configuration_and_login(valid: dict[str, Any]) -> None:
     ],
 )
 def test_misspelt_options_are_told_with_the_right_name(valid: dict[str, Any], key: str, meant: str) -> None:
-    """Issue: near misses of key names are suggested."""
+    """Promise: near misses of key names are suggested."""
     (fault,) = faults_of({**valid, key: 1})
     assert f"{key!r}: unknown option; did you mean {meant!r}?" in fault
 
 
 def test_a_resemblance_is_a_warning(valid: dict[str, Any]) -> None:
-    """Issue: unknown keys pass, but one that resembles an option is told before the first scan."""
+    """Promise: unknown keys pass, but one that resembles an option is told before the first scan."""
     (warning,) = read({**valid, "resource_mapping": {"3T": "MR"}}).warnings
     assert warning == "'resource_mapping': unknown option, ignored; did you mean 'resource_modality_mapping'?"
 
 
 def test_unknown_keys_of_pylantir_and_others_pass(valid: dict[str, Any]) -> None:
-    """Issue: keys that Pylantir itself uses, comments and strangers pass."""
+    """Promise: keys that Pylantir itself uses, comments and strangers pass."""
     strangers = {
         "site": "792",
         "site_id": 3,
@@ -383,7 +383,7 @@ def test_something_else_than_an_object_is_refused(config: Any) -> None:
 
 
 def test_offline_work_needs_no_server() -> None:
-    """Contract: files are read without base_url and resources, and what is given is still checked."""
+    """Promise: files are read without base_url and resources, and what is given is still checked."""
     config = PipelineConfig.from_dict({}, environ=NO_ENVIRONMENT, offline=True)
     assert (config.base_url, config.resources) == ("", ())
     with pytest.raises(PluginConfigError):
@@ -419,7 +419,7 @@ def test_tables_are_read_without_case(valid: dict[str, Any]) -> None:
 
 
 def test_a_blank_filter_is_no_filter(valid: dict[str, Any]) -> None:
-    """Issue 4's promise: Pylantir treats an empty status_filter as none, so it passes as none."""
+    """Promise: Pylantir treats an empty status_filter as none, so it passes as none."""
     assert read({**valid, "status_filter": ""}).status_filter is None
     assert read({**valid, "allowed_studies": [" Brain "]}).allowed_studies == ("Brain",)
 
@@ -428,7 +428,7 @@ def test_a_blank_filter_is_no_filter(valid: dict[str, Any]) -> None:
     ("given", "kept"), [("/api", "/api"), ("api/", "/api"), ("/", ""), ("", ""), ("a/b", "/a/b")]
 )
 def test_api_path_has_one_form(valid: dict[str, Any], given: str, kept: str) -> None:
-    """Contract: one slash before, none after."""
+    """Promise: one slash before, none after."""
     assert read({**valid, "api_path": given}).api_path == kept
 
 
@@ -456,14 +456,14 @@ def _set_rule(config: PipelineConfig) -> None:
 def test_a_configuration_is_frozen_deep(
     valid: dict[str, Any], change: Callable[[PipelineConfig], None]
 ) -> None:
-    """Issue: typed and frozen, its tables and rules included."""
+    """Promise: typed and frozen, its tables and rules included."""
     config = read({**valid, "resource_modality_mapping": {"3T": "MR"}})
     with pytest.raises((AttributeError, TypeError, ValidationError)):
         change(config)
 
 
 def test_what_was_given_may_change_afterwards(valid: dict[str, Any]) -> None:
-    """Issue: a frozen configuration shares nothing with the dictionary it came from."""
+    """Promise: a frozen configuration shares nothing with the dictionary it came from."""
     valid["resource_modality_mapping"] = {"3T": "MR"}
     before = copy.deepcopy(valid)
     config = read(valid)
@@ -474,7 +474,7 @@ def test_what_was_given_may_change_afterwards(valid: dict[str, Any]) -> None:
 
 
 def test_a_configuration_can_be_sent_to_another_process(valid: dict[str, Any]) -> None:
-    """Issue: workers of a cluster get the configuration; it pickles, copies and hashes."""
+    """Promise: workers of a cluster get the configuration; it pickles, copies and hashes."""
     valid |= {
         "resource_modality_mapping": {"3T": "MR"},
         "daily_window": {"start_time": [7, 0], "end_time": [8, 0]},

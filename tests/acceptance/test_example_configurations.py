@@ -73,7 +73,7 @@ def test_one_example_is_enabled_and_the_template_has_none() -> None:
 
 
 def test_the_template_sets_site_time(tmp_path: Path) -> None:
-    """Issue 4's promise: consoles show what they get, so the configuration for Pylantir emits site time."""
+    """Promise: consoles show what they get, so the configuration for Pylantir emits site time."""
     assert read(all_sources(TEMPLATE, tmp_path)["calpendo"]).output_timezone == "site"
 
 

@@ -147,7 +147,7 @@ def test_a_page_instead_of_an_answer_is_reported(write: Write, simulator: Calpen
 
 
 def test_resources_the_server_does_not_know_are_reported(write: Write) -> None:
-    """Issue: resource names that the server does not know, each with the likely one."""
+    """Promise: resource names that the server does not know, each with the likely one."""
     verification = verify(write(resources=["3T Diagnostics", "EEG Lab", "Xylophone"]), environ=LOGIN)
     assert not verification.passed
     first, second = lines(verification, "resources", State.FAILED)
@@ -159,7 +159,7 @@ def test_resources_the_server_does_not_know_are_reported(write: Write) -> None:
 
 @pytest.mark.parametrize("kind", ["html", "status"])
 def test_a_hidden_resource_list_is_a_warning(write: Write, simulator: CalpendoSimulator, kind: str) -> None:
-    """Issue: permissions can hide the list of resources; the bookings may be had all the same."""
+    """Promise: permissions can hide the list of resources; the bookings may be had all the same."""
     simulator.faults.add(kind, match="Calpendo.Resource", **({"code": 403} if kind == "status" else {}))
     verification = verify(write(), environ=LOGIN)
     only(verification, "resources", State.WARNING)
@@ -167,7 +167,7 @@ def test_a_hidden_resource_list_is_a_warning(write: Write, simulator: CalpendoSi
 
 
 def test_unmapped_resources_are_a_warning(write: Write) -> None:
-    """Issue: resources without a modality are named with what they would become."""
+    """Promise: resources without a modality are named with what they would become."""
     verification = verify(write(resources=["3T Diagnostic", "EEG Lab", "MEG Suite"]), environ=LOGIN)
     line = only(verification, "modalities", State.WARNING)
     assert "1 of 3" in line.found
@@ -176,7 +176,7 @@ def test_unmapped_resources_are_a_warning(write: Write) -> None:
 
 
 def test_times_that_are_not_the_sites_are_a_warning(write: Write) -> None:
-    """Issue: most consoles show the DICOM time as it comes, so UTC looks hours off."""
+    """Promise: most consoles show the DICOM time as it comes, so UTC looks hours off."""
     line = only(verify(write(output_timezone="UTC"), environ=LOGIN, now=NOW), "output zone", State.WARNING)
     assert "+6 hours" in line.found
     assert '"output_timezone": "site"' in line.advice
@@ -185,7 +185,7 @@ def test_times_that_are_not_the_sites_are_a_warning(write: Write) -> None:
 
 
 def test_zone_data_that_differs_is_a_warning(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue: pytz against polars and the system, for the site's zone over the next year."""
+    """Promise: pytz against polars and the system, for the site's zone over the next year."""
     truth = zone_age._walls_by
 
     def one_hour_off_in_march(zone: Any, instants: Any) -> list[datetime]:
@@ -206,13 +206,13 @@ def test_zone_data_that_differs_is_a_warning(write: Write, monkeypatch: pytest.M
 
 
 def test_zone_data_that_agrees_is_fine(write: Write) -> None:
-    """Issue: no warning where all three libraries agree."""
+    """Promise: no warning where all three libraries agree."""
     line = only(verify(write(timezone="UTC"), environ=LOGIN, now=NOW), "time zones", State.OK)
     assert "polars" in line.found
 
 
 def test_polars_and_pytz_are_really_compared() -> None:
-    """polars-notes: where polars puts a winter noon of Edmonton elsewhere than pytz, the difference is found."""
+    """Promise: where polars puts a winter noon of Edmonton elsewhere than pytz, the difference is found."""
     import polars as pl
     import pytz
 
@@ -226,7 +226,7 @@ def test_polars_and_pytz_are_really_compared() -> None:
 
 
 def test_old_pytz_is_a_warning(write: Write) -> None:
-    """Issue: time-zone data age."""
+    """Promise: time-zone data age."""
     verification = verify(write(timezone="UTC"), environ=LOGIN, now=datetime(2040, 1, 1, tzinfo=UTC))
     assert "pip install --upgrade pytz" in lines(verification, "time zones", State.WARNING)[0].advice
 
@@ -266,7 +266,7 @@ def test_what_is_probably_not_meant_is_a_warning(write: Write) -> None:
 
 
 def test_a_path_that_two_programs_guess_differently_is_a_warning(write: Write) -> None:
-    """Issue 4's promise: under Pylantir the default api_path is that of its own plugin, so it should be written."""
+    """Promise: under Pylantir the default api_path is that of its own plugin, so it should be written."""
     line = lines(verify(write(api_path=None), environ=LOGIN), "configuration", State.WARNING)[0]
     assert "/webdav" in line.found
     assert "/api" in line.found

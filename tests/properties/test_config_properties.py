@@ -79,7 +79,7 @@ def read(config: Any, *, offline: bool = False) -> PipelineConfig | PluginConfig
 @settings(max_examples=400, deadline=None)
 @given(config=configs | values, offline=st.booleans())
 def test_any_json_is_accepted_or_refused(config: Any, offline: bool) -> None:
-    """Issue: never another exception, never the password, and what is accepted is a whole, picklable configuration."""
+    """Promise: never another exception, never the password, and what is accepted is a whole, picklable configuration."""
     outcome = read(config, offline=offline)
     if isinstance(outcome, PluginConfigError):
         told = "".join([str(outcome), repr(outcome), *outcome.faults, *traceback.format_exception(outcome)])
@@ -97,7 +97,7 @@ def test_any_json_is_accepted_or_refused(config: Any, offline: bool) -> None:
 @settings(max_examples=200, deadline=None)
 @given(name=names, value=values)
 def test_one_odd_value_is_told_under_its_name(name: str, value: Any) -> None:
-    """Issue: a fault names its key; a configuration that was good stays good or is refused for that key."""
+    """Promise: a fault names its key; a configuration that was good stays good or is refused for that key."""
     config = {
         "base_url": "https://example.calpendo.com",
         "resources": ["3T"],
@@ -114,7 +114,7 @@ def test_one_odd_value_is_told_under_its_name(name: str, value: Any) -> None:
 def test_any_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, content: Any
 ) -> None:
-    """Issue: the same holds for the file around it."""
+    """Promise: the same holds for the file around it."""
     monkeypatch.setenv("CALPENDO_PASSWORD", PASSWORD)
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(content))

@@ -40,7 +40,7 @@ def faults_of(path: Path) -> tuple[str, ...]:
 
 
 def test_enabled_calpendo_sources_are_found(write: Any) -> None:
-    """Contract: other types and disabled sources are left out; a source is enabled unless it says otherwise."""
+    """Promise: other types and disabled sources are left out; a source is enabled unless it says otherwise."""
     sources = [
         {"type": "redcap", "config": {"whatever": 1}},
         source(name="mri", sync_interval=120),
@@ -68,20 +68,20 @@ def test_the_sources_level_is_merged_as_pylantir_does(write: Any) -> None:
 
 @pytest.mark.parametrize("content", [CONFIG, {"type": "calpendo", "config": CONFIG}])
 def test_one_source_may_stand_alone(write: Any, content: Any) -> None:
-    """Contract: a bare config object, or one source, is a file too."""
+    """Promise: a bare config object, or one source, is a file too."""
     found = select_source(write(content))
     assert (found.name, found.config) == ("calpendo", CONFIG)
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
-    """House rule: what an editor on Windows saves is readable."""
+    """Promise: what an editor on Windows saves is readable."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIG), encoding="utf-8-sig")
     assert select_source(path).config == CONFIG
 
 
 def test_a_source_is_selected_by_name(write: Any) -> None:
-    """Contract: a name is needed where there are several, and a near miss is suggested."""
+    """Promise: a name is needed where there are several, and a near miss is suggested."""
     path = write(
         {"data_sources": [source(name="scanner"), source(name="eeg"), source(name="old", enabled=False)]}
     )
@@ -136,7 +136,7 @@ def test_faults_of_the_file_are_told(write: Any, content: str, told: str) -> Non
 
 
 def test_a_key_that_stands_twice_is_refused(write: Any) -> None:
-    """Contract: JSON readers keep the last of two equal keys in silence; two rules for a target must not pass so."""
+    """Promise: JSON readers keep the last of two equal keys in silence; two rules for a target must not pass so."""
     text = (
         '{"data_sources": [{"type": "calpendo", "_comment": 1, "_comment": 2, "config": {"field_mapping": '
         '{"patient_id": "id", "patient_id": "title"}}}]}'
@@ -147,7 +147,7 @@ def test_a_key_that_stands_twice_is_refused(write: Any) -> None:
 
 
 def test_two_sources_of_one_name_are_refused(write: Any) -> None:
-    """Contract: rows and ledgers are kept by the source's name."""
+    """Promise: rows and ledgers are kept by the source's name."""
     (fault,) = faults_of(write({"data_sources": [source(), source()]}))
     assert "2 enabled sources are named 'calpendo'" in fault
 

@@ -53,14 +53,14 @@ def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_dotenv_file_is_read(dotenv: Path) -> None:
-    """Issue: a .env file is read where present; a $ in a password stays a $."""
+    """Promise: a .env file is read where present; a $ in a password stays a $."""
     dotenv.write_text("# login\nCALPENDO_USERNAME=reader\nCALPENDO_PASSWORD='s3${HOME}cret'\n")
     credentials = Credentials.from_environment()
     assert (credentials.username, credentials.password) == ("reader", "s3${HOME}cret")
 
 
 def test_the_environment_stands_above_the_file(dotenv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue: what is exported wins, as in Pylantir."""
+    """Promise: what is exported wins, as in Pylantir."""
     dotenv.write_text("CALPENDO_USERNAME=file\nCALPENDO_PASSWORD=file\n")
     monkeypatch.setenv("CALPENDO_USERNAME", "exported")
     credentials = Credentials.from_environment()
@@ -68,7 +68,7 @@ def test_the_environment_stands_above_the_file(dotenv: Path, monkeypatch: pytest
 
 
 def test_without_a_file_the_environment_is_enough(dotenv: Path, credentials: tuple[str, str]) -> None:
-    """Issue: the file is not needed."""
+    """Promise: the file is not needed."""
     assert not dotenv.exists()
     assert Credentials.from_environment() == Credentials(*credentials)
 

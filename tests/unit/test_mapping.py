@@ -44,7 +44,7 @@ def test_target_keyed_form() -> None:
 
 
 def test_source_keyed_form() -> None:
-    """Design decision 3: a source names its targets, with or without an extraction."""
+    """Design: a source names its targets, with or without an extraction."""
     found = rules(
         {
             "title": {"_extract": {"patient_id": ID, "patient_name": NAME}},
@@ -59,7 +59,7 @@ def test_source_keyed_form() -> None:
 
 
 def test_the_forms_may_be_mixed() -> None:
-    """Design decision 3: one mapping may use both forms, in any order."""
+    """Design: one mapping may use both forms, in any order."""
     mixed = {
         "id": "accession_number",
         "patient_id": {"source_field": "title", "_extract": ID},
@@ -75,7 +75,7 @@ def test_the_forms_may_be_mixed() -> None:
 
 
 def test_an_empty_mapping_takes_the_title() -> None:
-    """Issue 4's promise: an empty mapping is valid, and the title is both id and name."""
+    """Promise: an empty mapping is valid, and the title is both id and name."""
     assert rules({}) == {
         "patient_id": FieldRule("patient_id", "title"),
         "patient_name": FieldRule("patient_name", "title"),
@@ -95,7 +95,7 @@ def test_comments_are_left_out() -> None:
 
 @pytest.mark.parametrize("target", COMPUTED_FIELDS)
 def test_computed_fields_are_left_to_the_pipeline(target: str) -> None:
-    """Contract: a rule for a field that the pipeline works out itself is accepted and ignored with a warning."""
+    """Promise: a rule for a field that the pipeline works out itself is accepted and ignored with a warning."""
     for mapping in ({target: "id"}, {"some.path": target}, {target: {"source_field": "id"}}):
         reader = read(mapping)
         assert reader.faults == []
@@ -187,7 +187,7 @@ def test_a_pattern_is_a_text(pattern: Any) -> None:
     ],
 )
 def test_a_group_must_be_in_the_pattern(pattern: str, group: Any, told: str) -> None:
-    """Issue: a group that the pattern does not have, by number or by name, is refused."""
+    """Promise: a group that the pattern does not have, by number or by name, is refused."""
     found = fault({"patient_id": {"source_field": "title", "_extract": {"pattern": pattern, "group": group}}})
     assert found.startswith("field_mapping.patient_id._extract.group: got ")
     assert told in found
@@ -214,19 +214,19 @@ def test_groups_by_number_and_name() -> None:
     ],
 )
 def test_two_rules_for_one_target_are_refused(mapping: Any) -> None:
-    """Contract: which rule wins must not be a matter of order."""
+    """Promise: which rule wins must not be a matter of order."""
     assert "a second rule for the target" in fault(mapping)
 
 
 @pytest.mark.parametrize("value", ["Original", None, 3, True, ["null"]])
 def test_on_no_match_is_one_of_three(value: Any) -> None:
-    """Design decision 2: original, null or reject."""
+    """Design: original, null or reject."""
     told = fault({"patient_id": {"source_field": "title", "_extract": {**ID, "on_no_match": value}}})
     assert told.endswith('write "original", "null" or "reject"')
 
 
 def test_on_no_match_of_one_rule_stands_above_the_option() -> None:
-    """Design decision 2: the option holds for all rules that do not say otherwise."""
+    """Design: the option holds for all rules that do not say otherwise."""
     reader = MappingReader(Wording(), on_no_match="null")
     mapping = {
         "patient_id": {"source_field": "title", "_extract": {**ID, "on_no_match": "reject"}},
@@ -249,7 +249,7 @@ def test_on_no_match_of_one_rule_stands_above_the_option() -> None:
     ],
 )
 def test_near_misses_are_suggested(mapping: Any, meant: str) -> None:
-    """Issue: near misses of key names are suggested, in the mapping too."""
+    """Promise: near misses of key names are suggested, in the mapping too."""
     assert f"did you mean {meant!r}?" in fault(mapping)
 
 
@@ -262,7 +262,7 @@ def test_a_pattern_beside_extract_is_refused() -> None:
 
 @pytest.mark.parametrize("target", ["patient_age", "patient_size", "operator", "my_field"])
 def test_other_targets_are_carried_with_a_warning(target: str) -> None:
-    """Issue 4's promise: existing mappings run unchanged, also with a target that Pylantir does not store."""
+    """Promise: existing mappings run unchanged, also with a target that Pylantir does not store."""
     reader = read({target: "properties.x"})
     assert reader.faults == []
     assert reader.rules[target].source == "properties.x"
@@ -271,18 +271,18 @@ def test_other_targets_are_carried_with_a_warning(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["has blank", "1st", "a.b", "überschrift", *sorted(RESERVED_NAMES)])
 def test_a_target_cannot_be_a_column_of_the_pipeline(target: str) -> None:
-    """Contract: names of the pipeline's own columns, and what is no name, are refused as targets."""
+    """Promise: names of the pipeline's own columns, and what is no name, are refused as targets."""
     assert read({target: {"source_field": "properties.x"}}).faults
 
 
 def test_known_names_are_apart() -> None:
-    """Contract: what the host stores, what the pipeline computes and what the frames use do not overlap."""
+    """Promise: what the host stores, what the pipeline computes and what the frames use do not overlap."""
     assert not set(HOST_FIELDS) & set(COMPUTED_FIELDS)
     assert not RESERVED_NAMES & {*HOST_FIELDS, *COMPUTED_FIELDS}
 
 
 def test_pythons_cautions_become_warnings() -> None:
-    """House rule: a pattern Python is in doubt about is told, and warns nobody else at run time."""
+    """Promise: a pattern Python is in doubt about is told, and warns nobody else at run time."""
     reader = read({"patient_id": {"source_field": "title", "_extract": {"pattern": "[[a-z]+", "group": 0}}})
     assert reader.faults == []
     assert "Possible nested set" in reader.warnings[0]
@@ -290,6 +290,6 @@ def test_pythons_cautions_become_warnings() -> None:
 
 
 def test_rules_can_be_sent_to_another_process() -> None:
-    """Issue: workers of a cluster get the rules."""
+    """Promise: workers of a cluster get the rules."""
     rule = FieldRule("patient_id", "title", "(a)", 1, "reject")
     assert pickle.loads(pickle.dumps(rule)) == rule

@@ -13,7 +13,7 @@ from pipeline.check.model import Failure, readable_id
 from pipeline.check.reading import Row
 from pipeline.schema import split
 from pipeline.transform import reasons
-from pipeline.transform.cells import is_torn
+from pipeline.wording import sendable
 
 DATE, TIME, MINUTES = "scheduled_start_date", "scheduled_start_time", "scheduled_procedure_step_duration"
 IDENTITY = "source_record_id"
@@ -91,7 +91,7 @@ class EntryCheck:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or is_torn(value):
+    if not isinstance(value, str) or not sendable(value):
         raise ValueError("no text")
     return value
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.commands.check import check
 from pipeline.commands.demo import demo
+from pipeline.commands.quarantine import quarantine_app
 from pipeline.commands.run import run
 from pipeline.commands.simulate import simulate
+from pipeline.commands.status import status
+from pipeline.commands.verify import verify
 
 app = typer.Typer(
     name="calpendo-pipeline",
@@ -18,7 +22,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, simulate):
+for command in (demo, verify, run, status):
+    app.command()(command)
+app.add_typer(quarantine_app, name="quarantine")
+for command in (check, simulate):
     app.command()(command)
 
 

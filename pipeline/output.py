@@ -7,21 +7,23 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
-from pipeline.errors import PluginConfigError
+from pipeline.errors import PluginConfigError, PluginError
 
 FORMATS = (".parquet", ".ndjson", ".csv")
 
 
-def refuse_unknown_format(path: Path) -> None:
-    """Raise ``PluginConfigError`` before any work is done when the file's ending names no known format."""
+def refuse_unusable_path(path: Path) -> None:
+    """Raise ``PluginConfigError`` before any work is done: an unknown ending, or a folder that is not there."""
     if path.suffix.lower() not in FORMATS:
         raise PluginConfigError(
             f"--output: {path.name!r} ends in none of {', '.join(FORMATS)}; name one of them"
         )
+    if not path.parent.is_dir():
+        raise PluginConfigError(f"--output: the folder {str(path.parent)!r} does not exist; make it first")
 
 
 def write_entries(
@@ -29,26 +31,32 @@ def write_entries(
 ) -> None:
     """Write ``entries`` with the columns of ``schema``, also when there is none, mode 0600.
 
-    The file is complete or absent: it is written beside its place and renamed. Dates are ISO 8601, times
-    ``HH:MM:SS`` in the zone the entries were emitted in.
+    The file is complete or as it was: it is written beside its place and renamed. Dates are ISO 8601, times
+    ``HH:MM:SS`` in the zone the entries were emitted in. Raises ``PluginError`` when the disk refuses.
     """
-    refuse_unknown_format(path)
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            match path.suffix.lower():
-                case ".parquet":
-                    frame.write_parquet(file)
-                case ".csv":
-                    frame.write_csv(file)
-                case _:
-                    frame.write_ndjson(file)
+            _write(frame, file, path.suffix.lower())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        raise PluginError(
+            f"{path}: cannot be written ({error.strerror}); nothing counts as delivered"
+        ) from error
+    finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
-        raise
+
+
+def _write(frame: pl.DataFrame, file: IO[bytes], ending: str) -> None:
+    match ending:
+        case ".parquet":
+            frame.write_parquet(file)
+        case ".csv":
+            frame.write_csv(file)
+        case _:
+            frame.write_ndjson(file)

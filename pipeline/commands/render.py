@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STATUS_STYLES = {
     "SCHEDULED": "green",
@@ -57,3 +60,29 @@ def _cell(key: str, value: Any) -> Text:
         return Text(value.strftime("%H:%M"))
     text = str(value)
     return Text(text, style=STATUS_STYLES.get(text, "") if key == "performed_procedure_step_status" else "")
+
+
+CHANGE_STYLES = {
+    "new": "green",
+    "changed": "cyan",
+    "resent": "blue",
+    "withdrawn": "yellow",
+    "held": "yellow",
+    "rejected": "red",
+}
+
+
+def plan_table(changes: pl.DataFrame) -> Table:
+    """What a cycle would do: a row a booking, and for a changed one a row a field with its old and new value."""
+    title = (
+        f"{changes['booking_id'].n_unique()} bookings would change"
+        if len(changes)
+        else "Nothing would change"
+    )
+    table = Table(title=title, title_justify="left")
+    for heading in ("change", "booking", "field", "old", "new"):
+        table.add_column(heading, overflow="fold")
+    for change, booking_id, field, old, new in changes.iter_rows():
+        cells = ("—" if value is None else str(value) for value in (booking_id, field, old, new))
+        table.add_row(Text(change, style=CHANGE_STYLES.get(change, "")), *(Text(cell) for cell in cells))
+    return table

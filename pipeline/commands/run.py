@@ -1,13 +1,18 @@
-"""``calpendo-pipeline run``: one real cycle against a configured server."""
+"""``calpendo-pipeline run``: one real cycle against a configured server, or the plan of one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.commands.exits import exit_codes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.plugin import CalendoPlugin
 
 
 def run(
@@ -26,15 +31,80 @@ def run(
         typer.Option("--dry-run", help="Show what would change; keep ledger and quarantine as they are."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print entries and report as JSON.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log each step to standard error.")
+    ] = False,
 ) -> None:
     """Fetch the window's bookings once and emit what is new, changed or withdrawn since the last run.
 
     Exit code 0: done; 1: the fetch failed and nothing was recorded as delivered; 2: the configuration is wrong.
     """
     with exit_codes():
-        from pipeline.commands.cycle import plan_cycle, run_cycle
+        import logging
 
-        if dry_run:
-            plan_cycle(config, source, as_json=as_json)
+        from rich.console import Console
+
+        from pipeline.commands.render import wide_enough
+        from pipeline.config_file import select_source
+        from pipeline.output import refuse_unusable_path
+        from pipeline.plugin import CalendoPlugin
+
+        if output is not None:
+            refuse_unusable_path(output)
+        # The exit code and one message tell of a failure; the log's lines come with --verbose.
+        logging.basicConfig(
+            level=logging.DEBUG if verbose else logging.CRITICAL,
+            format="%(asctime)s %(levelname)s %(message)s",
+        )
+        settings = select_source(config, source)
+        # Delivered is what has been written or shown, not what has merely been fetched.
+        options = {**settings.config, "acknowledge": "explicit"}
+        console = wide_enough(Console(), 140)
+        with CalendoPlugin(settings.name, options) as plugin:
+            plugin.validate_config()
+            if dry_run:
+                _show_plan(plugin, settings.sync_interval, console, as_json=as_json)
+            else:
+                _run(plugin, settings.sync_interval, output, console, as_json=as_json)
+
+
+def _run(
+    plugin: CalendoPlugin, sync_interval: float, output: Path | None, console: Console, *, as_json: bool
+) -> None:
+    from pipeline.batch import process_batch
+    from pipeline.commands.render import entries_table
+    from pipeline.config import PipelineConfig
+    from pipeline.output import write_entries
+
+    checked = PipelineConfig.from_dict(plugin.config, source_name=plugin.source_name)
+    entries = plugin.fetch_entries(sync_interval)
+    if output is not None:
+        write_entries(entries, output, process_batch([], checked).entries.schema)
+    if as_json:
+        typer.echo(_json({"entries": entries, "report": plugin.last_report.to_dict()}))
+    else:
+        if output is None:
+            console.print(entries_table(entries, zone=checked.output_timezone))
         else:
-            run_cycle(config, source, output=output, as_json=as_json)
+            console.print(f"{len(entries)} entries written to {output}", highlight=False)
+        console.print(plugin.last_report.to_text(), markup=False, highlight=False)
+    plugin.acknowledge(entry["source_record_id"] for entry in entries)
+
+
+def _show_plan(plugin: CalendoPlugin, sync_interval: float, console: Console, *, as_json: bool) -> None:
+    from pipeline.commands.render import plan_table
+
+    plan = plugin.plan(sync_interval)
+    if as_json:
+        typer.echo(_json({"changes": plan.changes.to_dicts(), "report": plan.report.to_dict()}))
+        return
+    console.print(plan_table(plan.changes))
+    console.print(plan.report.to_text(), markup=False, highlight=False)
+    console.print("Nothing was changed: this was a plan.", style="bold")
+
+
+def _json(document: dict[str, Any]) -> str:
+    """Render entries as JSON; dates and times are ISO 8601, in the zone they were emitted in."""
+    import json
+
+    return json.dumps(document, default=str, ensure_ascii=False)

@@ -157,12 +157,13 @@ class Gathering:
             len(self.failed),
             len(self.invalid),
         )
+        gone = set(self.gone)
         return FetchedBookings(
             listed=tuple(self.listed),
             payloads=tuple(self.payloads[number] for number in self.listed if number in self.payloads),
             cut=tuple(self.cut),
-            gone=tuple(number for number in self.listed if number in set(self.gone)),
-            failed=dict(self.failed),
+            gone=tuple(number for number in self.listed if number in gone),
+            failed={number: self.failed[number] for number in self.listed if number in self.failed},
             invalid=tuple(self.invalid),
             warnings=tuple(self.warnings),
             stats=self._client.stats.since(self._before, time.monotonic() - self._began),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.credentials import Credentials
 
 _PIECE = 64 * 1024
+_MAX_CAUSES = 6
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}", re.ASCII)
@@ -157,8 +160,7 @@ class Transport:
                 raise _ended(deadline) from None
             if time.monotonic() - began >= limit:
                 raise _too_slow(limit) from None
-            # The cause's own text may quote what a broken server sent: its kind says enough.
-            raise UnreachableFault(f"no complete answer ({_kinds(error)})", retryable=True) from None
+            raise _broken(error) from None
 
     def _read(self, response: requests.Response, end: float, deadline: Deadline) -> Answer:
         try:
@@ -210,17 +212,31 @@ def _too_slow(seconds: float) -> UnreachableFault:
     )
 
 
-def _kinds(error: BaseException) -> str:
-    """Return the class names of an error and of what lies behind it, and the system's words for an OS error."""
+def _broken(error: BaseException) -> UnreachableFault:
+    """Return the fault for a connection that did not bring a complete answer.
+
+    A cause's own text may quote what a broken server sent, so only its kind is told, and the system's words.
+    """
     names: list[str] = []
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return UnreachableFault(
+                f"the server's certificate is not trusted ({cause.verify_message}); write the path of its authority's "
+                "certificate into REQUESTS_CA_BUNDLE"
+            )
+        name = type(cause).__name__
+        if isinstance(cause, OSError) and not isinstance(cause, (requests.RequestException, ssl.SSLError)):
+            name += f": {os.strerror(cause.errno)}" if cause.errno and cause.errno > 0 else ""
+        names.append(name)
+    return UnreachableFault(f"no complete answer ({', '.join(dict.fromkeys(names))})", retryable=True)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it, as requests and urllib3 wrap them."""
     at: BaseException | None = error
-    while at is not None and len(names) < 5:
-        name = type(at).__name__
-        if isinstance(at, OSError) and at.errno and not isinstance(at, requests.RequestException):
-            name = f"{name}: {os.strerror(at.errno)}"
-        if name not in names:
-            names.append(name)
-        inner = getattr(at, "reason", None)
-        nested = [part for part in (inner, *at.args) if isinstance(part, BaseException) and part is not at]
-        at = nested[0] if nested else at.__cause__
-    return ", ".join(names)
+    for _ in range(_MAX_CAUSES):
+        if at is None:
+            return
+        yield at
+        wrapped = (getattr(at, "reason", None), *at.args)
+        at = next((part for part in wrapped if isinstance(part, BaseException)), at.__cause__)

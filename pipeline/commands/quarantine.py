@@ -49,6 +49,7 @@ def list_items(
         from rich.table import Table
 
         from pipeline.commands.ledgers import find_ledger
+        from pipeline.commands.render import wide_enough
         from pipeline.delivery.quarantine import items
 
         with _copy(find_ledger(config, source)) as ledger:
@@ -66,7 +67,7 @@ def list_items(
                 str(item.schema_version),
                 f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
             )
-        console = Console(highlight=False)
+        console = wide_enough(Console(highlight=False), 140)
         console.print(table if found else "The quarantine is empty.")
 
 
@@ -115,6 +116,7 @@ def replay(
         from rich.table import Table
 
         from pipeline.commands.ledgers import ledger_of, source_config
+        from pipeline.commands.render import wide_enough
         from pipeline.delivery import quarantine
 
         checked = source_config(config, source)
@@ -127,7 +129,7 @@ def replay(
             )
             table.add_row(result.item.name, verdict, "; ".join(result.item.reasons))
         passing = sum(result.passes for result in results)
-        console = Console(highlight=False)
+        console = wide_enough(Console(highlight=False), 140)
         if results:
             console.print(table)
         console.print(f"{passing} of {len(results)} pass now")

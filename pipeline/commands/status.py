@@ -70,8 +70,9 @@ def _show(found: Health) -> None:
     from rich.table import Table
 
     from pipeline.commands.ledgers import shown
+    from pipeline.commands.render import wide_enough
 
-    console = Console(highlight=False)
+    console = wide_enough(Console(highlight=False), 140)
     console.print(
         "no cycle has succeeded yet" if found.age is None else f"last success: {shown(found.age)} ago",
         markup=False,
@@ -88,7 +89,9 @@ def _show(found: Health) -> None:
     if not found.runs:
         return
     columns = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")
-    table = Table("started (UTC)", "outcome", *(name.replace("_", " ") for name in columns), "seconds")
+    table = Table(title="Last runs, newest first (times in UTC)", title_justify="left")
+    for heading in ("started", "outcome", *columns, "seconds"):
+        table.add_column(heading.replace("_", " "), no_wrap=True)
     for run in found.runs:
         table.add_row(
             f"{run.started:%Y-%m-%d %H:%M:%S}",

@@ -1,0 +1,259 @@
+"""Plan, quarantine and status: in the library and on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from pipeline.commands.ledgers import duration, shown
+from pipeline.commands.quarantine import quarantine_app
+from pipeline.commands.status import status
+from pipeline.delivery import quarantine
+from pipeline.delivery.ledger import Ledger
+from pipeline.errors import PluginConfigError, PluginFetchError
+from tests.integration.delivery.delivery_site import NOW, Site, booking
+
+MakeSite = Callable[..., Site]
+APP = typer.Typer()
+APP.command()(status)
+APP.add_typer(quarantine_app)
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run a command."""
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def config(site: Site, tmp_path: Path) -> Path:
+    """Write the site's configuration to a file, as Pylantir has it."""
+    path = tmp_path / "pylantir.json"
+    path.write_text(
+        json.dumps({"data_sources": [{"name": "calpendo", "type": "calpendo", "config": site.config}]})
+    )
+    return path
+
+
+@pytest.fixture
+def ledger_file(site: Site) -> Path:
+    """Name the site's ledger."""
+    return Path(site.config["state_path"])
+
+
+def contents(path: Path) -> list[str]:
+    """Give everything a ledger holds, as SQL."""
+    ledger = Ledger.copy(path)
+    try:
+        return list(ledger.connection.iterdump())
+    finally:
+        ledger.release()
+
+
+def test_a_plan_shows_everything_and_changes_nothing(site: Site, ledger_file: Path) -> None:
+    """Issue: new, changed with old and new value of each field, withdrawn, rejected; ledger and quarantine stay."""
+    site.fetch()
+    site.close()
+    site.simulator.put(booking(9))
+    site.simulator.edit(2, title="SUB002_Neu_Berta")
+    site.simulator.delete(3)
+    site.simulator.edit(4, title="")
+    before, bytes_before = contents(ledger_file), ledger_file.read_bytes()
+    plan = site.plugin.plan(60)
+    site.close()
+    assert contents(ledger_file) == before
+    assert ledger_file.read_bytes() == bytes_before
+    old_hash, new_hash = plan.changes.filter(field="notes").select("old", "new").row(0)
+    assert old_hash != new_hash
+    assert plan.changes.filter(plan.changes["field"].ne_missing("notes")).rows() == [
+        ("new", 9, None, None, None),
+        ("changed", 2, "patient_name", "Testa_Anna", "Neu_Berta"),
+        ("withdrawn", 3, "performed_procedure_step_status", "SCHEDULED", "DISCONTINUED"),
+        ("withdrawn", 4, "performed_procedure_step_status", "SCHEDULED", "DISCONTINUED"),
+        ("rejected", 4, None, None, "patient_id_missing"),
+    ]
+    assert "Berta" not in repr(plan)
+    assert plan.entries == site.plugin.fetch_entries(60), "what was planned is what is done"
+    assert plan.report.returned == 4
+
+
+def test_a_plan_beside_the_running_plugin_and_without_a_ledger(site: Site, ledger_file: Path) -> None:
+    """Promise: a plan needs no ledger of its own and makes none; beside a running plugin it sees what that has sent."""
+    assert len(site.plugin.plan(60).entries) == 5
+    assert not ledger_file.exists()
+    assert site.plugin.last_report.outcome == "failed", "a plan is no run"
+    site.fetch()
+    assert site.plugin.plan(60).entries == []
+    assert site.fetch() == {}
+
+
+def test_held_withdrawals_stand_in_the_plan(make_site: MakeSite) -> None:
+    """Promise: a plan says what the guard would hold back."""
+    site = make_site(count=7)
+    site.fetch()
+    for number in range(1, 8):
+        site.simulator.delete(number)
+    plan = site.plugin.plan(60)
+    assert plan.changes["change"].to_list() == ["held"] * 7
+    assert plan.changes["old"].to_list() == ["SCHEDULED"] * 7
+    assert plan.entries == []
+
+
+@pytest.fixture
+def rejected(site: Site) -> Iterator[Site]:
+    """Return a site whose bookings 2 and 4 are in quarantine."""
+    site.simulator.edit(2, title="")
+    site.simulator.edit(4, title="SUB004_" + "Secretname" * 10)
+    site.fetch()
+    yield site
+    site.close()
+
+
+def test_the_quarantine_keeps_every_rejected_booking(rejected: Site, ledger_file: Path) -> None:
+    """Issue: payload, reasons, run, schema version, first and last seen; one that passes later is marked."""
+    rejected.now += timedelta(minutes=1)
+    rejected.fetch()
+    rejected.simulator.edit(2, title="SUB002_Testa_Anna")
+    rejected.now += timedelta(minutes=1)
+    rejected.fetch()
+    ledger = Ledger.copy(ledger_file)
+    both = quarantine.items(ledger, resolved=True)
+    assert [(item.booking_id, item.reasons, item.run) for item in both] == [
+        (2, ("patient_id_missing",), 2),
+        (4, ("patient_name_too_long",), 3),
+    ]
+    assert [item.first_seen for item in both] == [NOW, NOW]
+    assert both[0].resolved == both[1].last_seen == NOW + timedelta(minutes=2)
+    assert both[0].schema_version == quarantine.SCHEMA_VERSION
+    assert [item.booking_id for item in quarantine.items(ledger)] == [4]
+    assert "Secretname" in both[1].payload
+    assert "Secretname" not in repr(both[1])
+    ledger.release()
+
+
+def test_a_booking_without_an_id_is_kept_once(site: Site, ledger_file: Path) -> None:
+    """Promise: a list row without a usable id is rejected and kept, not one more time with each cycle."""
+    site.simulator.put(booking(3) | {"id": "odd"})
+    for _ in range(2):
+        site.fetch()
+    assert site.plugin.last_report.rejected == 1
+    ledger = Ledger.copy(ledger_file)
+    items = quarantine.items(ledger)
+    ledger.release()
+    assert [(item.name, item.booking_id) for item in items] == [("q1", None)]
+
+
+def test_quarantine_list_and_show(rejected: Site, config: Path) -> None:
+    """Issue: list; show masks values unless --reveal."""
+    listed = run("quarantine", "list", "--config", config)
+    assert listed.exit_code == 0
+    assert "patient_name_too_long" in listed.output
+    assert "Secret" not in listed.output
+    masked = run("quarantine", "show", "4", "--config", config)
+    assert masked.exit_code == 0
+    assert '"title": "AAA999_AaaaaaaaaaAaaaaaaaaa' in masked.output
+    assert '"id": 4' in masked.output
+    assert "Secret" not in masked.output
+    assert "Approved" not in masked.output
+    assert "Secretname" in run("quarantine", "show", "4", "--reveal", "--config", config).output
+    assert run("quarantine", "show", "99", "--config", config).exit_code == 1
+
+
+def test_quarantine_replay(rejected: Site, config: Path) -> None:
+    """Issue: replay runs today's configuration over the kept payloads and reports which pass now."""
+    assert run("quarantine", "replay", "--config", config).exit_code == 1
+    document = json.loads(config.read_text())
+    document["data_sources"][0]["config"]["field_mapping"]["patient_name"] = "id"
+    config.write_text(json.dumps(document))
+    one = run("quarantine", "replay", "4", "--config", config)
+    assert one.exit_code == 0, one.output
+    assert "1 of 1 pass now" in one.output
+    all_of_them = run("quarantine", "replay", "--config", config)
+    assert all_of_them.exit_code == 1
+    assert "1 of 2 pass now" in all_of_them.output
+    document["data_sources"][0]["config"]["resources"] = ["Elsewhere"]
+    config.write_text(json.dumps(document))
+    assert "filtered: resource" in run("quarantine", "replay", "4", "--config", config).output
+
+
+def test_quarantine_purge(rejected: Site, config: Path) -> None:
+    """Issue: purge --older-than, beside the running plugin too."""
+    assert "0 forgotten" in run("quarantine", "purge", "--older-than", "9999d", "--config", config).output
+    rejected.now = datetime.now(UTC)
+    assert "2 forgotten" in run("quarantine", "purge", "--older-than", "1d", "--config", config).output
+    assert "empty" in run("quarantine", "list", "--config", config).output
+    assert run("quarantine", "purge", "--older-than", "soon", "--config", config).exit_code == 2
+
+
+def test_payloads_that_are_no_json_are_masked_whole() -> None:
+    """Promise: also a payload that nobody can read shows its shape only."""
+    assert quarantine.masked('{"id": 7, "a": [null, true, 12.5, {"b": "Ann"}]}') == {
+        "id": 7,
+        "a": [None, True, "99.9", {"b": "Aaa"}],
+    }
+    assert quarantine.masked("Ann's secret") == "Aaa'a aaaaaa"
+
+
+def test_status(site: Site, config: Path) -> None:
+    """Issue: the last runs, the time since the last success and what is owed; --max-age exits 1 for a monitor."""
+    assert run("status", "--config", config).exit_code == 0
+    assert run("status", "--config", config, "--max-age", "15m").exit_code == 1, "no run is no success"
+    site.now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=20)
+    site.simulator.put(booking(7, site.now + timedelta(hours=1)))
+    site.simulator.put(booking(8, site.now + timedelta(hours=1)))
+    site.simulator.faults.add("status", match=r"/8$", code=500)
+    site.fetch()
+    text = run("status", "--config", config)
+    assert "last success: 20 min" in text.output
+    assert "owed: booking 8 since" in text.output
+    site.now += timedelta(minutes=10)
+    site.simulator.faults.add("html", match="/q/")
+    with pytest.raises(PluginFetchError):
+        site.fetch()
+    assert run("status", "--config", config, "--max-age", "15m").exit_code == 1, "a failed run is no success"
+    assert run("status", "--config", config, "--max-age", "30m").exit_code == 0
+    document = json.loads(run("status", "--config", config, "--json").output)
+    assert [found["outcome"] for found in document["runs"]] == ["failed", "ok"]
+    assert document["owed"][0]["booking_id"] == 8
+    assert "Testa" not in json.dumps(document)
+    assert run("status", "--config", config, "--max-age", "15").exit_code == 2
+
+
+def test_the_only_ledger_needs_no_configuration(site: Site) -> None:
+    """Issue: `calpendo-pipeline status --max-age 15m`, as a monitor calls it; several ledgers must be told apart."""
+    assert run("status").exit_code == 2
+    del site.config["state_path"]
+    site.now = datetime.now(UTC)
+    site.fetch()
+    place = site.plugin.ledger_path()
+    assert place is not None
+    assert place.is_relative_to(os.environ["XDG_STATE_HOME"])
+    assert run("status", "--max-age", "15m").exit_code == 0
+    (place.parent / "other.sqlite").touch()
+    assert "2 ledgers" in run("status").output
+
+
+def test_lengths_of_time() -> None:
+    """Promise: lengths of time are read and written as people do."""
+    assert [duration(text) for text in ("90s", "15m", "2h", "30d", "1.5w")] == [
+        timedelta(seconds=90),
+        timedelta(minutes=15),
+        timedelta(hours=2),
+        timedelta(days=30),
+        timedelta(days=10.5),
+    ]
+    for text in ("", "15", "-1d", "1y", "nan"):
+        with pytest.raises(PluginConfigError, match="15m"):
+            duration(text)
+    assert [shown(timedelta(seconds=number)) for number in (5, 65, 3600, 90061)] == [
+        "5 s",
+        "1 min 5 s",
+        "1 h 0 min",
+        "1 d 1 h",
+    ]

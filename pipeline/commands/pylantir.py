@@ -1,0 +1,23 @@
+"""``calpendo-pipeline pylantir``: Pylantir's own command with this package's Calpendo plugin in it."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.commands.exits import exit_codes
+
+PASS_ALL_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def pylantir(context: typer.Context) -> None:
+    """Start Pylantir with this plugin: takes every argument of Pylantir's own command, such as `start`.
+
+    Example: calpendo-pipeline pylantir start --pylantir_config mwl_config.json --AEtitle WORKLIST --port 4242
+    """
+    with exit_codes():
+        try:
+            from pipeline.pylantir import run
+        except ImportError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+        run(context.args)

@@ -1,0 +1,111 @@
+"""A look into Pylantir's database, read-only: which rows of a source it holds, and what stands in them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.pylantir.steps import IN_PROGRESS, Step
+from pipeline.pylantir.wire import dicom_date, dicom_time
+
+COLUMNS = (
+    "patient_name",
+    "patient_id",
+    "patient_birth_date",
+    "patient_sex",
+    "patient_weight_lb",
+    "accession_number",
+    "referring_physician_name",
+    "modality",
+    "study_description",
+    "scheduled_station_aetitle",
+    "scheduled_start_date",
+    "scheduled_start_time",
+    "performing_physician",
+    "procedure_description",
+    "protocol_name",
+    "station_name",
+    "hisris_coding_designator",
+)
+"""The columns that a record of this plugin may fill, beside status and study UID."""
+
+# Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
+_FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
+
+STATUS = "performed_procedure_step_status"
+# Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
+_BUSY_SECONDS = 5.0
+
+
+def database_path() -> Path | None:
+    """Find the database that Pylantir writes: it names it in ``DB_PATH`` before it opens it; None outside Pylantir."""
+    path = os.environ.get("DB_PATH")
+    if not path:
+        # Nothing of Pylantir's database is imported here: that would bind the path before it is known.
+        path = getattr(sys.modules.get("pylantir.db_setup"), "DB_PATH", None)
+    return Path(path).expanduser().absolute() if path else None
+
+
+def read_rows(path: Path, source_name: str, ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Give a source's rows by booking id, of the bookings asked for. A database not yet made has none.
+
+    Raises ``sqlite3.Error`` when the file cannot be read.
+    """
+    if not path.exists():
+        return {}
+    uri = f"{path.as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+        connection.row_factory = sqlite3.Row
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'worklist_items'").fetchone():
+            return {}
+        rows = connection.execute(
+            "SELECT * FROM worklist_items WHERE data_source = ? AND source_record_id IN (SELECT value FROM json_each(?))",
+            (source_name, json.dumps([str(booking_id) for booking_id in ids])),
+        )
+        return {int(row["source_record_id"]): dict(row) for row in rows}
+
+
+def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the columns of a record as Pylantir stores them, those left out that it fills by itself."""
+    columns = {name: record[name] for name in COLUMNS if name in record}
+    for name, dicom in (("scheduled_start_date", dicom_date), ("scheduled_start_time", dicom_time)):
+        value = dicom(columns.get(name))
+        columns[name] = value.strftime("") if hasattr(value, "strftime") else value
+    columns["modality"] = columns.get("modality") or "MR"
+    for name in _FILLED_BY_HOST:
+        if not columns.get(name):
+            columns.pop(name, None)
+    return columns
+
+
+def moment_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a stored date and time back; None for what this plugin did not write."""
+    texts = (str(row["scheduled_start_date"] or ""), str(row["scheduled_start_time"] or ""))
+    try:
+        start = datetime.strptime("".join(texts), "%Y%m%d%H%M%S")  # noqa: DTZ007 - the row's own wall clock
+    except ValueError:
+        return {"scheduled_start_date": None, "scheduled_start_time": None}
+    return {"scheduled_start_date": start.date(), "scheduled_start_time": start.time()}
+
+
+def running_identity(step: Step, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the subject under whom a scan runs, as its row has it; empty while none runs.
+
+    Pylantir finds the row that an N-SET ends by the subject's id and name as the scanner took them from the list. A
+    correction in Calpendo must wait for the end of the scan, or the scan never ends.
+    """
+    if step != Step(IN_PROGRESS, by_scanner=True):
+        return {}
+    return {name: row[name] for name in ("patient_id", "patient_name")}
+
+
+def holds(row: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
+    """Tell whether a row holds these columns; the status is another matter."""
+    return all(row.get(name) == value for name, value in columns.items())

@@ -1,0 +1,254 @@
+"""``CalendoPylantirPlugin``: Pylantir's interface, answered by ``CalendoPlugin`` and its ledger (T023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pylantir.data_sources.base import DataSourcePlugin
+
+from pipeline.calpendo.log import SourceLogger
+from pipeline.errors import PluginConfigError, PluginError
+from pipeline.pylantir import host_rows, options
+from pipeline.pylantir.errors import PylantirConfigError, as_pylantir, unexpected
+from pipeline.pylantir.host_rows import STATUS
+from pipeline.pylantir.hosted import NOT_ACKNOWLEDGED, HostedPlugin, Prepared, booking_number
+from pipeline.pylantir.sources import ledger_name
+from pipeline.pylantir.steps import SCHEDULED, Step, settle
+from pipeline.pylantir.study_uid import is_study_uid, study_uid
+from pipeline.pylantir.wire import DicomDate, DicomTime, WireRecord, dicom_date, dicom_time, to_wire
+from pipeline.pylantir.worklist_filter import make_filter, output_zone
+from pipeline.report import RunReport
+
+Record = dict[str, Any]
+
+
+class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
+    """Calpendo for Pylantir 0.4.6: what its rows show is what Calpendo says, and never undoes what the scanner did.
+
+    Configuration is that of Pylantir's own plugin, with its defaults (``api_path`` "/api", names as given names),
+    and every option of ``PipelineConfig``, and ``keep_past_hours``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._config: Mapping[str, Any] = {}
+        self._core: HostedPlugin | None = None
+        self._host_name: str | None = None
+        self._prepared: dict[int, Prepared] = {}
+        self._underway: dict[int, str] = {}
+        self._wire: tuple[tuple[int, WireRecord], ...] = ()
+        self._synced = False
+        self._told: set[tuple[int, str]] = set()
+
+    def get_source_name(self) -> str:
+        """Name the kind of source."""
+        return "Calpendo"
+
+    def supports_incremental_sync(self) -> bool:
+        """Say that a cycle brings only what changed."""
+        return True
+
+    @property
+    def last_report(self) -> RunReport | None:
+        """The report of the last cycle, with what was done to values that the wire cannot carry; None before it."""
+        if self._core is None:
+            return None
+        report = self._core.last_report
+        flags = {
+            "transliterated": [number for number, wire in self._wire if wire.transliterated],
+            "cleared": {str(number): list(wire.cleared) for number, wire in self._wire if wire.cleared},
+            "not_sendable": {str(number): wire.fault for number, wire in self._wire if wire.fault},
+        }
+        return replace(
+            report, flags={**report.flags, **{name: value for name, value in flags.items() if value}}
+        )
+
+    def validate_config(self, config: Any) -> tuple[bool, str]:
+        """Check a source's configuration and the login; never raises. The message names every faulty key."""
+        try:
+            self._configure(config)
+        except PluginError as error:
+            return False, str(error)
+        except Exception as error:
+            return False, f"config: cannot be read ({type(error).__name__})"
+        return True, ""
+
+    def fetch_entries(self, field_mapping: Mapping[str, Any] | None, interval: float) -> list[Record]:
+        """Run one cycle; returns full records of what Pylantir's database does not hold yet, in the server's order.
+
+        ``field_mapping`` stands before the configuration's where it is not empty; without either, subject id and
+        name are the title. ``interval`` in seconds. Raises an error that is both ``pipeline.errors.PluginFetchError``
+        and Pylantir's (likewise ``PluginConfigError``); no bookings: an empty list.
+        """
+        try:
+            core = self._mapped(field_mapping)
+            self._acknowledge()
+            self._wire = ()
+            core.reconcile(host_rows.database_path())
+            self._underway = core.underway()
+            entries = core.fetch_entries(interval)
+            self._synced = True
+            return self._records(core, entries)
+        except PluginError as error:
+            raise as_pylantir(error) from error
+        except Exception as error:
+            raise unexpected(error) from None
+
+    def get_record_match_candidates(
+        self, record: Mapping[str, Any], configured_source_name: str
+    ) -> list[Record]:
+        """Name the one identity of a row: its source and booking. A subject may have many bookings."""
+        self._host_name = configured_source_name
+        number = record.get("source_record_id")
+        if number is None:
+            return []
+        return [{"data_source": configured_source_name, "source_record_id": str(number)}]
+
+    def prepare_record_for_upsert(self, record: Mapping[str, Any], existing_record: Any) -> Record:
+        """Give the record its DICOM date and time, its study UID, and a status that undoes nothing."""
+        prepared = dict(record)
+        prepared["scheduled_start_date"] = dicom_date(record.get("scheduled_start_date"))
+        prepared["scheduled_start_time"] = dicom_time(record.get("scheduled_start_time"))
+        number = booking_number(record)
+        core = self._core
+        if number is None or core is None:
+            return prepared
+        step = self._step(core, number, prepared, existing_record)
+        prepared[STATUS] = step.status
+        if existing_record is not None:
+            stored = {name: getattr(existing_record, name, None) for name in host_rows.COLUMNS}
+            prepared |= host_rows.running_identity(step, stored)
+        prepared["study_instance_uid"] = self._uid(core, number, record, existing_record)
+        if NOT_ACKNOWLEDGED not in record:
+            self._prepared[number] = Prepared(
+                host_rows.stored_form(prepared), step, getattr(existing_record, STATUS, None)
+            )
+        return prepared
+
+    def get_mwl_query_filter(
+        self,
+        configured_source_name: str,
+        include_unscoped: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> Callable[..., Any]:
+        """Give the filter of each C-FIND: of this source's rows, those that can be scanned now.
+
+        Works on an instance that was never validated, with any configuration.
+        """
+        return make_filter(configured_source_name, include_unscoped, config or {})
+
+    def cleanup(self) -> None:
+        """After a cycle: acknowledge what Pylantir's database holds now, and close the connections to Calpendo."""
+        if self._core is None:
+            return
+        try:
+            self._acknowledge()
+        finally:
+            self._core.hang_up()
+
+    def close(self) -> None:
+        """Close the ledger too; the plugin may be used again."""
+        if self._core is not None:
+            self._core.close()
+
+    def _configure(self, config: Any) -> None:
+        if not isinstance(config, Mapping):
+            raise PluginConfigError(
+                f'config: got {type(config).__name__}; write an object such as {{"base_url": ...}}'
+            )
+        core = HostedPlugin(ledger_name(config), options.with_host_defaults(config))
+        faults = options.faults(config)
+        try:
+            core.validate_config()
+        except PluginConfigError as error:
+            faults = [*error.faults, *faults]
+        if faults:
+            raise PluginConfigError("; ".join(faults), faults)
+        if self._core is not None:
+            self._core.close()
+        self._config, self._core = config, core
+        self.logger = SourceLogger(__name__, core.source_name)
+
+    def _mapped(self, field_mapping: Mapping[str, Any] | None) -> HostedPlugin:
+        """Give the core for a mapping: the argument where it is not empty, else the configuration's."""
+        if self._core is None:
+            raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
+        mapping = field_mapping or self._config.get("field_mapping") or {}
+        if self._core.config.get("field_mapping", {}) != mapping:
+            core = HostedPlugin(self._core.source_name, {**self._core.config, "field_mapping": mapping})
+            core.validate_config()
+            self._core.close()
+            self._core = core
+        return self._core
+
+    def _records(self, core: HostedPlugin, entries: list[Record]) -> list[Record]:
+        """Make records that the wire can carry; what cannot go out stays pending, and its row leaves the list."""
+        wires = [
+            (number, to_wire(entry, transliterating=core.settings.transliterate))
+            for entry in entries
+            if (number := booking_number(entry)) is not None
+        ]
+        self._wire = tuple(wires)
+        self._tell(core)
+        stale = core.rows_to_discontinue(
+            [number for number, wire in wires if wire.fault], host_rows.database_path()
+        )
+        return [wire.record for _, wire in wires if not wire.fault] + stale
+
+    def _tell(self, core: HostedPlugin) -> None:
+        """Log by number what the wire could not carry as it was; each fault once."""
+        for number, wire in self._wire:
+            for text in filter(None, (wire.fault, ", ".join(wire.cleared))):
+                if (number, text) in self._told:
+                    continue
+                self._told.add((number, text))
+                if wire.fault:
+                    core.lgr.warning("booking %s is not sent to Pylantir: %s", number, text)
+                else:
+                    core.lgr.warning("booking %s goes out without %s, which cannot be sent", number, text)
+        changed = [number for number, wire in self._wire if wire.transliterated and not wire.fault]
+        if changed:
+            core.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(changed), changed[:20])
+
+    def _acknowledge(self) -> None:
+        prepared, self._prepared = self._prepared, {}
+        synced, self._synced = self._synced, False
+        if self._core is not None and (prepared or synced):
+            self._core.acknowledge_stored(prepared, host_rows.database_path(), self._host_name, synced=synced)
+
+    def _step(self, core: HostedPlugin, number: int, record: Record, existing: Any) -> Step:
+        stored = None if existing is None else getattr(existing, STATUS, None) or SCHEDULED
+        return settle(
+            record.get(STATUS) or SCHEDULED,
+            stored,
+            core.book.get(number),
+            underway=self._underway.get(number),
+            rescheduled=existing is not None and _rescheduled(core, record, existing),
+        )
+
+    @staticmethod
+    def _uid(core: HostedPlugin, number: int, record: Mapping[str, Any], existing: Any) -> str | None:
+        """Give a new row its UID; a row keeps the one that a scanner may have used, unless no scanner can have."""
+        mapped = record.get("study_instance_uid")
+        wanted = str(mapped) if is_study_uid(mapped) else study_uid(core.settings.base_url, number)
+        if existing is None:
+            return wanted
+        kept = getattr(existing, "study_instance_uid", None)
+        untouched = (getattr(existing, STATUS, None) or SCHEDULED) == SCHEDULED
+        return wanted if untouched and not is_study_uid(kept) else None
+
+
+def _rescheduled(core: HostedPlugin, record: Record, existing: Any) -> bool:
+    """Tell whether a booking has another start than its row, and that lies ahead.
+
+    A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it tells nothing.
+    """
+    day, clock = record.get("scheduled_start_date"), record.get("scheduled_start_time")
+    old_day = str(getattr(existing, "scheduled_start_date", None) or "")
+    if not isinstance(day, DicomDate) or not isinstance(clock, DicomTime) or "-" in old_day:
+        return False
+    start = day.strftime("") + clock.strftime("")
+    now = core.now.astimezone(output_zone(core.settings)).strftime("%Y%m%d%H%M%S")
+    return now < start != old_day + str(getattr(existing, "scheduled_start_time", None) or "")

@@ -48,13 +48,15 @@ _BACKOFF, _BACKOFF_JITTER, _BACKOFF_MAX = 0.5, 0.5, 10.0
 class Learned:
     """What earlier batches found out about this server, so that nobody asks or warns twice.
 
-    ``variant`` is the form of the query that it takes, known for sure once it was ``listed``; ``paths_refused``
+    ``variant`` is the form of the query that it takes, known for sure once it was ``listed``; ``scans`` says that the
+    last window had MRI scans; ``paths_refused``
     says that it gives no list with chosen fields that could be used; ``bulk_checked`` that one such list agreed with
     a detail, and ``named_details`` that its details hold a ``formattedName``. ``said`` holds the warnings given.
     """
 
     variant: int = 0
     listed: bool = False
+    scans: bool = False
     paths_refused: bool = False
     bulk_checked: bool = False
     named_details: bool = True

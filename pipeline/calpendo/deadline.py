@@ -10,8 +10,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pipeline.calpendo.faults import DeadlineFault
+
+T = TypeVar("T")
+
+GRACE = 2.0
+"""Seconds beyond the batch's deadline after which a worker that does not answer is left alone."""
 
 
 class _Shuttable(Protocol):
@@ -50,6 +58,10 @@ class Deadline:
         self._lock = threading.Lock()
         self._guards: set[SocketGuard] = set()
 
+    def __str__(self) -> str:
+        """Name the option and its value."""
+        return f"batch_deadline, {self.seconds:g} s"
+
     @property
     def stopped(self) -> bool:
         """Whether the batch was stopped before its time."""
@@ -75,6 +87,16 @@ class Deadline:
             guards = tuple(self._guards)
         for guard in guards:
             guard.cut()
+
+    def result(self, future: Future[T]) -> T:
+        """Wait for a worker's result, no longer than the batch lasts.
+
+        A worker keeps the deadline by itself, unless a name service holds it. Raises DeadlineFault.
+        """
+        try:
+            return future.result(timeout=self.remaining() + GRACE)
+        except TimeoutError:
+            raise DeadlineFault(f"no answer within the time for the whole batch ({self})") from None
 
     @contextmanager
     def watch(self, guard: SocketGuard, seconds: float) -> Iterator[None]:

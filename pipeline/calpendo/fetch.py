@@ -33,6 +33,8 @@ def fetch_window(
     be had or trusted, when the login is refused, or when every detail fails.
     """
     with Gathering(client, config) as gathering:
+        if client.learned.scans or config.fetch_mode == "bulk":
+            gathering.begin_operators_early(window)
         fetched = None
         if config.fetch_mode != "details" and not client.learned.paths_refused:
             fetched = (
@@ -59,8 +61,7 @@ def fetch_bookings(client: CalpendoClient, config: PipelineConfig, ids: Iterable
 
 def _details(gathering: Gathering, window: Window) -> FetchedBookings:
     kept = gathering.kept if gathering.was_listed else gathering.list_bookings(window)
-    if any(gathering.may_be_scan(number) for number in kept):
-        gathering.begin_operators(window)
+    gathering.begin_operators(window)
     gathering.fetch_details(number for number in kept if not gathering.has(number))
     gathering.raise_if_all_failed()
     return gathering.result("details")

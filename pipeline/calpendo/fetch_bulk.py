@@ -49,7 +49,6 @@ def fetch_bulk(
     list of a client is held against the details of one booking before it is believed.
     """
     paths = bulk_paths(config)
-    gathering.begin_operators(window, early=True)
     try:
         kept = gathering.list_bookings(window, paths)
     except CalpendoFault as fault:
@@ -64,8 +63,7 @@ def fetch_bulk(
         client.learned.paths_refused = True
         gathering.warn_once(f"fetch_mode bulk is not possible here, details are fetched instead: {reason}")
         return None
-    if any(gathering.may_be_scan(number) for number in kept):
-        gathering.begin_operators(window)
+    gathering.begin_operators(window)
     incomplete = [number for number in kept if _incomplete(rows[number], config)]
     gathering.fetch_details(number for number in incomplete if not gathering.has(number))
     looked_up = set(incomplete)

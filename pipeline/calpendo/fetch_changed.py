@@ -62,8 +62,7 @@ def fetch_changed(
             f"fetch_mode changed is not possible here, all details are fetched: no row of the list has {MODIFIED}"
         )
         return None
-    if any(gathering.may_be_scan(number) for number in kept):
-        gathering.begin_operators(window)
+    gathering.begin_operators(window)
     full = known is None or known.full_due(config.full_refresh)
     if known is not None and not full:
         for number, text in stamps.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.client import BOOKING, MRI_SCAN
+from pipeline.calpendo.deadline import GRACE
 from pipeline.calpendo.faults import AuthenticationFault, CalpendoFault, NothingFetchedError, RefusedFault
 from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.calpendo.log import SourceLogger
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
 
-# Beyond the batch's own deadline, which every worker keeps by itself, only a name service can hold a worker.
-_GRACE = 2.0
 _REFUSED_QUERY = frozenset({400, 404})
 
 
@@ -102,20 +101,27 @@ class Gathering:
         self.failed.pop(number, None)
         self.gone = [other for other in self.gone if other != number]
 
-    def may_be_scan(self, number: int) -> bool:
-        """Return whether a listed booking is an MRI scan, or its row does not tell."""
+    def begin_operators_early(self, window: Window) -> None:
+        """Ask for the operators beside the list, where it is known which form of the query the server takes."""
+        if self._client.learned.listed or len(self._variants(window)) == 1:
+            self._begin_operators(window)
+
+    def begin_operators(self, window: Window) -> None:
+        """Ask for the operators beside the details, if any listed booking is a scan, and not asked already."""
+        self._client.learned.scans = any(self._may_be_scan(number) for number in self.kept)
+        if self._client.learned.scans:
+            self._begin_operators(window)
+
+    def _begin_operators(self, window: Window) -> None:
+        variants = self._variants(window)
+        self._operators.begin(variants[min(self._client.learned.variant, len(variants) - 1)])
+
+    def _variants(self, window: Window) -> list[str]:
+        return list(query_variants(self._config, window))
+
+    def _may_be_scan(self, number: int) -> bool:
         told, value = find(self.rows[number], "biskitType")
         return value == MRI_SCAN or not told or not isinstance(value, str)
-
-    def begin_operators(self, window: Window, *, early: bool = False) -> None:
-        """Ask for the operators of the window's scans, beside whatever else is asked; once a batch.
-
-        ``early`` is before the list: only where it is known already which form of the query the server takes.
-        """
-        variants = list(query_variants(self._config, window))
-        if early and len(variants) > 1 and not self._client.learned.listed:
-            return
-        self._operators.begin(variants[min(self._client.learned.variant, len(variants) - 1)])
 
     def fetch_details(self, ids: Iterable[int]) -> None:
         """Fetch details on all worker threads (T009); a refused login ends the batch at once."""
@@ -125,12 +131,12 @@ class Gathering:
         }
         self._futures += numbers
         try:
-            for future in as_completed(numbers, timeout=self._deadline.remaining() + _GRACE):
+            for future in as_completed(numbers, timeout=self._deadline.remaining() + GRACE):
                 self._take(numbers[future], future)
         except TimeoutError:
             for future, number in numbers.items():
                 if not future.done():
-                    self.failed[number] = "no answer within the time for the whole batch (batch_deadline)"
+                    self.failed[number] = f"no answer within the time for the whole batch ({self._deadline})"
 
     def raise_if_all_failed(self) -> None:
         """Raise PluginFetchError when there were bookings to fetch and not one of them could be had."""
@@ -173,7 +179,7 @@ class Gathering:
     def _query(self, window: Window, paths: Sequence[str]) -> list[Any]:
         """Send the query, in a wider form where the server refuses an encoded slash; the batch filters again."""
         learned = self._client.learned
-        variants = list(query_variants(self._config, window))
+        variants = self._variants(window)
         first: RefusedFault | None = None
         for at in range(min(learned.variant, len(variants) - 1), len(variants)):
             future = self._client.submit(
@@ -181,7 +187,7 @@ class Gathering:
             )
             self._futures.append(future)
             try:
-                rows = future.result()
+                rows = self._deadline.result(future)
             except RefusedFault as fault:
                 first = first or fault
                 if fault.status not in _REFUSED_QUERY or at + 1 == len(variants):

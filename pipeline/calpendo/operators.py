@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def operator_name(value: Any) -> str | None:
     return value if isinstance(value, str) and value.strip() and value != HIDDEN else None
 
 
-def names_by_id(rows: Iterable[Any]) -> dict[int, str]:
+def names_by_id(rows: list[Any]) -> dict[int, str]:
     """Return booking id -> operator's name for the rows that tell both."""
     names: dict[int, str] = {}
     for row in rows:
@@ -90,7 +90,7 @@ class Operators:
         names: dict[int, str] = {}
         for part, answer in waiting:
             try:
-                names |= names_by_id(answer.result())
+                names |= names_by_id(self._deadline.result(answer))
             except CalpendoFault as fault:
                 names |= self._one_by_one(part, fault)
         return names
@@ -115,7 +115,7 @@ class Operators:
         first, *others = scans
         # The first look-up goes alone: a user who may see no operator at all costs one more request, not fifty.
         try:
-            names |= names_by_id(self._lookup([first]).result())
+            names |= names_by_id(self._deadline.result(self._lookup([first])))
         except AuthenticationFault as fault:
             self._warn(f"the operators of {len(scans)} scans could not be had: {fault}")
             return {}
@@ -124,7 +124,7 @@ class Operators:
         lost: list[int] = []
         for number, answer in [(number, self._lookup([number])) for number in others]:
             try:
-                names |= names_by_id(answer.result())
+                names |= names_by_id(self._deadline.result(answer))
             except CalpendoFault:
                 lost.append(number)
         if lost:

@@ -203,7 +203,7 @@ class Transport:
 def _ended(deadline: Deadline) -> DeadlineFault:
     if deadline.stopped:
         return DeadlineFault("stopped with the rest of the batch")
-    return DeadlineFault(f"the time for the whole batch is used up (batch_deadline, {deadline.seconds:g} s)")
+    return DeadlineFault(f"the time for the whole batch is used up ({deadline})")
 
 
 def _too_slow(seconds: float) -> UnreachableFault:

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
+from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
 from pipeline.commands.quarantine import quarantine_app
 from pipeline.commands.run import run
 from pipeline.commands.simulate import simulate
@@ -27,6 +28,7 @@ for command in (demo, verify, run, status):
 app.add_typer(quarantine_app, name="quarantine")
 for command in (check, simulate):
     app.command()(command)
+app.command("pylantir", context_settings=PASS_ALL_ON)(pylantir)
 
 
 @app.callback(invoke_without_command=True)

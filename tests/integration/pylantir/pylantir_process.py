@@ -20,7 +20,7 @@ from tests.integration.pylantir.scanner import Scanner
 OURS = "ours"
 UPSTREAM = "pylantir's own"
 LAUNCH = {
-    OURS: ["-c", "import sys; from pipeline.pylantir import run; run(sys.argv[1:])"],
+    OURS: ["-c", "from pipeline.cli import main; main()", "pylantir"],
     UPSTREAM: ["-c", "from pylantir.cli.run import main; main()"],
 }
 

@@ -70,7 +70,10 @@ def test_pylantirs_shipped_example_is_accepted(credentials: tuple[str, str]) -> 
         ({"base_url": "https://x.example", "field_mapping": {}}, "resources"),
         (GOOD | {"resources": []}, "resources"),
         (GOOD | {"resources": "3T"}, "resources"),
-        (GOOD | {"field_mapping": {"patient_id": {"source_field": "title", "_extract": {"group": 1}}}}, "pattern"),
+        (
+            GOOD | {"field_mapping": {"patient_id": {"source_field": "title", "_extract": {"group": 1}}}},
+            "pattern",
+        ),
         (GOOD | {"window_mode": "weekly"}, "window_mode"),
         (GOOD | {"daily_window": {"start_time": [25, 0], "end_time": [19, 0]}}, "daily_window"),
         (GOOD | {"lookback_multiplier": 0}, "lookback_multiplier"),
@@ -95,7 +98,10 @@ def test_messages_name_the_faulty_key(credentials: tuple[str, str], config: dict
     [
         ({"base_url": ""}, "base_url"),
         ({"resources": [None]}, "resources"),
-        ({"field_mapping": {"patient_id": {"source_field": "title", "_extract": {"pattern": "(["}}}}, "patient_id"),
+        (
+            {"field_mapping": {"patient_id": {"source_field": "title", "_extract": {"pattern": "(["}}}},
+            "patient_id",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(
@@ -107,7 +113,9 @@ def test_bad_configurations_are_refused(
     assert key in message
 
 
-@pytest.mark.parametrize("config", [None, [], "x", 7, {1: 2}, {"base_url": object()}, {"field_mapping": [[]]}])
+@pytest.mark.parametrize(
+    "config", [None, [], "x", 7, {1: 2}, {"base_url": object()}, {"field_mapping": [[]]}]
+)
 def test_validation_never_raises(credentials: tuple[str, str], config: Any) -> None:
     """Whatever stands in the file, the answer is (False, message)."""
     valid, message = CalendoPylantirPlugin().validate_config(config)
@@ -170,7 +178,9 @@ def test_an_empty_mapping_falls_back_to_the_title(start: Callable, sim: Calpendo
     assert (entry["patient_id"], entry["patient_name"]) == ("SUB1 Doe", "^SUB1 Doe")
 
 
-def test_a_mapping_in_the_call_goes_before_the_configurations(start: Callable, sim: CalpendoSimulator) -> None:
+def test_a_mapping_in_the_call_goes_before_the_configurations(
+    start: Callable, sim: CalpendoSimulator
+) -> None:
     """The argument wins where it is not empty; an empty one means the configuration's."""
     sim.put(booking(1, "SUB1_Doe"))
     plugin = start(source(sim.url))

@@ -60,8 +60,10 @@ def outcome(fetched: FetchedBookings, config: PipelineConfig) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("shape", ["flat", "nested", "properties"])
-@pytest.mark.parametrize("generation", ["A", "B", None])
+@pytest.mark.parametrize(
+    ("generation", "shape"),
+    [("A", "flat"), ("B", "flat"), (None, "flat"), ("A", "nested"), ("B", "properties")],
+)
 def test_all_modes_bring_equal_entries(
     generation: Literal["A", "B"] | None, shape: Literal["flat", "nested", "properties"]
 ) -> None:
@@ -313,6 +315,22 @@ def test_rows_outside_are_cut_before_their_details(mode: str) -> None:
         assert not [path for path in paths(server, "/b/") if path.endswith("/1")]
         exact = fetch(server, fetch_mode=mode, include_running=False)
         assert [payload["id"] for payload in exact.payloads] == [3]
+
+
+def test_text_that_cannot_be_kept_is_rejected_with_its_id(simulator: CalpendoSimulator) -> None:
+    """Issue: a detail that is no sound JSON is that booking's fault: rejected with its id and text, not lost."""
+    deep = b'{"id": 3, "title": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    simulator.faults.add("bad_json", match=r"/b/Calpendo\.Booking/3$", body=deep)
+    simulator.faults.add(
+        "bad_json", match=r"/b/Calpendo\.Booking/4$", body=b'{"id": 4, "title": "SUB004 \xff"}'
+    )
+    simulator.edit(5, title="SUB005_\ud800")
+    fetched = fetch(simulator)
+    assert not fetched.failed
+    batch = process_batch(fetched.payloads, settings(simulator.url))
+    rejected = {row["booking_id"]: row["payload"] for row in batch.rejected.to_dicts()}
+    assert {3, 4, 5} <= set(rejected)
+    assert "SUB004" in rejected[4]
 
 
 def test_bookings_by_id_come_from_anywhere_in_time(simulator: CalpendoSimulator) -> None:

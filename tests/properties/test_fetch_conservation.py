@@ -52,7 +52,7 @@ BOOKINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     bookings=st.lists(BOOKINGS, max_size=6),
     shape=st.sampled_from(["flat", "nested", "properties"]),

@@ -7,6 +7,7 @@ here opens a transaction while the network is waited for: a cycle reads, then wo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,8 @@ import polars as pl
 
 from pipeline.delivery.entry_text import DISCONTINUED, from_text
 from pipeline.delivery.ledger_file import LedgerFile
-from pipeline.delivery.state_file import StateFile
+from pipeline.delivery.state_file import StateFile, is_held
+from pipeline.errors import PluginStateError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LINES_SCHEMA = {
@@ -29,6 +31,8 @@ LINES_SCHEMA = {
     "end_utc": pl.Int64,
 }
 _COLUMNS = ", ".join(LINES_SCHEMA)
+# The ledger's note of the ids that a plain fetch returned and that nothing has confirmed yet.
+_RETURNED = "returned"
 
 
 def microseconds(moment: datetime) -> int:
@@ -187,13 +191,8 @@ class Ledger(LedgerFile):
 
     def acknowledge(self, ids: Iterable[int]) -> int:
         """Mark the last entries of these bookings as delivered; unknown and delivered ones are passed over."""
-        with self.transaction() as connection:
-            cursor = connection.execute(
-                "UPDATE entries SET state = 'delivered'"
-                " WHERE state = 'pending' AND booking_id IN (SELECT value FROM json_each(?))",
-                (id_list(ids),),
-            )
-            return cursor.rowcount
+        with self.transaction():
+            return self._deliver(ids)
 
     def resend(self, ids: Iterable[int]) -> int:
         """Mark the last entries of these bookings as pending again, because the host has lost them."""
@@ -206,22 +205,57 @@ class Ledger(LedgerFile):
             return cursor.rowcount
 
     def mark_returned(self, ids: Iterable[int]) -> None:
-        """Remember what a plain fetch is about to return; nothing is written yet."""
-        self._returned.update(ids)
+        """Remember what a plain fetch is about to return; the entries themselves stay pending.
+
+        A note in the file tells those who look at it from outside: the process that holds the ledger has got them.
+        """
+        with self._guard:
+            self._returned.update(ids)
+            # The note is for lookers-on alone: where the disk refuses it, the host still gets its entries.
+            if self._returned:
+                with suppress(PluginStateError), self.transaction():
+                    self.set_meta(_RETURNED, id_list(self._returned))
 
     def settle_returned(self) -> int:
         """Mark as delivered what earlier calls returned: that somebody calls again shows that they came back."""
         with self._guard:
             if not self._returned:
                 return 0
-            count = self.acknowledge(self._returned)
+            with self.transaction():
+                count = self._deliver(self._returned)
+                self.forget_meta(_RETURNED)
             self._returned.clear()
             return count
 
     def unsettle_returned(self) -> None:
         """Leave as pending what was returned since the last look: the host could not use it."""
         with self._guard:
-            self._returned.clear()
+            if self._returned:
+                self._returned.clear()
+                # The file may be gone or damaged by now; then there is no note to take back.
+                with suppress(PluginStateError):
+                    self._after_opening()
+
+    def _deliver(self, ids: Iterable[int]) -> int:
+        cursor = self.connection.execute(
+            "UPDATE entries SET state = 'delivered'"
+            " WHERE state = 'pending' AND booking_id IN (SELECT value FROM json_each(?))",
+            (id_list(ids),),
+        )
+        return cursor.rowcount
+
+    def _after_opening(self) -> None:
+        """Take back the note of a process that died: whether its host got the entries nobody knows; they go again."""
+        if self.meta(_RETURNED) is not None:
+            with self.transaction():
+                self.forget_meta(_RETURNED)
+
+    def _after_copying(self) -> None:
+        """Count as delivered what a living process got: it holds the lock, and would have kept no note of a failure."""
+        noted = self.meta(_RETURNED)
+        if noted is not None and self.path is not None and is_held(self.path):
+            self._returned.update(orjson.loads(noted))
+            self.settle_returned()
 
     def _before_closing(self) -> None:
         self.settle_returned()

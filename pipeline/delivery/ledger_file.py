@@ -40,6 +40,7 @@ class LedgerFile:
         self.warnings: tuple[str, ...] = tuple(file.warnings)
         self._file = file
         self._users = 1
+        self._process = os.getpid()
         self._guard = threading.RLock()
         self._cycle = threading.Lock()
         self._inode = _inode(path)
@@ -56,7 +57,7 @@ class LedgerFile:
         """
         if str(path) == MEMORY:
             return cls(open_memory())
-        place = Path(path).expanduser().absolute()
+        place = _place(path)
         key = (os.getpid(), place)
         with cls._shared_lock:
             ledger: Self | None = cls._shared.get(key)
@@ -74,6 +75,7 @@ class LedgerFile:
             ledger = cls(open_exclusive(place, lock_timeout=lock_timeout), place)
             try:
                 ledger._claim(source_name)
+                ledger._after_opening()
             except BaseException:
                 ledger._file.close()
                 raise
@@ -88,13 +90,15 @@ class LedgerFile:
     @classmethod
     def copy(cls, path: Path | str) -> Self:
         """Copy a ledger to memory, beside a running process too; what is done to the copy leaves no trace."""
-        place = Path(path).expanduser().absolute()
-        return cls(open_copy(place), place)
+        place = _place(path)
+        ledger = cls(open_copy(place), place)
+        ledger._after_copying()
+        return ledger
 
     @classmethod
     def beside(cls, path: Path | str) -> Self:
         """Open a ledger for one short write from the command line, beside a running process too."""
-        place = Path(path).expanduser().absolute()
+        place = _place(path)
         return cls(open_shared(place), place)
 
     def snapshot(self) -> Self:
@@ -124,7 +128,9 @@ class LedgerFile:
         return self._file.connection
 
     def release(self) -> None:
-        """Give the ledger back; the last user closes the file."""
+        """Give the ledger back; the last user closes the file. In a forked child nothing happens: it is the parent's."""
+        if os.getpid() != self._process:
+            return
         with self._shared_lock, self._guard:
             if self._users == 0:
                 return
@@ -135,6 +141,12 @@ class LedgerFile:
                 finally:
                     self._forget()
                     self._file.close()
+
+    def _after_opening(self) -> None:
+        """Tidy up what a process that died has left: the lock is held, so nobody else can be at work."""
+
+    def _after_copying(self) -> None:
+        """Bring a copy of the file to the state in which the process that holds it sees it."""
 
     def _before_closing(self) -> None:
         """Write what is still to be written."""
@@ -196,6 +208,15 @@ class LedgerFile:
     def set_meta(self, key: str, value: str) -> None:
         """Write one of the ledger's own notes, inside a transaction."""
         self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    def forget_meta(self, key: str) -> None:
+        """Forget one of the ledger's own notes, inside a transaction."""
+        self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+
+def _place(path: Path | str) -> Path:
+    """Give the one name of a ledger: through a link or another spelling it is the same file, with the same lock."""
+    return Path(path).expanduser().resolve()
 
 
 def _inode(path: Path | None) -> int | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MEMORY = ":memory:"
 # How long a statement waits for another connection's short write (a purge from the command line).
 BUSY_SECONDS = 5.0
+# How long the lock is tried for at least: a look at whether it is held (``is_held``) takes it for a moment.
+_LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -182,7 +184,7 @@ def _lock(path: Path, timeout: float) -> sqlite3.Connection:
     with _explained(place):
         _create_private(place)
         lock = sqlite3.connect(
-            place, isolation_level=None, check_same_thread=False, timeout=max(timeout, 0.0)
+            place, isolation_level=None, check_same_thread=False, timeout=max(timeout, _LOOK_SECONDS)
         )
         try:
             lock.execute("BEGIN EXCLUSIVE")
@@ -199,6 +201,22 @@ def _lock(path: Path, timeout: float) -> sqlite3.Connection:
             lock.close()
             raise
     return lock
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a living process holds the source's lock; a dead one cannot, because the lock ends with it."""
+    place = path.with_name(f"{path.name}.lock")
+    if not place.exists():
+        return False
+    uri = f"{place.absolute().as_uri()}?mode=ro"
+    with _explained(place), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0)) as lock:
+        try:
+            lock.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise
+            return True
+    return False
 
 
 def _holder(path: Path) -> str:

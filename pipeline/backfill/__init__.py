@@ -1,0 +1,15 @@
+"""Archives of bookings larger than memory, or a server's bookings of many days, to Parquet by month.
+
+    summary = backfill(["archive/*.ndjson.gz"], "out", PipelineConfig.from_dict(config, offline=True))
+
+The command ``calpendo-pipeline backfill`` is a shell over this. Importing it loads no polars.
+"""
+
+from __future__ import annotations
+
+from pipeline.backfill.plan import ServerRange
+from pipeline.backfill.progress import Progress, ProgressCallback
+from pipeline.backfill.run import backfill
+from pipeline.backfill.summary import BackfillSummary
+
+__all__ = ["BackfillSummary", "Progress", "ProgressCallback", "ServerRange", "backfill"]

@@ -1,0 +1,209 @@
+"""One segment of an archive -> its accepted, rejected and replaced rows, set aside for the merge.
+
+A segment goes block by block through ``process_batch``, the same door as every other booking, and is committed whole
+by one rename: a killed conversion leaves nothing, one done twice is kept once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from pipeline.backfill.duplicates import STATES, by_bucket
+from pipeline.backfill.files import whole_directory, write_json
+from pipeline.backfill.layout import Layout, segment_name
+from pipeline.backfill.plan import ServerRange
+from pipeline.backfill.readers import Block, Segment, read_segments
+from pipeline.backfill.records import Piece, SegmentRecord, add_counts
+from pipeline.backfill.sources import Source
+from pipeline.backfill.spill import SpillWriter
+from pipeline.batch import Batch, process_batch
+from pipeline.transform.bookings import read_bookings
+from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
+from pipeline.transform.site_time import iso_instants
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.transform.selection import Selection
+
+HELD_ROWS = 100_000
+REMARKED_VALUES = 200
+"""So many different unknown statuses (resources, shapes) are counted by name."""
+
+
+def convert_source(
+    output: Path,
+    source: Source,
+    segment_bytes: int,
+    buckets: int,
+    first: int,
+    step: int,
+    config: PipelineConfig,
+    server: ServerRange | None,
+) -> int:
+    """Convert segment ``first`` of ``source`` and every ``step``-th one after it, those that are not done yet.
+
+    With ``step`` 0 only segment ``first`` is converted. Bookings of a ``server`` pass the configuration's filters,
+    those of an archive are all converted. Returns how many segments were passed, which for a compressed source is
+    how many it has.
+    """
+    layout = Layout(output)
+    selection = _selection(config, server) if server else None
+
+    def wanted(number: int) -> bool:
+        mine = number == first if step == 0 else number % step == first
+        return mine and not (layout.segments / segment_name(source.index, number)).is_dir()
+
+    passed = 0
+    for segment in read_segments(source, segment_bytes, wanted):
+        passed = segment.number + 1
+        if segment.wanted:
+            name = segment_name(source.index, segment.number)
+            with whole_directory(layout.segments / name) as directory:
+                record = _Conversion(directory, buckets, config, selection).run(source, segment)
+                write_json(directory / "record.json", record.to_json())
+    return passed
+
+
+class _Conversion:
+    """One segment on its way: what it has counted, and the files it writes to."""
+
+    def __init__(
+        self, directory: Path, buckets: int, config: PipelineConfig, selection: Selection | None
+    ) -> None:
+        self._directory = directory
+        self._buckets = buckets
+        self._config = config
+        self._selection = selection
+        self._counts = dict.fromkeys(("payloads", *STATES, "replaced"), 0)
+        self._months: dict[str, list[Piece]] = defaultdict(list)
+        self._index: dict[int, list[Piece]] = defaultdict(list)
+        self._rejected: list[Piece] = []
+        self._replaced: list[Piece] = []
+        self._remarks: dict[str, dict[str, int]] = {}
+        self._held: list[pl.DataFrame] = []
+        self._held_index: list[pl.DataFrame] = []
+
+    def run(self, source: Source, segment: Segment) -> SegmentRecord:
+        """Convert the segment's blocks and return its record."""
+        with ExitStack() as stack:
+            self._files = {
+                kind: stack.enter_context(SpillWriter(self._directory / kind))
+                for kind in ("accepted", "rejected", "replaced", "index")
+            }
+            for block in segment.blocks:
+                self._take(block)
+                if sum(frame.height for frame in self._held_index) >= HELD_ROWS:
+                    self._set_aside()
+            self._set_aside()
+        return SegmentRecord(
+            source=source.index,
+            number=segment.number,
+            lines=segment.lines,
+            stored_bytes=segment.stored_bytes,
+            months={month: tuple(pieces) for month, pieces in sorted(self._months.items())},
+            rejected_pieces=tuple(self._rejected),
+            replaced_pieces=tuple(self._replaced),
+            index={bucket: tuple(pieces) for bucket, pieces in sorted(self._index.items())},
+            remarks=self._remarks,
+            **self._counts,
+        )
+
+    def _take(self, block: Block) -> None:
+        batch = process_batch(block.payloads, self._config, selection=self._selection)
+        lines = pl.Series("row", block.lines, dtype=pl.UInt32)
+        accepted = _at_lines(batch.accepted, lines)
+        older = pl.col("reasons").list.contains(DUPLICATE_BOOKING_ID)
+        replaced, rejected = batch.rejected.filter(older), batch.rejected.filter(~older)
+        self._held.append(accepted.select("row", *batch.entries.columns))
+        if not rejected.is_empty():
+            self._rejected.append(self._files["rejected"].add(_at_lines(rejected, lines)))
+        if not replaced.is_empty():
+            versions = self._versions(block, replaced["row"])
+            self._replaced.append(self._files["replaced"].add(_at_lines(versions, lines)))
+        self._held_index += [
+            _indexed(accepted, "accepted"),
+            _indexed(_at_lines(self._versions(block, rejected["row"]), lines), "rejected"),
+            _indexed(_at_lines(self._versions(block, batch.filtered["row"]), lines), "filtered"),
+        ]
+        counted = {
+            "payloads": len(block.payloads),
+            "accepted": accepted.height,
+            "rejected": rejected.height,
+            "filtered": batch.filtered.height,
+            "replaced": replaced.height,
+        }
+        for name, count in counted.items():
+            self._counts[name] += count
+        add_counts(self._remarks, _remarks(batch), REMARKED_VALUES)
+
+    def _versions(self, block: Block, rows: pl.Series) -> pl.DataFrame:
+        """Return row, booking_id and modified of some of the block's payloads, those that are versions of a booking.
+
+        As in ``process_batch``, a payload without an id, or one that is unusable, stands for itself.
+        """
+        bookings = read_bookings([block.payloads[row] for row in rows], self._config)
+        return bookings.select(rows.alias("row"), "booking_id", "fault", "modified").filter(
+            pl.col("fault").is_null() & pl.col("booking_id").is_not_null()
+        )
+
+    def _set_aside(self) -> None:
+        if self._held:
+            month = pl.col("scheduled_start_date").dt.strftime("%Y-%m").alias("month")
+            held = pl.concat(self._held).with_columns(month)
+            for key, part in held.partition_by("month", as_dict=True, include_key=False).items():
+                self._months[str(key[0])].append(self._files["accepted"].add(part))
+        if self._held_index:
+            for bucket, part in by_bucket(pl.concat(self._held_index), self._buckets).items():
+                self._index[bucket].append(self._files["index"].add(part))
+        self._held, self._held_index = [], []
+
+
+def _selection(config: PipelineConfig, server: ServerRange) -> Selection:
+    """Return what was asked of the server, to be asked again on this side."""
+    from pipeline.backfill.server import range_window
+    from pipeline.transform.selection import Selection
+
+    window = range_window(config, server)
+    return Selection(
+        resources=config.resources,
+        status=config.status_filter,
+        start=window.start.astimezone(UTC),
+        end=window.end.astimezone(UTC),
+        include_running=False,
+        allowed_studies=config.allowed_studies,
+    )
+
+
+def _at_lines(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
+    """Turn ``row`` from a place in the block to the line in the segment."""
+    return frame.with_columns(row=lines.gather(frame["row"]))
+
+
+def _indexed(frame: pl.DataFrame, state: str) -> pl.DataFrame:
+    return frame.select(
+        "booking_id",
+        iso_instants(frame["modified"]),
+        "row",
+        state=pl.lit(STATES.index(state), pl.UInt8),
+    )
+
+
+def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:
+    flags = batch.flags
+    return {
+        "unknown_statuses": flags.unknown_statuses,
+        "unknown_resources": flags.unknown_resources,
+        "times": {
+            "dst_ambiguous": len(flags.dst_ambiguous),
+            "dst_nonexistent": len(flags.dst_nonexistent),
+            "multi_day": len(flags.multi_day),
+        },
+        "filtered": dict(batch.filtered["reason"].value_counts().iter_rows()),
+    }

@@ -1,0 +1,126 @@
+"""Files as the backfill writes them: private, and whole or not there at all.
+
+Worklist entries are patient data, so every directory made here has mode 0700 and every file 0600, whatever the
+umask. A directory that already exists keeps the mode its owner gave it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PluginStateError
+
+TEMPORARY = ".tmp-"
+
+
+def private_directory(path: Path) -> Path:
+    """Make ``path`` and its missing parents with mode 0700; return it."""
+    if not path.is_dir():
+        private_directory(path.parent)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is synced and takes the place of ``path`` at once."""
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside ``path``; on success its files are synced and it becomes ``path`` at once.
+
+    Where ``path`` is there already, another process has done the same work: this one's result is dropped.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    temporary.mkdir(mode=0o700)
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            file.chmod(0o600)
+            sync(file)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            shutil.rmtree(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Make the contents of a file, or the names in a directory, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return what ``write_json`` wrote, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew") from error
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed run left half-written in ``directory``."""
+    for leftover in directory.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` for this process; ``PluginStateError`` where another backfill holds it.
+
+    The system lets go of the lock when the process dies, so a kill leaves nothing to clean up. Where the system has
+    no such locks (Windows), nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - not on the systems the tests run on
+        yield
+        return
+    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PluginStateError(
+                f"another backfill is writing to {directory}; wait for it or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,124 @@
+"""Segments -> the output's own files: rows in the order of the sources, replaced versions left out.
+
+A file is written from as many segments as fill ``PART_ROWS`` or ``PART_BYTES``, so that what is in memory is bounded
+and a month of any size can be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from pipeline.backfill.files import private_directory, read_json, whole_file, write_json
+from pipeline.backfill.layout import Layout
+from pipeline.backfill.records import SegmentPieces
+from pipeline.backfill.spill import read_piece
+
+PART_ROWS = 200_000
+PART_BYTES = 64 << 20
+
+Counts = dict[str, int]
+
+
+def merge_month(output: Path, month: str, segments: Sequence[SegmentPieces]) -> Counts:
+    """Write the accepted rows of one month; return {"rows": …, "files": …}."""
+    layout = Layout(output)
+    frames = (frame.drop("row") for frame, _ in _surviving(layout, "accepted", segments))
+    return _write(layout, f"month={month}", layout.staged / "entries" / f"month={month}", frames)
+
+
+def merge_rejected(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
+    """Write the rejected rows, each with the source and line it came from."""
+    layout = Layout(output)
+    frames = (_placed(frame, segment) for frame, segment in _surviving(layout, "rejected", segments))
+    return _write(layout, "rejected", layout.staged / "rejected", frames, count="reasons")
+
+
+def merge_replaced(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
+    """Write which rows newer versions replaced, both those of the same segment and those of others."""
+    layout = Layout(output)
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for segment in segments:
+            found = [
+                read_piece(layout.segments / segment.segment / "replaced", piece) for piece in segment.pieces
+            ]
+            if segment.has_losers:
+                found.append(losers_of(layout, segment.segment))
+            if found:
+                yield _placed(pl.concat(frame.select(REPLACED) for frame in found).sort("row"), segment)
+
+    return _write(layout, "replaced", layout.staged / "replaced", frames())
+
+
+REPLACED = ("row", "booking_id", "modified")
+
+
+def losers_of(layout: Layout, segment: str) -> pl.DataFrame:
+    """Return the rows of a segment that another segment's replaced."""
+    return pl.read_parquet(layout.losers / f"{segment}.parquet")
+
+
+def _surviving(
+    layout: Layout, kind: str, segments: Iterable[SegmentPieces]
+) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
+    for segment in segments:
+        losers = losers_of(layout, segment.segment)["row"] if segment.has_losers else None
+        for piece in segment.pieces:
+            frame = read_piece(layout.segments / segment.segment / kind, piece)
+            if losers is not None:
+                frame = frame.filter(~pl.col("row").is_in(losers.implode()))
+            yield frame, segment
+
+
+def _placed(frame: pl.DataFrame, segment: SegmentPieces) -> pl.DataFrame:
+    """Put the source's name and the line (from 1, in the whole source) in the place of the segment's own row."""
+    line = pl.col("row").cast(pl.Int64) + (segment.lines_before + 1)
+    return (
+        frame.select(source=pl.lit(segment.source), line=line, rest=pl.lit(0))
+        .drop("rest")
+        .hstack(frame.drop("row"))
+    )
+
+
+def _write(
+    layout: Layout, name: str, target: Path, frames: Iterable[pl.DataFrame], count: str | None = None
+) -> Counts:
+    """Write the frames behind one another into as few files as memory allows; do nothing where that was done.
+
+    ``count`` names a list column whose values are counted besides, as "reasons:<value>".
+    """
+    done = layout.merged / f"{name}.json"
+    known: Counts | None = read_json(done)
+    if known is not None:
+        return known
+    counts: Counts = {"rows": 0, "files": 0}
+    for frame in _filled(frames):
+        private_directory(target)
+        with whole_file(target / f"part-{counts['files']:04d}.parquet") as temporary:
+            frame.write_parquet(temporary, compression="zstd", compression_level=1)
+        counts["rows"] += frame.height
+        counts["files"] += 1
+        if count:
+            for value, times in frame[count].explode().drop_nulls().value_counts().iter_rows():
+                counts[f"{count}:{value}"] = counts.get(f"{count}:{value}", 0) + times
+    write_json(done, counts)
+    return counts
+
+
+def _filled(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    held: list[pl.DataFrame] = []
+    rows = size = 0
+    for frame in frames:
+        if frame.is_empty():
+            continue
+        held.append(frame)
+        rows += frame.height
+        size += int(frame.estimated_size())
+        if rows >= PART_ROWS or size >= PART_BYTES:
+            yield pl.concat(held)
+            held, rows, size = [], 0, 0
+    if held:
+        yield pl.concat(held)

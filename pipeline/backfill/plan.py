@@ -1,0 +1,162 @@
+"""What a backfill was asked to do, kept beside its work so that only the same backfill goes on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import __version__
+from pipeline.backfill.files import read_json, write_json
+from pipeline.backfill.sources import Source, changed_sources
+from pipeline.errors import PluginConfigError, PluginStateError
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+
+FORMAT = 1
+SEGMENT_BYTES = 32 << 20
+
+# How bookings are fetched, and where the ledger lies, has no part in what an entry looks like.
+NO_PART_IN_ENTRIES = frozenset(
+    {"warnings", "log_original_values", "state_path", "acknowledge", "max_withdrawn", "retention_days"}
+    | {"base_url", "api_path", "allow_insecure_http", "resources", "status_filter", "allowed_studies"}
+    | {"window_mode", "daily_window", "lookback_multiplier", "lookahead_hours", "include_running"}
+    | {"max_booking_hours", "query_date_format", "fetch_mode", "full_refresh", "fetch_operators"}
+    | {"max_workers", "list_timeout", "detail_timeout", "body_deadline", "batch_deadline", "lock_timeout"}
+    | {"max_body_bytes", "max_retries", "retry_after_cap", "transliterate"}
+)
+DECIDES_WHAT_IS_FETCHED = ("base_url", "api_path", "resources", "status_filter", "allowed_studies")
+
+
+@dataclass(frozen=True)
+class ServerRange:
+    """Bookings of a running server that start on the days ``first`` to ``last``, both included, in the site's zone.
+
+    ISO dates; ``days`` is how many of them one request asks for at most.
+    """
+
+    first: str
+    last: str
+    days: int = 7
+
+    def check(self) -> None:
+        """Raise ``PluginConfigError`` where the range holds no day."""
+        if self.last < self.first:
+            raise PluginConfigError(f"--from {self.first} lies after --to {self.last}; swap them")
+        if self.days < 1:
+            raise PluginConfigError("--window-days: write 1 or more")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole of what decides a backfill's output.
+
+    ``settings`` is the configuration's part in it, ``versions`` those of this package and of the zone data.
+    """
+
+    settings: str
+    versions: str
+    sources: tuple[Source, ...]
+    server: ServerRange | None = None
+    segment_bytes: int = SEGMENT_BYTES
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        """Read what ``to_json`` returned."""
+        server = value["server"]
+        return cls(
+            settings=value["settings"],
+            versions=value["versions"],
+            sources=tuple(Source(**source) for source in value["sources"]),
+            server=ServerRange(**server) if server else None,
+            segment_bytes=value["segment_bytes"],
+            format=value["format"],
+        )
+
+
+def make_plan(
+    config: PipelineConfig, sources: Sequence[Source], server: ServerRange | None, segment_bytes: int
+) -> Plan:
+    """Join configuration, versions and sources to a plan."""
+    return Plan(
+        settings=settings_digest(config, fetched=server is not None),
+        versions=f"calpendo-pipeline {__version__}, pytz {version('pytz')}",
+        sources=tuple(sources),
+        server=server,
+        segment_bytes=segment_bytes,
+    )
+
+
+def settings_digest(config: PipelineConfig, *, fetched: bool) -> str:
+    """Digest the options that decide what the output holds; a new option counts until it is known to have no part."""
+    ignored = NO_PART_IN_ENTRIES - (set(DECIDES_WHAT_IS_FETCHED) if fetched else set())
+    part = {name: getattr(config, name) for name in type(config).model_fields if name not in ignored}
+    text = json.dumps(part, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def agree_with_earlier(path: Path, plan: Plan, *, of: str) -> Plan | None:
+    """Return the plan kept in ``path`` where it asks for the same output as ``plan``, None where none is kept.
+
+    The kept plan's segment size stands. Raises ``PluginStateError`` with the difference and what to do.
+    """
+    kept = read_json(path)
+    if kept is None:
+        return None
+    try:
+        earlier = Plan.from_json(kept.get("plan", kept))
+    except (KeyError, TypeError) as error:
+        raise PluginStateError(
+            f"{path}: was written by another version; use --restart to begin anew"
+        ) from error
+    reasons = _differences(earlier, plan)
+    if reasons:
+        raise PluginStateError(
+            f"the output directory holds {of} that cannot be joined with this one: {'; '.join(reasons)}. "
+            "Name another directory, or use --restart to throw that one away and begin anew"
+        )
+    return replace(plan, segment_bytes=earlier.segment_bytes)
+
+
+def keep(path: Path, plan: Plan) -> None:
+    """Write the plan down before any work is done under it."""
+    write_json(path, plan.to_json())
+
+
+def refuse_reserved_targets(config: PipelineConfig) -> None:
+    """Raise ``PluginConfigError`` where a mapped field bears the name of the partition's column."""
+    if any(rule.target == "month" for rule in config.rules):
+        raise PluginConfigError(
+            "field_mapping: a target named 'month' would hide the partition's own column in a backfill; rename it"
+        )
+
+
+def _differences(earlier: Plan, plan: Plan) -> list[str]:
+    reasons = []
+    if earlier.format != plan.format or earlier.versions != plan.versions:
+        reasons.append(f"it was made by {earlier.versions}, this is {plan.versions}")
+    if earlier.settings != plan.settings:
+        reasons.append("it was made with another configuration")
+    if earlier.server != plan.server:
+        reasons.append("it was made for another range of days of a server, or for files")
+    if plan.server is None and earlier.server is None:
+        reasons += changed_sources(earlier.sources, plan.sources)
+    return reasons
+
+
+def _plain(value: object) -> Any:
+    if hasattr(value, "items"):
+        return sorted(value.items())
+    if hasattr(value, "__dataclass_fields__"):
+        return asdict(value)  # type: ignore[call-overload]
+    return str(value)

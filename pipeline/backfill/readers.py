@@ -1,0 +1,170 @@
+"""Archives as blocks of payloads, forwards and in bounded memory.
+
+An archive is cut into segments of its uncompressed bytes: segment ``k`` holds the lines whose first byte lies in
+``[k * size, (k + 1) * size)``, so that the same lines form the same segment whether the file is plain, gzip or zstd,
+and whoever reads it. In a Parquet file a segment is a range of rows. Segments are the unit of work, of resuming and
+of giving work to another machine.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from pipeline.backfill.lines import LineReader
+from pipeline.backfill.sources import Source
+from pipeline.errors import PluginConfigError
+
+BLOCK_ROWS = 50_000
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some payloads in the archive's order, and for each the number of its line (or row), from 0, in its segment."""
+
+    payloads: list[Any]
+    lines: list[int]
+
+
+@dataclass
+class Segment:
+    """One segment while it is read: use up ``blocks``, after that ``lines`` and ``stored_bytes`` are known.
+
+    ``lines`` counts physical lines (rows), blank ones too; ``stored_bytes`` is the segment's share of the file as it
+    lies on the disk, for the progress bar.
+    """
+
+    number: int
+    blocks: Iterator[Block] = field(default_factory=lambda: iter(()))
+    wanted: bool = True
+    lines: int = 0
+    stored_bytes: int = 0
+
+
+def segment_count(source: Source, size: int) -> int | None:
+    """Return how many segments a source has; None for a compressed one, where only reading to its end can tell."""
+    match source.kind:
+        case "ndjson":
+            return max(1, -(-source.size // size))
+        case "parquet":
+            from pipeline.backfill.parquet_archive import row_count
+
+            return max(1, -(-row_count(source) // BLOCK_ROWS))
+        case _:
+            return None
+
+
+def read_segments(source: Source, size: int, wanted: Callable[[int], bool]) -> Iterator[Segment]:
+    """Yield the wanted segments of ``source`` in order; the others are passed over without being parsed.
+
+    A segment's blocks must be used up before the next segment is asked for. Of a compressed file every segment is
+    yielded, those not wanted without blocks: how many there are is only known at the end. Raises
+    ``PluginConfigError`` for a damaged file.
+    """
+    match source.kind:
+        case "parquet":
+            from pipeline.backfill.parquet_archive import parquet_segments
+
+            yield from parquet_segments(source, BLOCK_ROWS, wanted)
+        case "ndjson":
+            yield from _plain_segments(source, size, wanted)
+        case _:
+            yield from _stream_segments(source, size, wanted)
+
+
+def _plain_segments(source: Source, size: int, wanted: Callable[[int], bool]) -> Iterator[Segment]:
+    count = segment_count(source, size) or 0
+    with Path(source.path).open("rb") as file:
+        for number in filter(wanted, range(count)):
+            reader = _reader_at(file, number * size)
+            segment = Segment(number, stored_bytes=min(size, source.size - number * size))
+            segment.blocks = _blocks(segment, reader, (number + 1) * size)
+            yield segment
+
+
+def _reader_at(file: BinaryIO, offset: int) -> LineReader:
+    """Return a reader of the lines that begin at or after ``offset``."""
+    if offset == 0:
+        file.seek(0)
+        return LineReader(file)
+    file.seek(offset - 1)
+    before = LineReader(file, offset - 1)
+    before.take(offset)
+    return before
+
+
+def _stream_segments(source: Source, size: int, wanted: Callable[[int], bool]) -> Iterator[Segment]:
+    with Path(source.path).open("rb") as file:
+        reader = LineReader(_Decompressed(source, file))
+        number = passed = 0
+        while not reader.ended:
+            end = (number + 1) * size
+            segment = Segment(number, wanted=wanted(number))
+            if segment.wanted:
+                segment.blocks = _stored_blocks(segment, reader, end, file, passed)
+            else:
+                while reader.take(end):
+                    pass
+            yield segment
+            passed = file.tell()
+            number += 1
+
+
+class _Decompressed:
+    """The bytes of a compressed file; what is damaged or cut off becomes ``PluginConfigError``."""
+
+    def __init__(self, source: Source, file: BinaryIO) -> None:
+        self._source = source
+        self._stream: BinaryIO
+        if source.kind == "gzip":
+            self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+            self._faults: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+        else:
+            if sys.version_info >= (3, 14):
+                from compression import zstd
+            else:
+                from backports import zstd
+            self._stream = cast("BinaryIO", zstd.ZstdFile(file, mode="rb"))
+            self._faults = (EOFError, zstd.ZstdError)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        try:
+            return self._stream.read(size)
+        except self._faults as error:
+            source = self._source
+            raise PluginConfigError(
+                f"{source.name}: the {source.kind} data is damaged or cut off; mend or leave out the file"
+            ) from error
+
+
+def _stored_blocks(
+    segment: Segment, reader: LineReader, end: int, file: BinaryIO, before: int
+) -> Iterator[Block]:
+    yield from _blocks(segment, reader, end)
+    segment.stored_bytes = file.tell() - before
+
+
+def _blocks(segment: Segment, reader: LineReader, end: int) -> Iterator[Block]:
+    """Split a segment's lines; blank ones are counted, not yielded."""
+    first = reader.offset == 0
+    while data := reader.take(end):
+        lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n") if first else data.split(b"\n")
+        first = False
+        if not lines[-1]:
+            lines.pop()
+        for start in range(0, len(lines), BLOCK_ROWS):
+            part = lines[start : start + BLOCK_ROWS]
+            base = segment.lines + start
+            numbers = [base + place for place, line in enumerate(part) if line and not line.isspace()]
+            if len(numbers) < len(part):
+                part = [part[number - base] for number in numbers]
+            if part:
+                yield Block(part, numbers)
+        segment.lines += len(lines)

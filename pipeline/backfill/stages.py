@@ -1,0 +1,260 @@
+"""The stages of a backfill: convert, resolve, merge, publish. This process only schedules.
+
+It loads no polars: what touches bookings runs in workers, so that its own memory stays small however many there are.
+Each stage can be done again after a kill: what is committed is found and skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipeline.backfill.files import TEMPORARY, read_json, sweep, write_json
+from pipeline.backfill.layout import Layout, segment_name
+from pipeline.backfill.local import Done, Job, Workers
+from pipeline.backfill.plan import Plan
+from pipeline.backfill.progress import Progress, ProgressCallback, Stage
+from pipeline.backfill.records import Piece, SegmentPieces, SegmentRecord, add_counts
+from pipeline.backfill.sources import Source, changed_sources, look_again
+from pipeline.backfill.summary import BackfillSummary
+from pipeline.errors import PluginConfigError, PluginStateError
+
+if TYPE_CHECKING:
+    from pipeline.backfill.server import Brought
+    from pipeline.config import PipelineConfig
+
+REMARKED_VALUES = 500
+BUCKET_BYTES = 512 << 20
+"""About how much NDJSON one bucket of ids stands for: some 700,000 bookings, which fit in memory."""
+EXPANSION = {"ndjson": 1, "gzip": 10, "zstd": 12, "parquet": 12}
+GATHERED_SEGMENTS = 16
+LATE_SECONDS = 90
+"""So long a shared file system may take to show a file that another machine has written."""
+
+
+class Stages:
+    """One run over a plan's sources; what earlier runs committed counts as done."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        plan: Plan,
+        config: PipelineConfig,
+        workers: Workers,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self._layout = layout
+        self._plan = plan
+        self._config = config
+        self._workers = workers
+        self._progress = progress or (lambda _: None)
+        self._records: dict[str, SegmentRecord] = {}
+        self._seconds: dict[str, float] = {}
+        self._stored = sum(source.size for source in plan.sources)
+        expanded = sum(source.size * EXPANSION[source.kind] for source in plan.sources)
+        self._buckets = max(2, -(-expanded // BUCKET_BYTES))
+
+    def run(self, listing: Brought | None, *, resumed: bool) -> BackfillSummary:
+        """Do what is left of each stage, publish the output and return the summary.
+
+        Raises ``PluginConfigError`` where a source changed meanwhile, ``PluginSchemaError`` where the law of
+        conservation does not hold: then nothing is published.
+        """
+        for directory in (
+            self._layout.segments,
+            self._layout.fetched,
+            self._layout.found,
+            self._layout.losers,
+        ):
+            sweep(directory)
+        with self._timed("convert"):
+            self._convert()
+            self._refuse_changed_sources()
+        with self._timed("resolve"):
+            lost, losing = self._resolve()
+        with self._timed("merge"):
+            months, rejected, replaced = self._merge(losing)
+        records = self._records.values()
+        remarks: dict[str, dict[str, int]] = {}
+        for record in records:
+            add_counts(remarks, record.remarks, REMARKED_VALUES)
+        cut = listing.cut if listing else 0
+        summary = BackfillSummary(
+            read=sum(record.payloads for record in records) + cut,
+            entries=sum(months.values()),
+            rejected=rejected["rows"],
+            replaced=replaced["rows"],
+            filtered=sum(record.filtered for record in records) - lost["filtered"] + cut,
+            gone=listing.gone if listing else 0,
+            months=months,
+            reasons={
+                name.removeprefix("reasons:"): count
+                for name, count in sorted(rejected.items())
+                if name.startswith("reasons:")
+            },
+            remarks=remarks,
+            seconds=self._seconds,
+            resumed=resumed,
+        )
+        self._layout.publish()
+        return summary
+
+    def _convert(self) -> None:
+        """Convert every segment of every source that is not committed yet."""
+        self._collect()
+        counts = self._segment_counts()
+        compressed = [source for source in self._plan.sources if counts[source.index] is None]
+        strides = max(1, -(-self._workers.count // max(len(compressed), 1)))
+        left = {source.index: strides for source in compressed}
+
+        def jobs() -> Iterator[Job]:
+            for source in compressed:
+                for first in range(strides):
+                    yield self._conversion(source, first, strides)
+            for source in self._plan.sources:
+                for number in range(counts[source.index] or 0):
+                    if segment_name(source.index, number) not in self._records:
+                        yield self._conversion(source, number, 0)
+
+        for job, passed in self._workers.run(jobs(), self._tick):
+            index = job[2].index
+            if index in left:
+                left[index] -= 1
+                if not left[index]:
+                    counts[index] = passed
+                    write_json(self._layout.ends / f"{index:05d}.json", passed)
+        self._await(
+            {segment_name(index, number) for index, count in counts.items() for number in range(count or 0)}
+        )
+
+    def _conversion(self, source: Source, first: int, step: int) -> Job:
+        plan = self._plan
+        return (
+            "convert", self._layout.output, source, plan.segment_bytes, self._buckets, first, step, self._config,
+            plan.server,
+        )  # fmt: skip
+
+    def _segment_counts(self) -> dict[int, int | None]:
+        """Count each source's segments; None for a compressed one that was not read to its end yet."""
+        counts: dict[int, int | None] = {}
+        parquet: list[Job] = []
+        for source in self._plan.sources:
+            if source.kind == "parquet":
+                parquet.append(("count", source, self._plan.segment_bytes))
+            elif source.kind == "ndjson":
+                counts[source.index] = max(1, -(-source.size // self._plan.segment_bytes))
+            else:
+                counts[source.index] = read_json(self._layout.ends / f"{source.index:05d}.json")
+        for job, count in self._workers.run(parquet, lambda: None):
+            counts[job[1].index] = count
+        return counts
+
+    def _collect(self) -> None:
+        """Read the records of segments that were committed since the last look, by whomever."""
+        for directory in self._layout.segments.iterdir():
+            name = directory.name
+            if name in self._records or name.startswith(TEMPORARY):
+                continue
+            value = read_json(directory / "record.json")
+            if value is not None:
+                self._records[name] = SegmentRecord.from_json(value)
+
+    def _tick(self) -> None:
+        self._collect()
+        self._tell("convert", sum(record.stored_bytes for record in self._records.values()), self._stored)
+
+    def _await(self, expected: set[str]) -> None:
+        """Wait until all expected segments are seen; a network file system may show them late."""
+        deadline = time.monotonic() + LATE_SECONDS
+        while True:
+            self._tick()
+            missing = expected - self._records.keys()
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise PluginStateError(
+                    f"{len(missing)} finished parts are not to be seen in {self._layout.segments}; does every worker "
+                    "write to the same directory? Start again and the backfill goes on where it stopped"
+                )
+            time.sleep(1)
+
+    def _refuse_changed_sources(self) -> None:
+        faults = changed_sources(self._plan.sources, [look_again(source) for source in self._plan.sources])
+        if faults:
+            raise PluginConfigError(
+                f"the sources changed while they were read: {'; '.join(faults)}; use --restart once they stay as they "
+                "are",
+                faults,
+            )
+
+    def _resolve(self) -> tuple[dict[str, int], frozenset[str]]:
+        """Find the rows that newer ones in other segments replace; return counts by state, and whose they are."""
+        order = sorted(self._records)
+        indexed: dict[int, list[tuple[int, str, tuple[Piece, ...]]]] = defaultdict(list)
+        for place, name in enumerate(order):
+            for bucket, pieces in self._records[name].index.items():
+                indexed[bucket].append((place, name, pieces))
+        lost = {"accepted": 0, "rejected": 0, "filtered": 0}
+        jobs = [
+            ("find", self._layout.output, bucket, segments) for bucket, segments in sorted(indexed.items())
+        ]
+        for _, counts in self._each("resolve", jobs):
+            for state, count in counts.items():
+                lost[state] += count
+        if not sum(lost.values()):
+            return lost, frozenset()
+        numbered = list(enumerate(order))
+        groups = [
+            numbered[start : start + GATHERED_SEGMENTS] for start in range(0, len(order), GATHERED_SEGMENTS)
+        ]
+        losing: set[str] = set()
+        for _, names in self._each("resolve", [("gather", self._layout.output, group) for group in groups]):
+            losing.update(names)
+        return lost, frozenset(losing)
+
+    def _merge(self, losing: frozenset[str]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        """Write the output's files; return entries by month, and the counts of rejected and replaced rows."""
+        months: dict[str, list[SegmentPieces]] = defaultdict(list)
+        rejected: list[SegmentPieces] = []
+        replaced: list[SegmentPieces] = []
+        names = {source.index: source.name for source in self._plan.sources}
+        lines: dict[int, int] = defaultdict(int)
+        for name in sorted(self._records):
+            record = self._records[name]
+
+            def pieces(found: tuple[Piece, ...], record: SegmentRecord = record) -> SegmentPieces:
+                before = lines[record.source]
+                return SegmentPieces(record.name, found, names[record.source], before, record.name in losing)
+
+            for month, found in record.months.items():
+                months[month].append(pieces(found))
+            if record.rejected_pieces:
+                rejected.append(pieces(record.rejected_pieces))
+            if record.replaced_pieces or name in losing:
+                replaced.append(pieces(record.replaced_pieces))
+            lines[record.source] += record.lines
+        output = self._layout.output
+        jobs: list[Job] = [("rejected", output, rejected), ("replaced", output, replaced)]
+        jobs += [("month", output, month, segments) for month, segments in sorted(months.items())]
+        done = {job[2] if job[0] == "month" else job[0]: counts for job, counts in self._each("merge", jobs)}
+        rows = {month: done[month]["rows"] for month in sorted(months) if done[month]["rows"]}
+        return rows, done["rejected"], done["replaced"]
+
+    def _each(self, stage: Stage, jobs: list[Job]) -> Iterator[Done]:
+        for number, done in enumerate(self._workers.run(jobs, lambda: None), start=1):
+            self._tell(stage, number, len(jobs))
+            yield done
+
+    def _tell(self, stage: Stage, done: int, total: int) -> None:
+        self._progress(
+            Progress(stage, done, total, sum(record.payloads for record in self._records.values()))
+        )
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[stage] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,97 @@
+"""What a backfill read and wrote, and the law that nothing disappeared on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.errors import PluginSchemaError
+
+
+@dataclass(frozen=True)
+class BackfillSummary:
+    """Counts of a finished backfill. ``read = entries + rejected + replaced + filtered``, checked when it is made.
+
+    ``replaced`` are versions of bookings of which a newer one was read; ``filtered`` is 0 for archives. ``months``
+    counts entries by month, ``reasons`` rejections by reason (a booking may have several), ``remarks`` unknown
+    statuses and resources, and doubtful times, over everything read. ``seconds`` is wall time by stage, of the run
+    that finished it; ``resumed`` says that an earlier run did part of the work. Holds no patient data.
+    """
+
+    read: int
+    entries: int
+    rejected: int
+    replaced: int
+    filtered: int
+    gone: int = 0
+    months: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    resumed: bool = False
+
+    def __post_init__(self) -> None:
+        """Hold the law of conservation."""
+        written = self.entries + self.rejected + self.replaced + self.filtered
+        if self.read != written:
+            raise PluginSchemaError(
+                f"the backfill read {self.read} payloads and accounts for {written} (entries {self.entries}, rejected "
+                f"{self.rejected}, replaced {self.replaced}, filtered {self.filtered}); nothing was published"
+            )
+
+    @property
+    def rate(self) -> float:
+        """Payloads a second, over all stages of the finishing run; 0 where that run read none."""
+        total = sum(self.seconds.values())
+        return self.read / total if total and not self.resumed else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as plain JSON values."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return the counts as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> BackfillSummary:
+        """Read what ``to_dict`` returned."""
+        return cls(**value)
+
+    def to_text(self) -> str:
+        """Return the counts as lines to read."""
+        lines = [
+            f"{self.read:>12,} bookings read",
+            f"{self.entries:>12,} entries written, in {len(self.months)} months{self._span()}",
+            f"{self.rejected:>12,} rejected{_listed(self.reasons)}",
+            f"{self.replaced:>12,} replaced by a newer version of the same booking",
+        ]
+        if self.filtered:
+            lines.append(f"{self.filtered:>12,} not asked for{_listed(self.remarks.get('filtered', {}))}")
+        if self.gone:
+            lines.append(f"{self.gone:>12,} deleted on the server between list and detail")
+        for kind, words in REMARKS.items():
+            values = {value: count for value, count in self.remarks.get(kind, {}).items() if count}
+            if values:
+                lines.append(f"{sum(values.values()):>12,} {words}{_listed(values)}")
+        return "\n".join(lines)
+
+    def _span(self) -> str:
+        months = sorted(self.months)
+        return f" ({months[0]} to {months[-1]})" if months else ""
+
+
+REMARKS = {
+    "unknown_statuses": "with a status this version does not know",
+    "unknown_resources": "with a resource that maps to no modality",
+    "times": "with times to look at",
+}
+
+
+def _listed(counts: Mapping[str, int], most: int = 6) -> str:
+    shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    text = ", ".join(f"{value}: {count:,}" for value, count in shown[:most])
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return f" ({text}{more})" if shown else ""

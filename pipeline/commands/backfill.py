@@ -1,0 +1,119 @@
+"""``calpendo-pipeline backfill``: archives, or a server's bookings of some days, to Parquet by month."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.commands.exits import exit_codes
+
+if TYPE_CHECKING:
+    from pipeline.backfill import ServerRange
+    from pipeline.config import PipelineConfig
+    from pipeline.credentials import Credentials
+
+DAY = ["%Y-%m-%d"]
+
+
+def backfill(
+    output: Annotated[
+        Path,
+        typer.Option(help="Directory for the Parquet files; made where it is missing.", file_okay=False),
+    ],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="Archives: files, directories or globs; NDJSON (plain, gzip, zstd) or Parquet."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Pylantir's configuration file, or one source's config object."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The source's name, where the file holds several.")
+    ] = None,
+    first: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=DAY, help="First day to fetch from the server, instead of archives."),
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=DAY, help="Last day to fetch, included.")
+    ] = None,
+    window_days: Annotated[int, typer.Option(help="Days that one request asks for.", min=1, max=366)] = 7,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that work; default: one a core.", min=1, max=512)
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Let a Dask cluster work: the scheduler's address, tcp://host:8786.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what an earlier backfill left in the directory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Turn bookings of any number into Parquet files of worklist entries, one directory a month.
+
+    A killed backfill goes on where it stopped when the same command is started again. The ledger is not touched.
+    Exit code 0: done; 1: it failed, start it again; 2: arguments, configuration or an archive are wrong.
+    """
+    with exit_codes():
+        from rich.console import Console
+
+        from pipeline.backfill import backfill as run_backfill
+        from pipeline.commands.backfill_progress import shown_on
+
+        asked = _asked(sources, first, last, window_days)
+        checked, credentials = _configured(config, source, server=first is not None)
+        console = Console(stderr=True)
+        for warning in checked.warnings:
+            console.print(f"Note: {warning}", markup=False, highlight=False)
+        with shown_on(console) as progress:
+            summary = run_backfill(
+                asked,
+                output,
+                checked,
+                credentials=credentials,
+                cluster=cluster,
+                workers=workers,
+                restart=restart,
+                progress=progress,
+            )
+        typer.echo(summary.to_json() if as_json else summary.to_text())
+        if not as_json:
+            typer.echo(
+                f"in {output} ({summary.rate:,.0f} bookings a second)" if summary.rate else f"in {output}"
+            )
+
+
+def _asked(
+    sources: list[str] | None, first: datetime | None, last: datetime | None, days: int
+) -> list[str] | ServerRange:
+    from pipeline.backfill import ServerRange
+    from pipeline.errors import PluginConfigError
+
+    if (first is None) != (last is None):
+        raise PluginConfigError("--from and --to belong together; write both")
+    if bool(sources) == (first is not None):
+        raise PluginConfigError("write either archives, or a server's days with --from and --to")
+    if first is not None and last is not None:
+        return ServerRange(first.date().isoformat(), last.date().isoformat(), days)
+    return sources or []
+
+
+def _configured(
+    config: Path | None, source: str | None, *, server: bool
+) -> tuple[PipelineConfig, Credentials | None]:
+    from pipeline.config import PipelineConfig
+    from pipeline.config_file import select_source
+    from pipeline.credentials import Credentials
+    from pipeline.errors import PluginConfigError
+
+    if config is None:
+        if server:
+            raise PluginConfigError("--from and --to need --config with the server's address and resources")
+        return PipelineConfig.from_dict({}, offline=True), None
+    settings = select_source(config, source)
+    checked = PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=not server)
+    return checked, Credentials.from_environment() if server else None

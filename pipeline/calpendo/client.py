@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from urllib3.exceptions import HTTPError, MaxRetryError
-from urllib3.util.retry import Retry
+from urllib3.util.retry import RequestHistory, Retry
 
 from pipeline import __version__
 from pipeline.calpendo import answers
 from pipeline.calpendo.deadline import Deadline
-from pipeline.calpendo.faults import CalpendoFault, RefusedFault
+from pipeline.calpendo.faults import CalpendoFault, RefusedFault, ServerFault
 from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.stats import Counter, FetchStats
 from pipeline.calpendo.transport import Answer, Transport
@@ -41,7 +41,7 @@ MRI_SCAN = "MRIScan"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
-_BACKOFF, _BACKOFF_JITTER, _BACKOFF_MAX = 0.5, 0.5, 10.0
+_BACKOFF, _BACKOFF_JITTER, _BACKOFF_MAX = 0.25, 0.5, 10.0
 
 
 @dataclass
@@ -216,6 +216,10 @@ class CalpendoClient:
         """Wait as long as the policy asks; None where there is no further try."""
         if not fault.retryable:
             return None
+        if isinstance(fault, ServerFault) and not retry.history:
+            # urllib3 tries again at once after a first failure: right for a stale connection, not for a server that
+            # has just said that it has trouble.
+            retry = retry.new(history=(RequestHistory("GET", None, fault, fault.status, None),))
         try:
             retry = retry.increment("GET", error=fault)
         except MaxRetryError:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import responses
 
 from pipeline.calpendo.client import CalpendoClient
+from pipeline.calpendo.deadline import Deadline
 from pipeline.calpendo.fetch import FetchedBookings, fetch_bookings, fetch_window
 from pipeline.calpendo.query import booking_query, operator_query
 from pipeline.calpendo.window import Window, window_for
@@ -454,3 +456,39 @@ def test_operators_may_be_left_out(whole_server: responses.RequestsMock) -> None
     fetched = fetch(fetch_operators=False)
     assert not asked(whole_server, "/q/MRIScan/")
     assert all("operator" not in payload for payload in fetched.payloads)
+
+
+@pytest.mark.parametrize(("status", "pauses"), [(503, [0.5, 1.0, 2.0]), (429, [0.5, 1.0, 2.0])])
+def test_a_server_in_trouble_is_given_time(
+    server: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch, status: int, pauses: list[float]
+) -> None:
+    """Issue: exponential backoff with jitter, from the first retry on where the server itself says it has trouble."""
+    waited: list[float] = []
+
+    def pause(self: Deadline, seconds: float) -> bool:
+        waited.append(seconds)
+        return True
+
+    monkeypatch.setattr(Deadline, "pause", pause)
+    server.get(LIST, status=status)
+    with pytest.raises(PluginFetchError, match="after 4 attempts"):
+        fetch(max_retries=3)
+    assert all(least <= seconds <= least + 0.5 for least, seconds in zip(pauses, waited, strict=True))
+
+
+def test_a_stale_connection_is_tried_again_at_once(
+    server: responses.RequestsMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue: a connection that broke is replaced without a pause the first time, and with growing ones after it."""
+    waited: list[float] = []
+
+    def pause(self: Deadline, seconds: float) -> bool:
+        waited.append(seconds)
+        return True
+
+    monkeypatch.setattr(Deadline, "pause", pause)
+    server.get(LIST, body=requests.ConnectionError())
+    with pytest.raises(PluginFetchError, match="no complete answer"):
+        fetch(max_retries=2)
+    assert waited[0] == 0
+    assert 0.5 <= waited[1] <= 1.0

@@ -1,0 +1,178 @@
+"""The title-shape census: which forms of titles there are, and which of them the patterns catch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from pipeline.audit.fields import missed, source_column
+from pipeline.audit.forms import form
+from pipeline.audit.tally import IDS, ROWS, TITLES, Schema, share
+from pipeline.transform.entries import mapped_rules
+from pipeline.transform.shapes import shape_expr
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.mapping import FieldRule
+
+_CENSUS: Schema = {
+    "source": pl.String,
+    "shape": pl.String,
+    "form": pl.String,
+    "bookings": pl.Int64,
+    "share": pl.Float64,
+    "caught_by": pl.List(pl.String),
+    "partly_by": pl.List(pl.String),
+    "missed_by": pl.List(pl.String),
+    "booking_ids": pl.List(pl.Int64),
+}
+_CONVENTIONS: Schema = {
+    "source": pl.String,
+    "form": pl.String,
+    "shape": pl.String,
+    "shapes": pl.Int64,
+    "bookings": pl.Int64,
+    "share": pl.Float64,
+    "caught": pl.Int64,
+    "caught_by": pl.List(pl.String),
+    "partly_by": pl.List(pl.String),
+    "missed_by": pl.List(pl.String),
+}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One source's shapes: shape, form, missed Int64 (a bit a rule), bookings, titles, booking_ids."""
+
+    source: str
+    rules: tuple[FieldRule, ...]
+    frame: pl.DataFrame
+
+
+def sources(config: PipelineConfig) -> dict[str, tuple[FieldRule, ...]]:
+    """Sources with a pattern and their rules; the title where there is no pattern at all."""
+    found: dict[str, list[FieldRule]] = {}
+    for rule in mapped_rules(config):
+        if rule.pattern is not None:
+            found.setdefault(rule.source, []).append(rule)
+    return {source: tuple(rules) for source, rules in found.items()} or {"title": ()}
+
+
+def collect(wide: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
+    """Count one chunk of readable bookings: source, shape, missed, bookings, titles, booking_ids."""
+    return pl.concat([_collect(wide, source, rules) for source, rules in sources(config).items()])
+
+
+def merged(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Add up what many chunks counted; the first titles and ids are kept."""
+    return (
+        pl.concat(parts)
+        .group_by("source", "shape", "missed", maintain_order=True)
+        .agg(
+            pl.col("bookings").sum(),
+            pl.col("titles").explode().head(TITLES),
+            pl.col("booking_ids").explode().drop_nulls().head(IDS),
+        )
+    )
+
+
+def by_source(parts: Sequence[pl.DataFrame], config: PipelineConfig) -> list[Counted]:
+    """All shapes of each source; holds titles, so it stays inside the audit."""
+    if not parts:
+        return []
+    whole = merged(parts)
+    forms = {shape: form(shape) for shape in whole["shape"].unique()}
+    whole = whole.with_columns(pl.col("shape").replace_strict(forms, return_dtype=pl.String).alias("form"))
+    return [
+        Counted(source, rules, whole.filter(pl.col("source") == source))
+        for source, rules in sources(config).items()
+    ]
+
+
+def census(counted: Sequence[Counted], *, reveal: bool) -> pl.DataFrame:
+    """One row a shape, the most frequent first, and the targets whose pattern caught all, some or none of it."""
+    found = [_shapes(item, reveal=reveal) for item in counted]
+    return _typed(found, {**_CENSUS, "titles": pl.List(pl.String)} if reveal else _CENSUS)
+
+
+def conventions(counted: Sequence[Counted]) -> pl.DataFrame:
+    """One row a form, the most frequent first; ``shape`` is its commonest shape, ``caught`` is by every pattern."""
+    return _typed([_by_form(item) for item in counted], _CONVENTIONS)
+
+
+def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.DataFrame:
+    column = pl.col(source_column(rules[0]) if rules else source)
+    bits = [missed(rule).cast(pl.Int64) * (1 << place) for place, rule in enumerate(rules)]
+    return (
+        wide.lazy()
+        .filter(column.is_not_null() & (column != ""))
+        .select(
+            "booking_id",
+            column.alias("title"),
+            shape_expr(column).alias("shape"),
+            missed=pl.sum_horizontal(bits) if bits else pl.lit(0, dtype=pl.Int64),
+        )
+        .group_by("shape", "missed", maintain_order=True)
+        .agg(
+            pl.len().cast(pl.Int64).alias("bookings"),
+            pl.col("title").head(TITLES).alias("titles"),
+            pl.col("booking_id").drop_nulls().head(IDS).alias("booking_ids"),
+        )
+        .select(pl.lit(source).alias("source"), pl.all())
+        .collect()
+    )
+
+
+def _grouped(item: Counted, key: str) -> pl.LazyFrame:
+    """Counts a shape or a form, and which rules caught all, some or none of it."""
+    missed_by = {
+        rule.target: (pl.col("missed") // (1 << place) % 2) == 1 for place, rule in enumerate(item.rules)
+    }
+    return (
+        item.frame.lazy()
+        .sort("bookings", descending=True, maintain_order=True)
+        .group_by(key, maintain_order=True)
+        .agg(
+            pl.col("form").first() if key != "form" else pl.col("shape").first(),
+            pl.col("shape").n_unique().cast(pl.Int64).alias("shapes"),
+            pl.col("bookings").sum(),
+            pl.col("bookings").filter(pl.col("missed") == 0).sum().alias("caught"),
+            *(pl.col("bookings").filter(bit).sum().alias(f"_{target}") for target, bit in missed_by.items()),
+            pl.col("titles").explode().head(TITLES),
+            pl.col("booking_ids").explode().drop_nulls().head(IDS),
+        )
+        .with_columns(
+            source=pl.lit(item.source),
+            share=share(pl.col("bookings"), pl.col("bookings").sum()),
+            caught_by=_list({target: pl.col(f"_{target}") == 0 for target in missed_by}),
+            partly_by=_list(
+                {target: pl.col(f"_{target}").is_between(1, pl.col("bookings") - 1) for target in missed_by}
+            ),
+            missed_by=_list({target: pl.col(f"_{target}") == pl.col("bookings") for target in missed_by}),
+        )
+        .sort("bookings", descending=True, maintain_order=True)
+    )
+
+
+def _list(named: dict[str, pl.Expr]) -> pl.Expr:
+    if not named:
+        return pl.lit([], dtype=pl.List(pl.String))
+    return pl.concat_list(pl.when(flag).then(pl.lit(name)) for name, flag in named.items()).list.drop_nulls()
+
+
+def _shapes(item: Counted, *, reveal: bool) -> pl.DataFrame:
+    wanted = [*_CENSUS, *(["titles"] if reveal else [])]
+    return _grouped(item, "shape").select(wanted).head(ROWS).collect()
+
+
+def _by_form(item: Counted) -> pl.DataFrame:
+    return _grouped(item, "form").select(list(_CONVENTIONS)).head(ROWS).collect()
+
+
+def _typed(found: Sequence[pl.DataFrame], schema: Schema) -> pl.DataFrame:
+    if not found:
+        return pl.DataFrame(schema=schema)
+    return pl.concat(found).select(pl.col(name).cast(kind) for name, kind in schema.items())

@@ -1,0 +1,51 @@
+"""One subject, one time, two bookings: booked twice, or moved to another scanner and not cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from pipeline.audit.tally import ID_LIST, IDS, Schema
+from pipeline.transform.shapes import shape_expr
+
+_KEPT: Schema = {
+    "booking_id": pl.Int64,
+    "subject": pl.String,
+    "start_utc": pl.Datetime("us"),
+    "resource": pl.String,
+}
+_SCHEMA: Schema = {
+    "subject": pl.String,
+    "start_utc": pl.Datetime("us"),
+    "bookings": pl.Int64,
+    "booking_ids": ID_LIST,
+    "resources": pl.List(pl.String),
+}
+
+
+def collect(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Keep what tells a subject's start times apart; cancelled bookings take nobody's time and are left out."""
+    return accepted.filter(
+        pl.col("patient_id").is_not_null()
+        & pl.col("start_utc").is_not_null()
+        & (pl.col("performed_procedure_step_status") != "DISCONTINUED")
+    ).select("booking_id", pl.col("patient_id").alias("subject"), "start_utc", "resource")
+
+
+def total(parts: Sequence[pl.DataFrame], *, reveal: bool) -> pl.DataFrame:
+    """One row a subject and start with more than one booking, the most bookings first."""
+    whole = pl.concat(parts) if parts else pl.DataFrame(schema=_KEPT)
+    repeated = whole.filter(pl.struct("subject", "start_utc").is_duplicated())
+    found = (
+        repeated.group_by("subject", "start_utc", maintain_order=True)
+        .agg(
+            pl.col("booking_id").n_unique().cast(pl.Int64).alias("bookings"),
+            pl.col("booking_id").unique(maintain_order=True).head(IDS).alias("booking_ids"),
+            pl.col("resource").drop_nulls().unique(maintain_order=True).head(IDS).alias("resources"),
+        )
+        .filter(pl.col("bookings") > 1)
+        .sort("bookings", "start_utc", descending=[True, False], maintain_order=True)
+        .select(list(_SCHEMA))
+    )
+    return found if reveal else found.with_columns(shape_expr(pl.col("subject")))

@@ -1,0 +1,131 @@
+"""Hand-checked entries, read from a file or given: what a booking should become, or why it should be rejected.
+
+A label is one JSON object a line: ``{"booking_id": 40001, "expected": {"patient_id": "SUB041", ...}}`` or
+``{"booking_id": 61002, "rejected": "patient_name_bad_character"}``; further keys: ``flags`` (names of doubts about the
+times), ``line`` (the booking's line in its file, where it has no usable id). A bare worklist entry, known by its
+``source_record_id``, is a label too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PluginConfigError
+
+FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one booking should become: the fields of ``expected``, or the reasons of ``rejected``."""
+
+    booking_id: int | None
+    line: int | None
+    expected: Mapping[str, Any] | None
+    rejected: frozenset[str] | None
+    flags: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels by booking id, and by line (from 1) for bookings without one."""
+
+    by_id: Mapping[int, Label]
+    by_line: Mapping[int, Label]
+
+    def __len__(self) -> int:
+        """Count the labels."""
+        return len(self.by_id) + len(self.by_line)
+
+    def name(self, field: str) -> bool:
+        """Tell whether any label says what ``field`` should be."""
+        every = (*self.by_id.values(), *self.by_line.values())
+        return any(field in label.expected for label in every if label.expected is not None)
+
+
+def read_labels(source: Path | str | Iterable[Mapping[str, Any]] | None) -> Labels:
+    """Read labels from an NDJSON file or from objects; ``PluginConfigError`` names the line that is no label."""
+    if source is None:
+        return Labels({}, {})
+    items = _objects(Path(source)) if isinstance(source, Path | str) else enumerate(source, start=1)
+    by_id: dict[int, Label] = {}
+    by_line: dict[int, Label] = {}
+    for place, item in items:
+        label = _label(place, item)
+        if label.booking_id is not None:
+            _refuse_second(place, label.booking_id in by_id)
+            by_id[label.booking_id] = label
+        elif label.line is not None:
+            _refuse_second(place, label.line in by_line)
+            by_line[label.line] = label
+        else:
+            raise _fault(place, "names no booking; write booking_id, or line where the booking has no id")
+    return Labels(by_id, by_line)
+
+
+def _objects(path: Path) -> Iterable[tuple[int, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PluginConfigError(f"--expected: {path} cannot be read: {type(error).__name__}") from error
+    for place, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield place, json.loads(line)
+        except ValueError as error:
+            raise _fault(place, "is not JSON") from error
+
+
+def _label(place: int, item: object) -> Label:
+    if not isinstance(item, Mapping):
+        raise _fault(place, "is no JSON object")
+    if "expected" not in item and "rejected" not in item:
+        return _bare_entry(place, item)
+    booking_id, line, flags = item.get("booking_id"), item.get("line"), item.get("flags")
+    expected, rejected = item.get("expected"), item.get("rejected")
+    if (expected is None) == (rejected is None):
+        raise _fault(place, "needs either expected (an entry) or rejected (reasons)")
+    if expected is not None and not isinstance(expected, Mapping):
+        raise _fault(place, "has an expected that is no object")
+    return Label(
+        booking_id=_whole(place, "booking_id", booking_id),
+        line=_whole(place, "line", line),
+        expected=expected,
+        rejected=None if rejected is None else _reasons(place, rejected),
+        flags=None if flags is None else frozenset(flags),
+    )
+
+
+def _bare_entry(place: int, item: Mapping[str, Any]) -> Label:
+    record = item.get("source_record_id")
+    if not isinstance(record, str) or not record.isdecimal():
+        raise _fault(place, "has neither expected nor rejected, and no source_record_id as an entry would")
+    return Label(int(record), None, item, None)
+
+
+def _reasons(place: int, rejected: object) -> frozenset[str]:
+    if isinstance(rejected, str):
+        return frozenset(part.strip() for part in rejected.split(";"))
+    if isinstance(rejected, list) and all(isinstance(part, str) for part in rejected):
+        return frozenset(rejected)
+    raise _fault(place, "has a rejected that is neither text nor a list of texts")
+
+
+def _whole(place: int, name: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise _fault(place, f"has a {name} that is no whole number")
+
+
+def _refuse_second(place: int, known: bool) -> None:
+    if known:
+        raise _fault(place, "labels a booking that has a label already")
+
+
+def _fault(place: int, problem: str) -> PluginConfigError:
+    return PluginConfigError(f"--expected: label {place} {problem}")

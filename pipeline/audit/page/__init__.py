@@ -1,0 +1,7 @@
+"""The audit as one page for a browser: nothing is loaded when it opens, and no name stands in it unrevealed."""
+
+from __future__ import annotations
+
+from pipeline.audit.page.html import render_page
+
+__all__ = ["render_page"]

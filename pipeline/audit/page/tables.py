@@ -1,0 +1,210 @@
+"""The audit's tables, set by great-tables: one function a frame, words instead of column names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from pipeline.audit.model import Audit
+from pipeline.audit.page.charts import FONT, INK, LINE, MUTED
+from pipeline.audit.words import SAID, count, number, percent
+
+if TYPE_CHECKING:
+    from great_tables import GT
+
+_MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+_SHOWN = 40
+_SHOWN_OF = {"disagreements": 200, "conventions": 15, "suggestions": 12, "statuses": 20, "resources": 20}
+_IDS = 8
+_EXAMPLES = 3
+_LONGEST = 44
+_NONE = "–"
+_YES_NO = {"known": ("no, defaulted", "yes"), "cancelled": ("", "yes")}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a frame's columns are shown, in order: heading, and which are numbers, shares, code, or long text."""
+
+    headings: Mapping[str, str]
+    numbers: Sequence[str] = ()
+    shares: Sequence[str] = ()
+    code: Sequence[str] = ()
+    wide: Sequence[str] = ()
+
+
+_TABLES: dict[str, Columns] = {
+    "fields": Columns(
+        {"target": "field", "source": "taken from", "matched": "as meant", "fell_back": "fell back",
+         "emptied": "left empty", "empty": "nothing there", "coverage": "coverage", "distinct": "different values",
+         "examples": "what the values look like"},
+        numbers=("matched", "fell_back", "emptied", "empty", "distinct"),
+        shares=("coverage",), code=("examples",), wide=("examples",),
+    ),
+    "accuracy": Columns(
+        {"field": "field", "labelled": "hand-checked", "correct": "right", "accuracy": "accuracy"},
+        numbers=("labelled", "correct"), shares=("accuracy",),
+    ),
+    "disagreements": Columns(
+        {"booking_id": "booking", "field": "field", "expected": "label says", "got": "worklist says",
+         "kind": "difference"},
+        code=("expected", "got"),
+    ),
+    "rejections": Columns(
+        {"reason": "reason", "meaning": "what it means", "remedy": "what to do", "bookings": "bookings", "alone": "alone",
+         "booking_ids": "bookings, first ones"},
+        numbers=("bookings", "alone"), code=("reason",),
+    ),
+    "co_occurrence": Columns(
+        {"reason": "reason", "with_reason": "together with", "bookings": "bookings"}, numbers=("bookings",),
+    ),
+    "conventions": Columns(
+        {"source": "text", "shape": "form (its commonest shape)", "shapes": "shapes", "bookings": "bookings",
+         "share": "share", "caught_by": "caught by", "partly_by": "partly by",
+         "missed_by": "missed by"},
+        numbers=("shapes", "bookings"), shares=("share",), code=("shape",),
+    ),
+    "suggestions": Columns(
+        {"target": "field", "shape": "for titles like", "bookings": "bookings", "pattern": "suggested pattern",
+         "group": "group", "note": "checked"},
+        numbers=("bookings", "group"), code=("shape", "pattern"), wide=("note",),
+    ),
+    "proposals": Columns(
+        {"target": "field", "current": "pattern today", "coverage": "coverage", "pattern": "one pattern for more",
+         "group": "group", "would_cover": "coverage then"},
+        numbers=("group",), shares=("coverage", "would_cover"), code=("current", "pattern"),
+    ),
+    "times": Columns(
+        {"check": "check", "meaning": "what it means", "bookings": "bookings", "share": "share",
+         "booking_ids": "bookings, first ones"},
+        numbers=("bookings",), shares=("share",), wide=("meaning", "booking_ids"),
+    ),
+    "doubtful": Columns(
+        {"booking_id": "booking", "check": "check", "wall_start": "start, site clock", "wall_end": "end, site clock",
+         "start_utc": "start, UTC"},
+    ),
+    "zone_data": Columns(
+        {"library": "zone data of", "version": "release", "bookings": "bookings elsewhere", "share": "share",
+         "hours": "hours off", "first_wall": "first one, site clock"},
+        numbers=("bookings",), shares=("share",), wide=("version",),
+    ),
+    "statuses": Columns(
+        {"value": "status in Calpendo", "mapped": "on the worklist", "cancelled": "marked cancelled",
+         "bookings": "bookings", "known": "in the table"},
+        numbers=("bookings",),
+    ),
+    "resources": Columns(
+        {"value": "resource in Calpendo", "mapped": "modality", "bookings": "bookings", "known": "in the table"},
+        numbers=("bookings",),
+    ),
+    "duplicates": Columns(
+        {"subject": "subject", "start_utc": "start, UTC", "bookings": "bookings", "booking_ids": "booking ids",
+         "resources": "resources"},
+        numbers=("bookings",), code=("subject",),
+    ),
+}  # fmt: skip
+
+
+def tables(audit: Audit) -> dict[str, str]:
+    """Every table that has rows, as HTML by the frame's name; numbers are written out, shapes set as code."""
+    return {
+        name: _html(name, getattr(audit, name), columns)
+        for name, columns in _TABLES.items()
+        if len(getattr(audit, name))
+    }
+
+
+def _html(name: str, frame: pl.DataFrame, columns: Columns) -> str:
+    from great_tables import GT, loc, style
+
+    kept = [column for column in columns.headings if not _says_nothing(frame, column)]
+    most = _SHOWN_OF.get(name, _SHOWN)
+    shown = frame.head(most)
+    table = GT(shown.select(_text(shown, column, columns) for column in kept), id=f"table-{name}")
+    table = table.cols_label({column: columns.headings[column] for column in kept})
+    right = [column for column in kept if column in (*columns.numbers, *columns.shares, "hours")]
+    if right:
+        table = table.cols_align("right", columns=right)
+    left = [column for column in kept if column not in right]
+    table = table.cols_align("left", columns=left)
+    code = [column for column in kept if column in columns.code]
+    if code:
+        table = table.tab_style(style.text(font=_MONO, size="12.5px"), loc.body(columns=code))
+    for column in (column for column in kept if column in ("coverage", "accuracy")):
+        short = [row for row, value in enumerate(shown[column]) if value is not None and value < 1]
+        if short:
+            table = table.tab_style(
+                style.text(color="#8a5a00", weight="bold"), loc.body(columns=column, rows=short)
+            )
+    if len(frame) > most:
+        more = number(len(frame) - most, "more line", plural="more lines")
+        table = table.tab_source_note(f"{more}; all of them with --json.")
+    return _dressed(table).as_raw_html()
+
+
+def _dressed(table: GT) -> GT:
+    return table.tab_options(
+        table_font_names=[FONT],
+        table_font_size="14px",
+        table_font_color=INK,
+        table_width="100%",
+        table_border_top_style="none",
+        table_border_bottom_style="none",
+        table_body_border_top_style="none",
+        table_body_border_bottom_color=LINE,
+        table_body_hlines_color=LINE,
+        column_labels_border_top_style="none",
+        column_labels_border_bottom_color=MUTED,
+        column_labels_border_bottom_width="1px",
+        column_labels_font_size="12px",
+        column_labels_font_weight="bold",
+        data_row_padding="6px",
+        data_row_padding_horizontal="9px",
+        column_labels_padding_horizontal="9px",
+        source_notes_font_size="12px",
+    )
+
+
+def _says_nothing(frame: pl.DataFrame, column: str) -> bool:
+    """Leave out a column that holds one and the same nothing: every text from the title, nothing emptied."""
+    if column == "source" and "shape" in frame.columns:
+        return frame["source"].n_unique() == 1
+    if column == "partly_by":
+        return bool((frame[column].list.len() == 0).all())
+    return column in ("emptied", "share", "cancelled") and bool(frame[column].fill_null(0).sum() == 0)
+
+
+def _text(frame: pl.DataFrame, column: str, columns: Columns) -> pl.Series:
+    return pl.Series(
+        column, [_cell(value, column, columns) for value in frame[column].to_list()], dtype=pl.String
+    )
+
+
+def _cell(value: object, column: str, columns: Columns) -> str:
+    if value is None:
+        return _NONE
+    if column in columns.shares and isinstance(value, float):
+        return percent(value)
+    if isinstance(value, bool):
+        return _YES_NO[column][value]
+    if isinstance(value, list):
+        most = {"booking_ids": _IDS, "examples": _EXAMPLES}.get(column, len(value))
+        more = f", … {len(value) - most} more" if column == "booking_ids" and len(value) > most else ""
+        return (", ".join(_short(str(item)) for item in value[:most]) or _NONE) + more
+    if column in columns.numbers and isinstance(value, int):
+        return count(value)
+    if column == "hours" and isinstance(value, float):
+        return f"{value:+g}"
+    if column.startswith("wall_") or column in ("start_utc", "first_wall"):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if column == "field":
+        return SAID.get(str(value), str(value))
+    text = _short(str(value)) if column in ("shape", "expected", "got") else str(value)
+    return text if text.strip() else "(blank)"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -1,0 +1,51 @@
+"""Chunks counted by several processes: reading JSON holds Python's lock, so threads would wait for each other."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PluginError
+
+if TYPE_CHECKING:
+    from pipeline.audit.tally import Frames
+    from pipeline.audit.task import Payload, Task
+
+
+def counted_by_processes(
+    task: Task, chunks: Iterable[Sequence[Payload]], workers: int
+) -> Iterator[tuple[int, Frames]]:
+    """Yield the number of bookings and the frames of each chunk, in the chunks' order.
+
+    At most two chunks a worker are held. The processes are fresh ones (``spawn``), because polars does not survive a
+    fork; a script that calls this needs the usual ``if __name__ == "__main__"``. ``PluginError`` where one is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[tuple[int, Future[Frames]]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        line = 1
+        for chunk in chunks:
+            if len(waiting) > workers:
+                size, future = waiting.popleft()
+                yield size, future.result()
+            waiting.append((len(chunk), pool.submit(_count, task, chunk, line)))
+            line += len(chunk)
+        for size, future in waiting:
+            yield size, future.result()
+    except BrokenProcessPool as error:
+        raise PluginError(
+            "a process of the audit was killed, perhaps for want of memory; try one worker"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _count(task: Task, payloads: Sequence[Payload], first_line: int) -> Frames:
+    from pipeline.audit.chunk import count_payloads
+
+    return count_payloads(task, payloads, first_line)

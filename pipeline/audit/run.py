@@ -1,0 +1,94 @@
+"""The audit itself: bookings in chunks through the batch's own steps, counts added up, small frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.audit.labels import read_labels
+from pipeline.audit.model import Audit
+from pipeline.audit.parallel import counted_by_processes
+from pipeline.audit.tally import Frames
+from pipeline.audit.task import Payload, Task
+from pipeline.audit.whole import Whole
+from pipeline.config import PipelineConfig
+from pipeline.transform.selection import Selection
+
+Bookings = pl.DataFrame | pl.LazyFrame | Iterable[Payload]
+Expected = Path | str | Iterable[Mapping[str, Any]]
+
+CHUNK = 50_000
+"""Bookings held at once; a million Python objects alone would be over a gigabyte."""
+
+
+def audit(
+    bookings: Bookings,
+    config: PipelineConfig | Mapping[str, Any],
+    expected: Expected | None = None,
+    *,
+    reveal: bool = False,
+    selection: Selection | None = None,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Audit:
+    """Audit a mapping on bookings: what each field got, what was rejected, which titles and times stand out.
+
+    ``bookings``: payloads (objects, or JSON text as str or bytes; any iterable, read once and lazily, such as
+    ``read_payloads`` of a file), or a frame that ``read_bookings`` made with this ``config``. ``config``: a
+    ``PipelineConfig``, or one source's config object. ``expected``: hand-checked entries (``labels.py``), a file's
+    path or objects. ``selection``: what was asked of the server; other bookings are counted as filtered, and no more is
+    said of them. ``workers``: processes to count with, where there are payloads enough to share. ``progress`` is
+    called with the number of bookings done. Text of bookings is shown as shapes unless ``reveal``. Prints and draws
+    nothing. Raises ``PluginConfigError`` for a wrong configuration or a wrong label, and nothing for what a booking
+    holds.
+    """
+    if not isinstance(config, PipelineConfig):
+        config = PipelineConfig.from_dict(config, offline=True)
+    task = Task(config, read_labels(expected), reveal, selection)
+    whole = Whole(task)
+    done = 0
+    for size, frames in _counted(task, bookings, workers):
+        whole.add(frames)
+        done += size
+        if progress is not None:
+            progress(done)
+    return whole.audit()
+
+
+def _counted(task: Task, bookings: Bookings, workers: int) -> Iterator[tuple[int, Frames]]:
+    if isinstance(bookings, pl.DataFrame | pl.LazyFrame):
+        return _of_frame(task, bookings.lazy().collect())
+    chunks = _chunks(bookings)
+    first = list(islice(chunks, 2))
+    every = chain(first, chunks)
+    return (
+        counted_by_processes(task, every, workers) if workers > 1 < len(first) else _of_payloads(task, every)
+    )
+
+
+def _chunks(payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
+    source = iter(payloads)
+    while chunk := list(islice(source, CHUNK)):
+        yield chunk
+
+
+def _of_payloads(task: Task, chunks: Iterable[list[Payload]]) -> Iterator[tuple[int, Frames]]:
+    from pipeline.audit.chunk import count_payloads
+
+    line = 1
+    for chunk in chunks:
+        yield len(chunk), count_payloads(task, chunk, line)
+        line += len(chunk)
+
+
+def _of_frame(task: Task, bookings: pl.DataFrame) -> Iterator[tuple[int, Frames]]:
+    from pipeline.audit.chunk import count_chunk
+
+    line = 1
+    for part in bookings.iter_slices(CHUNK):
+        yield len(part), count_chunk(task, part, line)
+        line += len(part)

@@ -1,0 +1,31 @@
+"""Trying a pattern: the same configuration with another rule for one field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import PluginConfigError
+
+
+def with_pattern(config: PipelineConfig, target: str, pattern: str, group: int | str = 1) -> PipelineConfig:
+    """Give the configuration with ``pattern`` for ``target``, everything else as it was.
+
+    ``PluginConfigError`` where the target has no rule, the pattern does not compile, or has no such group.
+    """
+    if target not in {rule.target for rule in config.rules}:
+        raise PluginConfigError(
+            f"{target!r} has no rule; mapped are {', '.join(rule.target for rule in config.rules)}"
+        )
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise PluginConfigError(f"pattern for {target}: {error.msg} at position {error.pos}") from error
+    if group not in {*range(compiled.groups + 1), *compiled.groupindex}:
+        raise PluginConfigError(f"pattern for {target}: there is no group {group!r}")
+    rules = [
+        replace(rule, pattern=pattern, group=group) if rule.target == target else rule
+        for rule in config.rules
+    ]
+    return config.model_copy(update={"rules": tuple(rules)})

@@ -1,0 +1,161 @@
+"""What the audit command does before it prints: configuration, bookings, progress, and the page's file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import PluginConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from pipeline.audit import Audit
+
+WORTH_PROCESSES = 48 << 20
+"""Bytes from which on more processes save more than they cost to start."""
+
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet", b"PK\x03\x04": "zip"}
+
+
+def audit_file(
+    file: Path,
+    config_file: Path | None,
+    source: str | None,
+    expected: Path | None,
+    *,
+    reveal: bool,
+    workers: int | None,
+) -> Audit:
+    """Audit an NDJSON file with a configuration's mapping, or with the example's."""
+    size = _size_of_text(file)
+    config = _file_config(config_file, source)
+    count = workers or (_cores() if size >= WORTH_PROCESSES else 1)
+    from pipeline.audit import audit, read_payloads
+
+    with _progress() as progress, file.open("rb") as stream:
+        task = progress.add_task("Reading bookings", total=size)
+
+        def tell(_: int) -> None:
+            progress.update(task, completed=stream.tell())
+
+        return audit(read_payloads(stream), config, expected, reveal=reveal, workers=count, progress=tell)
+
+
+def audit_server(
+    config_file: Path, source: str | None, days: int, expected: Path | None, *, reveal: bool
+) -> tuple[str, Audit]:
+    """Audit the last days of a running Calpendo; returns what was audited, in words, and the audit."""
+    from pipeline.audit import LiveBookings, audit
+    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.config_file import select_source
+    from pipeline.credentials import Credentials
+    from pipeline.transform.selection import Selection
+
+    settings = select_source(config_file, source)
+    config = PipelineConfig.from_dict(settings.config, source_name=settings.name)
+    selection = Selection(
+        resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
+    )
+    credentials = Credentials.from_environment()
+    with CalpendoClient(config, credentials) as client, _progress() as progress:
+        task = progress.add_task("Fetching day by day", total=days + 1)
+        bookings = LiveBookings(
+            client,
+            config,
+            days,
+            on_day=lambda day: progress.update(task, advance=1, description=f"Fetched {day}"),
+        )
+        found = audit(bookings, config, expected, reveal=reveal, selection=selection)
+    said = bookings.warnings
+    if bookings.failed:
+        said = (*said, f"{bookings.failed} listed bookings could not be fetched and are not in this audit")
+    return f"{settings.name}, the last {days} days", replace(found, warnings=(*found.warnings, *said))
+
+
+def write_page(found: Audit, path: Path, heading: str) -> None:
+    """Write the page whole or not at all; with revealed values only the owner may read it."""
+    try:
+        from pipeline.audit.page import render_page
+    except ImportError as error:
+        raise PluginConfigError(
+            f"--html needs {error.name}; install the extra: pip install 'calpendo-pipeline[notebooks]'"
+        ) from error
+    page = render_page(found, heading=heading, created=datetime.now().astimezone())
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise PluginConfigError(f"--html: {path} cannot be written: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        if not found.overview.revealed:
+            temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _file_config(config_file: Path | None, source: str | None) -> PipelineConfig:
+    if config_file is None:
+        from pipeline.sample import sample_config
+
+        return PipelineConfig.from_dict(sample_config(), offline=True)
+    from pipeline.config_file import select_source
+
+    settings = select_source(config_file, source)
+    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
+
+
+def _size_of_text(file: Path) -> int:
+    """The size of a file of lines; ``PluginConfigError`` where it cannot be read or is packed."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4)
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise PluginConfigError(f"{file} cannot be read: {error.strerror}") from error
+    for mark, kind in _PACKED.items():
+        if start.startswith(mark):
+            raise PluginConfigError(f"{file} is {kind}; the audit reads plain NDJSON, one booking a line")
+    return size
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on standard error where that is a terminal; nothing otherwise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield progress
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,186 @@
+"""An audit in the terminal: sentences first, then one table a subject; what has nothing to say is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.audit.words import SAID, count, findings, percent, verdict
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from pipeline.audit import Audit
+
+_LINES = 15
+_IDS = 6
+_LEVELS = {"good": ("✓", "green"), "look": ("→", "yellow"), "bad": ("✗", "red")}
+_SHARES = ("coverage", "accuracy", "share", "would_cover")
+
+_TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
+    (
+        "accuracy",
+        "Against hand-checked entries",
+        {"field": "field", "labelled": "checked", "correct": "right", "accuracy": "accuracy"},
+    ),
+    (
+        "disagreements",
+        "Disagreements",
+        {
+            "booking_id": "booking",
+            "field": "field",
+            "expected": "label says",
+            "got": "worklist says",
+            "kind": "difference",
+        },
+    ),
+    (
+        "fields",
+        "Fields",
+        {
+            "target": "field",
+            "source": "taken from",
+            "matched": "as meant",
+            "fell_back": "fell back",
+            "emptied": "left empty",
+            "empty": "nothing there",
+            "coverage": "coverage",
+            "distinct": "values",
+            "examples": "look like",
+        },
+    ),
+    (
+        "rejections",
+        "Rejected bookings",
+        {
+            "reason": "reason",
+            "bookings": "bookings",
+            "alone": "alone",
+            "remedy": "what to do",
+            "booking_ids": "ids",
+        },
+    ),
+    (
+        "co_occurrence",
+        "Reasons together",
+        {"reason": "reason", "with_reason": "with", "bookings": "bookings"},
+    ),
+    (
+        "conventions",
+        "Titles by form",
+        {
+            "shape": "commonest shape",
+            "shapes": "shapes",
+            "bookings": "bookings",
+            "share": "share",
+            "caught_by": "caught by",
+            "partly_by": "partly by",
+            "missed_by": "missed by",
+        },
+    ),
+    (
+        "proposals",
+        "One pattern for more titles",
+        {
+            "target": "field",
+            "coverage": "coverage now",
+            "pattern": "pattern",
+            "group": "group",
+            "would_cover": "coverage then",
+        },
+    ),
+    (
+        "suggestions",
+        "A pattern for each form that is missed",
+        {
+            "target": "field",
+            "shape": "titles like",
+            "bookings": "bookings",
+            "pattern": "pattern",
+            "note": "checked",
+        },
+    ),
+    (
+        "times",
+        "Times",
+        {"check": "check", "meaning": "meaning", "bookings": "bookings", "booking_ids": "ids"},
+    ),
+    (
+        "zone_data",
+        "Zone data",
+        {"library": "library", "version": "release", "bookings": "bookings elsewhere", "hours": "hours off"},
+    ),
+    (
+        "statuses",
+        "Statuses",
+        {
+            "value": "in Calpendo",
+            "mapped": "on the worklist",
+            "bookings": "bookings",
+            "known": "in the table",
+        },
+    ),
+    (
+        "resources",
+        "Resources",
+        {"value": "in Calpendo", "mapped": "modality", "bookings": "bookings", "known": "in the table"},
+    ),
+    (
+        "duplicates",
+        "Booked twice",
+        {"subject": "subject", "start_utc": "start, UTC", "bookings": "bookings", "booking_ids": "ids"},
+    ),
+)
+
+
+def renderables(audit: Audit) -> Iterator[RenderableType]:
+    """Everything to print, in order."""
+    first = verdict(audit)
+    yield Text(first.text, style=f"bold {_LEVELS[first.level][1]}")
+    for finding in findings(audit):
+        mark, style = _LEVELS[finding.level]
+        yield Text.assemble((f"  {mark} ", style), finding.text)
+    for warning in audit.warnings:
+        yield Text.assemble(("  ! ", "yellow"), warning)
+    for name, title, headings in _TABLES:
+        frame: pl.DataFrame = getattr(audit, name)
+        if len(frame):
+            yield ""
+            yield _table(frame, title, headings)
+
+
+def _table(frame: pl.DataFrame, title: str, headings: Mapping[str, str]) -> Table:
+    left_out = len(frame) - _LINES
+    caption = f"{count(left_out)} more; all of them with --json or --html" if left_out > 0 else None
+    table = Table(
+        title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left"
+    )
+    for name, heading in headings.items():
+        numeric = frame[name].dtype.is_numeric() and name != "booking_id"
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in frame.head(_LINES).iter_rows(named=True):
+        table.add_row(*(_cell(name, row[name]) for name in headings))
+    return table
+
+
+def _cell(name: str, value: object) -> Text:
+    if value is None:
+        return Text("–", style="dim")
+    if isinstance(value, bool):
+        if name == "cancelled":
+            return Text("yes" if value else "")
+        return Text("yes") if value else Text("no, defaulted", style="yellow")
+    if name in _SHARES and isinstance(value, float):
+        return Text(percent(value), style="" if name == "share" or value >= 1 else "yellow")
+    if isinstance(value, list):
+        more = f" … {count(len(value) - _IDS)} more" if len(value) > _IDS else ""
+        return Text(", ".join(str(item) for item in value[:_IDS]) + more)
+    if isinstance(value, int) and name != "booking_id":
+        return Text(count(value))
+    if name == "field":
+        return Text(SAID.get(str(value), str(value)))
+    return Text(f"{value:+g}" if isinstance(value, float) else str(value))

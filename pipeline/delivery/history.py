@@ -62,6 +62,13 @@ def add_run(connection: sqlite3.Connection, run: int, report: RunReport, finishe
     )
 
 
+def amend_last_run(connection: sqlite3.Connection, report: RunReport) -> None:
+    """Put a fuller report in the place of the last run's, inside a transaction: a host may have more to say."""
+    connection.execute(
+        "UPDATE runs SET report = ? WHERE run = (SELECT max(run) FROM runs)", (report.to_json(),)
+    )
+
+
 def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
     """Forget runs that started before a moment, inside a transaction; the last success always stays."""
     return connection.execute(

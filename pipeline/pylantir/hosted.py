@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger
 from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
@@ -34,11 +35,15 @@ def booking_number(record: Mapping[str, Any]) -> int | None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A row as it was handed to Pylantir: its columns as stored, the status with its author, and the one before."""
+    """A row as it was handed to Pylantir: its columns as stored, the status with its author, and the one before.
+
+    ``delivers`` is False where it only stands in for an entry that could not be sent.
+    """
 
     columns: Mapping[str, Any] = field(repr=False)
     step: Step
     before: str | None
+    delivers: bool = True
 
     def is_in(self, row: Mapping[str, Any] | None) -> bool:
         """Tell whether a row is this one, stored; between commit and look the scanner may have moved it on."""
@@ -78,6 +83,15 @@ class HostedPlugin(CalendoPlugin):
     def underway(self) -> dict[int, str]:
         """Give the statuses of entries that went to the host without it being known whether it kept them."""
         return {int(entry["source_record_id"]): entry[STATUS] for entry in self.pending()}
+
+    def add_flags(self, flags: Mapping[str, Any]) -> None:
+        """Put what stood out on the way to the wire into the last report, in the history too."""
+        found = {name: value for name, value in flags.items() if value}
+        if found:
+            self.last_report = replace(self.last_report, flags={**self.last_report.flags, **found})
+            ledger = self._ready()[1]
+            with ledger.transaction() as connection:
+                amend_last_run(connection, self.last_report)
 
     def hang_up(self) -> None:
         """Close the connections to Calpendo; the next request opens new ones."""
@@ -153,7 +167,7 @@ class HostedPlugin(CalendoPlugin):
             if row.is_in(rows.get(number))
         }
         self.book.write(stored, host_name=name, synced=synced)
-        self.acknowledge(stored)
+        self.acknowledge(number for number in stored if prepared[number].delivers)
         missing = sorted(set(prepared) - set(stored))
         if missing:
             self.lgr.warning(

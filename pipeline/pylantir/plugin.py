@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from pylantir.data_sources.base import DataSourcePlugin
@@ -38,7 +37,6 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         self._host_name: str | None = None
         self._prepared: dict[int, Prepared] = {}
         self._underway: dict[int, str] = {}
-        self._wire: tuple[tuple[int, WireRecord], ...] = ()
         self._synced = False
         self._told: set[tuple[int, str]] = set()
 
@@ -53,17 +51,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     @property
     def last_report(self) -> RunReport | None:
         """The report of the last cycle, with what was done to values that the wire cannot carry; None before it."""
-        if self._core is None:
-            return None
-        report = self._core.last_report
-        flags = {
-            "transliterated": [number for number, wire in self._wire if wire.transliterated],
-            "cleared": {str(number): list(wire.cleared) for number, wire in self._wire if wire.cleared},
-            "not_sendable": {str(number): wire.fault for number, wire in self._wire if wire.fault},
-        }
-        return replace(
-            report, flags={**report.flags, **{name: value for name, value in flags.items() if value}}
-        )
+        return None if self._core is None else self._core.last_report
 
     def validate_config(self, config: Any) -> tuple[bool, str]:
         """Check a source's configuration and the login; never raises. The message names every faulty key."""
@@ -85,7 +73,6 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         try:
             core = self._mapped(field_mapping)
             self._acknowledge()
-            self._wire = ()
             core.reconcile(host_rows.database_path())
             self._underway = core.underway()
             entries = core.fetch_entries(interval)
@@ -121,10 +108,10 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             stored = {name: getattr(existing_record, name, None) for name in host_rows.COLUMNS}
             prepared |= host_rows.running_identity(step, stored)
         prepared["study_instance_uid"] = self._uid(core, number, record, existing_record)
-        if NOT_ACKNOWLEDGED not in record:
-            self._prepared[number] = Prepared(
-                host_rows.stored_form(prepared), step, getattr(existing_record, STATUS, None)
-            )
+        before = getattr(existing_record, STATUS, None)
+        self._prepared[number] = Prepared(
+            host_rows.stored_form(prepared), step, before, delivers=NOT_ACKNOWLEDGED not in record
+        )
         return prepared
 
     def get_mwl_query_filter(
@@ -169,6 +156,11 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is not None:
             self._core.close()
         self._config, self._core = config, core
+        if "output_timezone" not in config:
+            core.lgr.warning(
+                "output_timezone is not set: dates and times on the list are UTC, and most consoles show what they"
+                ' get. Write "output_timezone": "site" for the site\'s own time, as Pylantir\'s own plugin shows it'
+            )
         self.logger = SourceLogger(__name__, core.source_name)
 
     def _mapped(self, field_mapping: Mapping[str, Any] | None) -> HostedPlugin:
@@ -190,16 +182,22 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             for entry in entries
             if (number := booking_number(entry)) is not None
         ]
-        self._wire = tuple(wires)
-        self._tell(core)
+        core.add_flags(
+            {
+                "transliterated": [number for number, wire in wires if wire.transliterated],
+                "cleared": {str(number): list(wire.cleared) for number, wire in wires if wire.cleared},
+                "not_sendable": {str(number): wire.fault for number, wire in wires if wire.fault},
+            }
+        )
+        self._tell(core, wires)
         stale = core.rows_to_discontinue(
             [number for number, wire in wires if wire.fault], host_rows.database_path()
         )
         return [wire.record for _, wire in wires if not wire.fault] + stale
 
-    def _tell(self, core: HostedPlugin) -> None:
+    def _tell(self, core: HostedPlugin, wires: list[tuple[int, WireRecord]]) -> None:
         """Log by number what the wire could not carry as it was; each fault once."""
-        for number, wire in self._wire:
+        for number, wire in wires:
             for text in filter(None, (wire.fault, ", ".join(wire.cleared))):
                 if (number, text) in self._told:
                     continue
@@ -208,7 +206,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
                     core.lgr.warning("booking %s is not sent to Pylantir: %s", number, text)
                 else:
                     core.lgr.warning("booking %s goes out without %s, which cannot be sent", number, text)
-        changed = [number for number, wire in self._wire if wire.transliterated and not wire.fault]
+        changed = [number for number, wire in wires if wire.transliterated and not wire.fault]
         if changed:
             core.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(changed), changed[:20])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, time
+from functools import lru_cache
 from typing import Any
 
 from pipeline.pylantir.transliteration import transliterate
@@ -139,6 +140,7 @@ def _is_latin_1(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=8192)
 def _broken_rule(representation: str, text: str) -> str | None:
     """Say which rule of its DICOM type a value breaks, without the value; None when it keeps all."""
     from pydicom.config import RAISE

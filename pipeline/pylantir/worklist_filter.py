@@ -133,7 +133,7 @@ def _ask_ledger(names: tuple[str, ...], settings: PipelineConfig, span: Span) ->
         path = ledger_path(name, settings)
         if path is None or not path.exists():
             continue
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, OSError):
             uri = f"{path.as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
                 return _known(connection, span)

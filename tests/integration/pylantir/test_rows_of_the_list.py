@@ -143,7 +143,26 @@ def test_names_beyond_the_wires_characters_are_transliterated(site: Callable, ki
     here.sync()
     names = {line.patient_id: line.patient_name for line in here.host.find()}
     assert names == {"SUB1": "Muller^Jurgen", "SUB2": "Li^XiaoLong"}
-    assert here.plugin.last_report.flags["transliterated"] == [1, 2]
+    report = here.plugin.last_report
+    assert report.flags["transliterated"] == [1, 2]
+    (kept,) = here.plugin._core.book._ledger.rows("SELECT report FROM runs")
+    assert kept[0] == report.to_json()
+
+
+def test_a_row_whose_new_name_cannot_be_sent_leaves_the_list_until_it_can(site: Callable) -> None:
+    """An edit that cannot go out does not leave the old name on the console; the next readable one brings it back."""
+    here = site()
+    here.sim.put(booking(1, "SUB1_Doe"))
+    here.sync()
+    here.sim.edit(1, title="SUB1_Doe\ue000")
+    here.sync()
+    assert here.shown == []
+    here.sync()
+    assert here.plugin.last_report.pending == 1
+    here.sim.edit(1, title="SUB1_Roe")
+    here.sync()
+    assert [(line.patient_id, line.patient_name) for line in here.host.find()] == [("SUB1", "^Roe")]
+    assert here.sync() == 0
 
 
 ODD_TITLES = ["SUB1_\ud800Doe", "SUB1_D\x00oe", "SUB1_" + "X" * 300, "SUB1_a\\b", "SUB1_a\nb"]

@@ -104,42 +104,57 @@ def process_batch(
     given = payloads if isinstance(payloads, Sequence) else list(payloads)
     with paused_collector():
         bookings = read_bookings(given, config)
-        wide = transform_bookings(bookings, config).collect()
-        return _told_apart(wide, given, config, selection or Selection())
+        wide = transform_bookings(bookings, config).collect(engine="in-memory")
+        return _told_apart(wide, given, config, selection)
 
 
 def _told_apart(
-    wide: pl.DataFrame, payloads: Sequence[object], config: PipelineConfig, selection: Selection
+    wide: pl.DataFrame, payloads: Sequence[object], config: PipelineConfig, selection: Selection | None
 ) -> Batch:
-    duplicate = superseded(wide)
-    marked = wide.with_columns(
-        pl.when(duplicate).then(None).otherwise(selection.filter_reason(wide.columns)).alias("_filtered"),
-        true_names({reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate), **selection.reject_flags()}).alias(
-            "_more"
-        ),
-    )
-    kept = marked.filter(pl.col("_filtered").is_null())
-    filtered = marked.filter(pl.col("_filtered").is_not_null()).select(
-        "row", "booking_id", reason="_filtered"
-    )
-    wanted = kept.with_columns(pl.col("_more").list.concat("reject_reasons").alias("reject_reasons")).drop(
-        "_filtered", "_more"
-    )
-    sound = wanted["reject_reasons"].list.len() == 0
-    candidates, unsound = wanted.filter(sound), wanted.filter(~sound)
+    wide = _with_batch_reasons(wide, selection)
+    filtered = pl.DataFrame(schema=FILTERED)
+    if selection is not None:
+        why = wide.select(selection.filter_reason(wide.columns)).to_series()
+        # A duplicate is rejected as such, wherever it would belong.
+        why = why.set(wide["reject_reasons"].list.contains(reasons.DUPLICATE_BOOKING_ID), None)
+        filtered = wide.select("row", "booking_id").with_columns(why).filter(why.is_not_null())
+        wide = _rows_where(wide, why.is_null())
+    sound = wide["reject_reasons"].list.len() == 0
+    candidates, unsound = _rows_where(wide, sound), _rows_where(wide, ~sound)
     verdict = split(candidates.select(entry_columns(config)))
-    accepted = candidates.filter(verdict.accepted)
-    failed = candidates.filter(~verdict.accepted).with_columns(verdict.reasons.alias("reject_reasons"))
-    turned_away = pl.concat([unsound, failed]).sort("row")
-    rejected = turned_away.select(
+    accepted = _rows_where(candidates, verdict.accepted)
+    failed = _rows_where(candidates, ~verdict.accepted).with_columns(verdict.reasons.alias("reject_reasons"))
+    rejected = _rejected(pl.concat([unsound, failed]).sort("row"), payloads)
+    _check_conservation(len(payloads), accepted, rejected, filtered)
+    return Batch(config, accepted, rejected, filtered, _flags(accepted, wide, config))
+
+
+def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.DataFrame:
+    """Put before ``reject_reasons`` what only the batch and the selection tell."""
+    duplicate = superseded(wide)
+    flags = selection.reject_flags() if selection else {}
+    if not flags and not duplicate.any():
+        return wide
+    more = true_names({reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate), **flags})
+    return wide.with_columns(more.list.concat("reject_reasons").alias("reject_reasons"))
+
+
+def _rejected(turned_away: pl.DataFrame, payloads: Sequence[object]) -> pl.DataFrame:
+    texts = pl.Series([payload_text(payloads[row]) for row in turned_away["row"]], dtype=pl.String)
+    return turned_away.select(
         "row",
         "booking_id",
         pl.col("reject_reasons").list.join("; ").alias("reason"),
         pl.col("reject_reasons").alias("reasons"),
-        pl.Series("payload", [payload_text(payloads[row]) for row in turned_away["row"]], dtype=pl.String),
+        texts.alias("payload"),
     )
-    _check_conservation(len(payloads), accepted, rejected, filtered)
-    return Batch(config, accepted, rejected, filtered, _flags(accepted, wanted, config))
+
+
+def _rows_where(frame: pl.DataFrame, wanted: pl.Series) -> pl.DataFrame:
+    """Filter, without copying a wide frame where all or no rows are wanted: by far the most frequent cases."""
+    if wanted.all():
+        return frame
+    return frame.filter(wanted) if wanted.any() else frame.clear()
 
 
 def _check_conservation(given: int, *parts: pl.DataFrame) -> None:

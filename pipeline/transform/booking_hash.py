@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
 
-from pipeline.transform.distinct import places
-from pipeline.transform.fields import Place, stands_at
-from pipeline.transform.payloads import Payloads
+from pipeline.transform.distinct import map_distinct
 
 FIELDS: Final = ("title", "status", "formatted_name", "project", "resource")
 """Columns of the bookings frame that enter the hash."""
@@ -32,8 +29,11 @@ _KEYS: Final = {
 }
 """The formula's keys in the order ``sort_keys`` gives them."""
 
-_CLEAN = r"^[\x20\x21\x23-\x5b\x5d-\x7e]*$"
-_MISSING = '""'
+_TEMPLATE: Final = "{{" + ", ".join(f'"{key}": "{{}}"' for key in _KEYS) + "}}"
+_CLEAN: Final = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
+"""Text that ``json.dumps`` writes as it is. (DEL is not: it becomes ``\\u007f``.)"""
+_PLAIN: Final = r"\A\{" + ", ".join(f'"{key}": "{_CLEAN}"' for key in _KEYS) + r"\}\z"
+_MISSING: Final = '""'
 
 
 def literal_column(name: str) -> str:
@@ -41,22 +41,14 @@ def literal_column(name: str) -> str:
     return f"hash:{name}"
 
 
-def literals(
-    payloads: Payloads, name: str, values: Sequence[Any], texts: pl.Series, place: Place
-) -> pl.Series:
-    """Return the JSON of each value that is no plain text, null where the text column says it all.
+def literal(value: Any, *, is_null: bool) -> str:
+    """Return the JSON of a value that is not simply the quoted text column.
 
-    ``place`` is the task list's own place of the field: where the key stands there with null, the hash has null,
-    otherwise a missing value is the empty string.
+    ``is_null``: the key stands in the task list's own place with null; otherwise a missing value is the empty string.
     """
-    found: list[str | None] = [None] * len(values)
-    if texts.null_count() or set(map(type, values)) != {str}:
-        for index, (value, text) in enumerate(zip(values, texts, strict=True)):
-            if value is None:
-                found[index] = "null" if stands_at(payloads, index, place) else _MISSING
-            elif text is None or not isinstance(value, str):
-                found[index] = _json(value)
-    return pl.Series(literal_column(name), found, dtype=pl.String)
+    if value is None:
+        return "null" if is_null else _MISSING
+    return _json(value)
 
 
 def _json(value: Any) -> str:
@@ -70,42 +62,49 @@ def _json(value: Any) -> str:
 def booking_hash(formatted_name: pl.Expr) -> pl.Expr:
     """Return ``booking_hash`` String, 64 hex digits, never null.
 
-    ``formatted_name`` is the JSON text of generation B's rendered name, null on generation A. Reads the columns
-    ``FIELDS`` and their ``hash:*`` companions.
+    ``formatted_name`` is generation B's name as rendered from its times, null elsewhere. Reads the columns ``FIELDS`` and
+    their ``hash:*`` companions.
     """
-    parts: list[pl.Expr] = []
-    for key, name in _KEYS.items():
-        parts.append(pl.lit(f'{", " if parts else "{"}"{key}": '))
-        value = pl.coalesce(literal_column(name), quoted(pl.col(name)))
-        parts.append(pl.coalesce(formatted_name, value) if name == "formatted_name" else value)
+    rendered = pl.coalesce(formatted_name, "formatted_name").alias("formatted_name")
+    literal_name = literal_column("formatted_name")
+    literal_name_of_a = pl.when(formatted_name.is_null()).then(pl.col(literal_name)).alias(literal_name)
+    others = [name for field in FIELDS[:2] + FIELDS[3:] for name in (field, literal_column(field))]
     return (
-        pl.concat_str(*parts, pl.lit("}"))
-        .map_batches(_sha256, return_dtype=pl.String, is_elementwise=True)
+        pl.struct(rendered, literal_name_of_a, *others)
+        .map_batches(_hashes, return_dtype=pl.String, is_elementwise=True)
         .alias("booking_hash")
     )
 
 
-def quoted(text: pl.Expr) -> pl.Expr:
-    """Return text as ``json.dumps`` writes it; null stays null.
-
-    Clean ASCII only needs its quotes; any other text goes through ``json.dumps`` itself, once per distinct value.
-    """
-    plain = pl.concat_str(pl.lit('"'), text, pl.lit('"'))
-    return (
-        pl.when(text.str.contains(_CLEAN))
-        .then(plain)
-        .otherwise(text.map_batches(_dumps_unclean, return_dtype=pl.String, is_elementwise=True))
-    )
-
-
-def _dumps_unclean(texts: pl.Series) -> pl.Series:
-    unclean = texts.filter(~texts.str.contains(_CLEAN)).unique()
-    written = pl.Series([json.dumps(text) for text in unclean.to_list()], dtype=pl.String)
-    return written.gather(places(texts, unclean)).alias(texts.name)
-
-
-def _sha256(texts: pl.Series) -> pl.Series:
+def _hashes(fields: pl.Series) -> pl.Series:
+    frame = fields.struct.unnest()
+    texts = frame.select(pl.format(_TEMPLATE, *_KEYS.values())).to_series()
+    plain = texts.str.contains(_PLAIN).fill_null(value=False)
+    for name in FIELDS:
+        if frame[literal_column(name)].null_count() < len(frame):
+            plain &= frame[literal_column(name)].is_null()
+    if not plain.all():
+        rows = (~plain).arg_true()
+        texts = texts.scatter(rows, _written_out(frame[rows.to_list()]))
     sha256 = hashlib.sha256
-    return pl.Series(
-        texts.name, [sha256(text.encode()).hexdigest() for text in texts.to_list()], dtype=pl.String
-    )
+    digests = [sha256(text).hexdigest() for text in texts.cast(pl.Binary).to_list()]
+    return pl.Series(fields.name, digests, dtype=pl.String)
+
+
+def _written_out(frame: pl.DataFrame) -> pl.Series:
+    """Return the formula's JSON for rows with anything that must be escaped or is no text."""
+    values = [
+        pl.coalesce(
+            literal_column(name),
+            pl.col(name).map_batches(
+                lambda texts: map_distinct(texts, _quoted, pl.String), return_dtype=pl.String
+            ),
+            pl.lit(_MISSING),
+        )
+        for name in _KEYS.values()
+    ]
+    return frame.select(pl.format(_TEMPLATE.replace('"{}"', "{}"), *values)).to_series()
+
+
+def _quoted(text: str | None) -> str | None:
+    return None if text is None else json.dumps(text)

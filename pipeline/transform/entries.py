@@ -160,7 +160,7 @@ def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     """Add ``booking_hash``, and where the entry came from: source, booking id and the hash as ``notes`` (T015)."""
     is_range = pl.col("generation") == "B"
     rendered = [formatted(pl.when(is_range).then(pl.col(name))) for name in ("wall_start", "wall_end")]
-    formatted_name = pl.concat_str(pl.lit('"['), rendered[0], pl.lit(", "), rendered[1], pl.lit(']"'))
+    formatted_name = pl.concat_str(pl.lit("["), rendered[0], pl.lit(", "), rendered[1], pl.lit("]"))
     return bookings.with_columns(booking_hash(formatted_name)).with_columns(
         pl.lit(config.source_name).alias("data_source"),
         pl.col("booking_id").cast(pl.String).alias("source_record_id"),

@@ -7,6 +7,8 @@ value that is not null counts.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from pipeline.transform.payloads import JsonObject, Payloads
@@ -21,6 +23,7 @@ class Place(NamedTuple):
     keys: tuple[str, ...]
 
 
+@lru_cache(maxsize=256)
 def places(path: str) -> tuple[Place, ...]:
     """Return the places of a path in the order they are looked at."""
     plain = path.removeprefix(UNDER)
@@ -33,28 +36,36 @@ def places(path: str) -> tuple[Place, ...]:
 
 def column(payloads: Payloads, path: str) -> list[Any]:
     """Return the path's value in each payload, None where it is null or missing everywhere."""
-    first, *others = places(path)
-    values = _values(payloads, first)
-    for place in others:
-        holes = [index for index, value in enumerate(values) if value is None] if None in values else []
-        if not holes:
-            break
-        known = payloads.property_keys if place.in_properties else payloads.keys
-        if place.keys[0] not in known:
+    values: list[Any] | None = None
+    for place in places(path):
+        if place.keys[0] not in (payloads.property_keys if place.in_properties else payloads.keys):
+            continue
+        if values is None:
+            values = _values(payloads, place)
             continue
         roots = payloads.properties if place.in_properties else payloads.objects
-        for index in holes:
-            values[index] = value_at(roots[index], place.keys)
-    return values
+        for index, value in enumerate(values):
+            if value is None:
+                values[index] = value_at(roots[index], place.keys)
+    return [None] * len(payloads) if values is None else values
 
 
 def _values(payloads: Payloads, place: Place) -> list[Any]:
-    """Walk one place down for all payloads together: one comprehension a key, far faster than one walk a row."""
+    """Walk one place down for all payloads together: one pass a key, far faster than one walk a payload."""
     head, *rest = place.keys
     values = [root.get(head) for root in (payloads.properties if place.in_properties else payloads.objects)]
     for key in rest:
-        values = [value.get(key) if isinstance(value, dict) else None for value in values]
+        values = _below(values, key)
     return values
+
+
+def _below(values: list[Any], key: str) -> list[Any]:
+    if set(map(type, values)) == {dict}:
+        try:
+            return list(map(itemgetter(key), values))
+        except KeyError:
+            pass
+    return [value.get(key) if isinstance(value, dict) else None for value in values]
 
 
 def value_at(root: JsonObject, keys: tuple[str, ...]) -> Any:

@@ -17,8 +17,8 @@ MAX_GROUP_LENGTH: Final = 64
 MAX_COMPONENTS: Final = 5
 
 _GAP = "[ _]"
-_COMMA = rf"\A{_GAP}*([^,]*?){_GAP}*,{_GAP}*(.*?){_GAP}*\z"
-_LAST_WORD = rf"(?s)\A{_GAP}*(.*?){_GAP}+([^ _]+){_GAP}*\z"
+_COMMA = rf"(?s)\A([^,]*?){_GAP}*,{_GAP}*(.*)\z"
+_LAST_WORD = rf"(?s)\A(.*?){_GAP}+([^ _]+)\z"
 
 
 def in_form(name: pl.Expr, form: NameForm) -> pl.Expr:
@@ -30,7 +30,6 @@ def in_form(name: pl.Expr, form: NameForm) -> pl.Expr:
     """
     if form == "as_extracted":
         return name
-    left_alone = name.str.contains("[=^]") | (name == "")
     if form == "given":
         # Upstream looks for "^" alone; "=" starts a second writing of the name and may follow the given name.
         return (
@@ -38,10 +37,15 @@ def in_form(name: pl.Expr, form: NameForm) -> pl.Expr:
             .then(name)
             .otherwise(pl.lit("^") + name)
         )
-    by_comma = name.str.replace(f"(?s){_COMMA}", "${1}^${2}")
-    by_word = name.str.replace(_LAST_WORD, "${2}^${1}")
+    words = name.str.strip_chars(" _")
+    by_comma = words.str.replace(_COMMA, "${1}^${2}")
+    by_word = words.str.replace(_LAST_WORD, "${2}^${1}")
     rearranged = pl.when(name.str.contains(",", literal=True)).then(by_comma).otherwise(by_word)
-    return pl.when(left_alone).then(name).otherwise(rearranged.str.replace_all("_", " ", literal=True))
+    return (
+        pl.when(name.str.contains("[=^]"))
+        .then(name)
+        .otherwise(rearranged.str.replace_all("_", " ", literal=True))
+    )
 
 
 def too_many_groups(name: pl.Expr) -> pl.Expr:

@@ -44,9 +44,10 @@ _ANCHORS = {
     sre.AT_END: r"\z",
     sre.AT_END_STRING: r"\z",
     sre.AT_BOUNDARY: r"\b",
-    sre.AT_NON_BOUNDARY: r"\B",
+    sre.AT_NON_BOUNDARY: r"(?u:\B)",
 }
-_NEVER = r"[^\x{0}-\x{10FFFF}]"
+_NEVER = r"[^\x00-\xff]"
+_REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 _MAX_REPEAT = 1000
 
 
@@ -70,14 +71,23 @@ def translate(pattern: str, group: int) -> str | None:
         return None
     try:
         body = _Writer(group).sequence(tree, always=True)
+        if group:  # what may be empty at the very end decides neither whether nor what is captured before it
+            body = _Writer(group).sequence(_without_tail(list(tree)), always=True)
     except (_Untranslatable, RecursionError):
         return None
-    rust = rf"\A(?:{body})" if group else rf"\A({body})"
+    rust = rf"(?-u)\A(?:{body})" if group else rf"(?-u)\A({body})"
     try:
         pl.Series([""]).str.extract(rust, 1)
     except pl.exceptions.ComputeError:  # too large for the engine
         return None
     return rust
+
+
+def _without_tail(items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Drop repeats from zero on at the end, which match whatever follows: ``.*`` there costs half of the time."""
+    while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:
+        items.pop()
+    return items
 
 
 class _Writer:
@@ -99,7 +109,7 @@ class _Writer:
             return self._group(*argument, always=always)
         if kind is sre.BRANCH:
             return "(?:" + "|".join(self.sequence(branch, always=False) for branch in argument[1]) + ")"
-        if kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+        if kind in _REPEATS:
             return self._repeat(*argument, lazy=kind is sre.MIN_REPEAT)
         raise _Untranslatable
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from pipeline.transform.distinct import map_distinct
+from pipeline.transform.distinct import places
 
 SCHEDULED: Final = "SCHEDULED"
 IN_PROGRESS: Final = "IN_PROGRESS"
@@ -36,7 +36,6 @@ OTHER_MODALITY: Final = "OT"
 
 _CODE_STRING = re.compile(r"[A-Z0-9 _]{1,16}\Z")
 
-_PARTS = ("value", "known")
 TRANSLATED = pl.Struct({"value": pl.String, "known": pl.Boolean})
 
 
@@ -79,12 +78,15 @@ def modality_translator(mapping: Mapping[str, str]) -> Callable[[str | None], tu
 def translated(source: pl.Expr, translate: Callable[[str | None], tuple[str, bool]]) -> pl.Expr:
     """Return a struct of ``value`` (String) and ``known`` (Boolean), translating each distinct value once."""
     return source.map_batches(
-        lambda values: map_distinct(
-            values, lambda value: dict(zip(_PARTS, translate(value), strict=True)), TRANSLATED
-        ),
-        return_dtype=TRANSLATED,
-        is_elementwise=True,
+        lambda values: _translate_distinct(values, translate), return_dtype=TRANSLATED, is_elementwise=True
     )
+
+
+def _translate_distinct(values: pl.Series, translate: Callable[[str | None], tuple[str, bool]]) -> pl.Series:
+    distinct = values.unique()
+    answers = [translate(value) for value in distinct.to_list()]
+    table = pl.DataFrame(answers, schema={"value": pl.String, "known": pl.Boolean}, orient="row")
+    return table.select(pl.all().gather(places(values, distinct))).to_struct(values.name)
 
 
 def _fold(name: str) -> str:

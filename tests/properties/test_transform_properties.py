@@ -1,0 +1,192 @@
+"""The columns against the plain-Python reference, whatever JSON the bookings hold."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.batch import Batch, process_batch
+from pipeline.config import PipelineConfig
+from pipeline.schema import BookingSchema, WorklistEntrySchema
+from pipeline.transform.bookings import bookings_schema, read_bookings
+from tests.properties.strategies import BATCHES, JSON_VALUES, odd_bookings, regular_bookings
+from tests.reference.reference import Outcome, reference_batch
+
+PROPERTY = settings(deadline=None, max_examples=75)
+EXTRACT_ID = {"pattern": r"^([A-Za-z]+[0-9]+)[_ -].*", "group": 1}
+EXTRACT_NAME = {"pattern": r"^[A-Za-z]+[0-9]+[_ -]+(?P<name>.+)$", "group": "name"}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {"field_mapping": {}},
+    "usual": {
+        "resource_modality_mapping": {"3T": "MR", "3T Research": "MR", "EEG": "EEG"},
+        "field_mapping": {
+            "patient_id": {"source_field": "title", "_extract": EXTRACT_ID},
+            "patient_name": {"source_field": "title", "_extract": EXTRACT_NAME},
+            "study_description": "properties.project.formattedName",
+            "accession_number": "id",
+            "performing_physician": "operator",
+        },
+    },
+    "strict": {
+        "timezone": "Australia/Lord_Howe",
+        "output_timezone": "site",
+        "patient_name_form": "family_given",
+        "status_mapping": {"nonsense": "COMPLETED"},
+        "on_no_match": "reject",
+        "field_mapping": {
+            "title": {
+                "_extract": {
+                    "patient_id": EXTRACT_ID,
+                    "patient_name": {**EXTRACT_NAME, "on_no_match": "null"},
+                }
+            },
+            "properties.resource.name": "modality",
+            "comment": "properties.status",
+        },
+    },
+    "odd": {
+        "timezone": "America/St_Johns",
+        "output_timezone": "Asia/Kathmandu",
+        "patient_name_form": "given",
+        "field_mapping": {
+            "patient_id": {"source_field": "title", "_extract": {"pattern": r"(?:SUB(\d+))?.", "group": 1}},
+            "patient_sex": "status",
+            "study_instance_uid": "properties.modified",
+            "patient_birth_date": "properties.created",
+        },
+    },
+}
+
+
+@lru_cache
+def config_of(name: str) -> PipelineConfig:
+    """Return one of the configurations, read once."""
+    return PipelineConfig.from_dict(CONFIGS[name], environ={}, offline=True)
+
+
+configs = st.sampled_from(sorted(CONFIGS)).map(config_of)
+
+
+def outcomes(batch: Batch) -> list[Outcome]:
+    """Put a batch back into the order of its payloads."""
+    found: dict[int, Outcome] = {}
+    entries = zip(batch.accepted["row"], batch.accepted["booking_id"], batch.to_dicts(), strict=True)
+    for row, booking_id, entry in entries:
+        found[row] = Outcome(booking_id, entry, [])
+    for row, booking_id, _, reasons, _ in batch.rejected.rows():
+        found[row] = Outcome(booking_id, None, reasons)
+    return [found[row] for row in range(len(found))]
+
+
+@PROPERTY
+@given(BATCHES, configs)
+def test_columns_equal_the_reference(payloads: list[Any], config: PipelineConfig) -> None:
+    """T011-T015: entries, ids and reasons are those of the plain-Python reference, row by row."""
+    assert outcomes(process_batch(payloads, config)) == reference_batch(payloads, config)
+
+
+@PROPERTY
+@given(BATCHES, configs)
+def test_every_payload_is_in_one_part(payloads: list[Any], config: PipelineConfig) -> None:
+    """Conservation: accepted and rejected rows together are the payloads, each once."""
+    batch = process_batch(payloads, config)
+    assert sorted([*batch.accepted["row"], *batch.rejected["row"]]) == list(range(len(payloads)))
+    assert len(batch.entries) + len(batch.rejected) == len(payloads)
+    assert (batch.rejected["reasons"].list.len() > 0).all()
+
+
+@PROPERTY
+@given(BATCHES, configs)
+def test_text_and_objects_mean_the_same(payloads: list[Any], config: PipelineConfig) -> None:
+    """A payload as text, as bytes or as an object gives the same outcome."""
+    texts = [json.dumps(payload) for payload in payloads]
+    objects = [json.loads(text) for text in texts]
+    expected = outcomes(
+        process_batch(
+            [value if isinstance(value, dict) else text for value, text in zip(objects, texts, strict=True)],
+            config,
+        )
+    )
+    assert outcomes(process_batch(texts, config)) == expected
+    assert outcomes(process_batch([text.encode() for text in texts], config)) == expected
+
+
+@PROPERTY
+@given(st.lists(odd_bookings(), max_size=6), st.integers(0, 6), configs)
+def test_parts_of_a_batch_equal_the_whole(
+    payloads: list[dict[str, Any]], cut: int, config: PipelineConfig
+) -> None:
+    """Cutting a batch in two changes nothing but which duplicates are seen."""
+    for number, payload in enumerate(payloads, 1):
+        payload["id"] = number
+    whole = outcomes(process_batch(payloads, config))
+    parts = outcomes(process_batch(payloads[:cut], config)) + outcomes(process_batch(payloads[cut:], config))
+    assert whole == parts
+
+
+@PROPERTY
+@given(st.lists(JSON_VALUES, max_size=5), configs)
+def test_the_bookings_frame_has_one_shape(payloads: list[Any], config: PipelineConfig) -> None:
+    """T014: whatever the payloads are, the frame has the same columns and types and one row each."""
+    frame = read_bookings(payloads, config)
+    assert dict(frame.schema) == bookings_schema(config)
+    assert frame["row"].to_list() == list(range(len(payloads)))
+    BookingSchema.validate(frame)
+
+
+@PROPERTY
+@given(st.lists(regular_bookings(), max_size=6), configs)
+def test_accepted_entries_pass_the_public_schema(payloads: list[Any], config: PipelineConfig) -> None:
+    """The gate of a batch and the public pandera model hold the same rules."""
+    entries = process_batch(payloads, config).entries
+    WorklistEntrySchema.validate(entries, lazy=True)
+
+
+@PROPERTY
+@given(st.binary(max_size=40), configs)
+def test_any_bytes_give_one_row(payload: bytes, config: PipelineConfig) -> None:
+    """Bytes of any kind never raise."""
+    assert len(process_batch([payload], config).rejected) == 1
+
+
+NOT_JSON = st.sampled_from(
+    [object(), {1, 2}, b"x", 1j, float("nan"), float("inf"), (1, 2), range(3), 10**5000]
+)
+
+
+@PROPERTY
+@given(st.lists(odd_bookings(NOT_JSON), min_size=1, max_size=4), configs)
+def test_objects_with_values_json_cannot_hold(payloads: list[Any], config: PipelineConfig) -> None:
+    """An object with values that no JSON has gives one row like any other."""
+    batch = process_batch(payloads, config)
+    assert len(batch.accepted) + len(batch.rejected) == len(payloads)
+
+
+def test_a_lazy_frame_is_transformed_lazily() -> None:
+    """A stage takes a lazy frame and gives one; nothing is collected on the way."""
+    from pipeline.transform.entries import transform_bookings
+
+    config = config_of("usual")
+    frame = read_bookings([{"id": 1}], config)
+    assert isinstance(transform_bookings(frame.lazy(), config), pl.LazyFrame)
+    assert isinstance(transform_bookings(frame, config), pl.LazyFrame)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_an_empty_batch_has_all_columns(name: str) -> None:
+    """No bookings give empty frames of the full shape, and an empty list."""
+    batch = process_batch([], config_of(name))
+    assert batch.to_dicts() == []
+    full = process_batch(
+        [{"id": 1, "title": "SUB1_x", "formattedName": "[2026-01-27 14:00:00, 2026-01-27 15:00:00]"}],
+        config_of(name),
+    )
+    assert batch.entries.schema == full.entries.schema
+    assert batch.accepted.schema == full.accepted.schema
+    assert batch.rejected.schema == full.rejected.schema

@@ -1,0 +1,422 @@
+"""The task list's row-by-row way (``row_by_row``) with the design's decisions added, in plain Python.
+
+It shares no code with ``pipeline.transform``: the differential tests hold the columns against it. Slow and plain on
+purpose; every decision is one visible line.
+"""
+
+# ruff: noqa: DTZ001, DTZ007, DTZ901  wall clock and naive UTC throughout
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytz
+
+from pipeline.config import PipelineConfig
+from pipeline.mapping import FieldRule
+
+STATUSES = {
+    "requested": "SCHEDULED",
+    "tentative": "SCHEDULED",
+    "approved": "SCHEDULED",
+    "pending": "SCHEDULED",
+    "in progress": "IN_PROGRESS",
+    "completed": "COMPLETED",
+    "denied": "DISCONTINUED",
+    "cancelled": "DISCONTINUED",
+    "canceled": "DISCONTINUED",
+}
+COMPUTED = ("modality", "performed_procedure_step_status")
+LIMITS = {
+    "patient_id": ("LO", 64),
+    "patient_name": ("PN", 64),
+    "patient_birth_date": ("DA", None),
+    "patient_sex": ("CS", 16),
+    "patient_weight_lb": ("DS", 16),
+    "accession_number": ("SH", 16),
+    "referring_physician_name": ("PN", 64),
+    "modality": ("CS", 16),
+    "study_description": ("LO", 64),
+    "study_instance_uid": ("UI", 64),
+    "scheduled_station_aetitle": ("AE", 16),
+    "performing_physician": ("PN", 64),
+    "procedure_description": ("LO", 64),
+    "protocol_name": ("LO", 64),
+    "station_name": ("SH", 16),
+    "hisris_coding_designator": ("SH", 16),
+    "performed_procedure_step_status": ("CS", 16),
+}
+MISSING = object()
+
+
+@dataclass
+class Outcome:
+    """What became of one payload: an entry, or the reasons against it."""
+
+    booking_id: int | None
+    entry: dict[str, Any] | None
+    reasons: list[str]
+
+
+def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Outcome]:
+    """Return one outcome a payload, in order."""
+    bookings = [_load(payload) for payload in payloads]
+    newest = _newest(bookings)
+    outcomes = []
+    for row, booking in enumerate(bookings):
+        if isinstance(booking, str):
+            outcomes.append(Outcome(None, None, [booking]))
+            continue
+        booking_id = _booking_id(booking)
+        if _is_torn(booking, config):
+            outcomes.append(Outcome(booking_id, None, ["lone_surrogate"]))
+            continue
+        entry, reasons = _entry(booking, booking_id, config)
+        if booking_id is not None and newest[booking_id] != row:
+            reasons.insert(0, "duplicate_booking_id")
+        outcomes.append(Outcome(booking_id, None if reasons else entry, reasons))
+        if not reasons:
+            outcomes[-1].reasons = _limits_broken(entry)
+            if outcomes[-1].reasons:
+                outcomes[-1].entry = None
+    return outcomes
+
+
+def _load(payload: Any) -> dict[str, Any] | str:
+    if isinstance(payload, (str, bytes)):
+        try:
+            payload = json.loads(payload)
+        except (ValueError, RecursionError):
+            return "payload_not_json"
+    return payload if isinstance(payload, dict) else "payload_not_object"
+
+
+def _newest(bookings: list[Any]) -> dict[int, int]:
+    best: dict[int, tuple[datetime, int]] = {}
+    for row, booking in enumerate(bookings):
+        booking_id = None if isinstance(booking, str) else _booking_id(booking)
+        if booking_id is None:
+            continue
+        modified = _iso_naive_utc(_text(_find(booking, "properties.modified"))) or datetime.min
+        if booking_id not in best or (modified, row) >= best[booking_id]:
+            best[booking_id] = (modified, row)
+    return {booking_id: row for booking_id, (_, row) in best.items()}
+
+
+def _booking_id(booking: dict[str, Any]) -> int | None:
+    value = _find(booking, "id")
+    return value if type(value) is int and 0 < value < 2**63 else None
+
+
+def _is_torn(booking: dict[str, Any], config: PipelineConfig) -> bool:
+    """Half a surrogate pair in any text the pipeline reads."""
+    own = ["biskitType", "title", "status", "formattedName", "properties.created", "properties.modified"]
+    own += [f"properties.{part}.formattedName" for part in ("project", "resource")] + [
+        "properties.resource.name"
+    ]
+    own += [rule.source for rule in config.rules]
+    for part in ("project", "resource"):
+        for path in (f"properties.{part}.formattedName", f"properties.{part}.name"):
+            if _text(_find(booking, path)) is not None:
+                break
+        else:
+            own.append(f"properties.{part}")
+        if _text(_find(booking, f"properties.{part}.formattedName")) is None:
+            own.append(f"properties.{part}.name")
+    if not (_text(_find(booking, "formattedName")) or "").startswith("["):
+        own += ["properties.dateRange.start", "properties.dateRange.finish"]
+        if _text(_find(booking, "properties.dateRange.finish")) is None:
+            own.append("properties.dateRange.end")
+    for path in own:
+        value = _find(booking, path)
+        if isinstance(value, str) and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+            return True
+    return False
+
+
+def _candidates(booking: dict[str, Any], path: str) -> list[Any]:
+    """Values of a path by the order of look-up; MISSING where a key is not there."""
+    properties = booking.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    plain = path.removeprefix("properties.")
+    if plain == path:
+        return [_walk(booking, path), _key(booking, path), _walk(properties, path), _key(properties, path)]
+    below = _walk(properties, plain)
+    return [below, _key(booking, path), _walk(booking, plain), _key(booking, plain), _key(properties, plain)]
+
+
+def _key(container: dict[str, Any], key: str) -> Any:
+    return container.get(key, MISSING)
+
+
+def _walk(container: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(container, dict):
+            return MISSING
+        container = container.get(key, MISSING)
+    return container
+
+
+def _find(booking: dict[str, Any], path: str) -> Any:
+    return next(
+        (value for value in _candidates(booking, path) if value is not MISSING and value is not None), None
+    )
+
+
+def _hash_value(booking: dict[str, Any], path: str) -> Any:
+    """The raw value; a null in the task list's own place stays null, a missing one is the empty text."""
+    found = _find(booking, path)
+    if found is not None:
+        return found
+    return None if _candidates(booking, path)[0] is None else ""
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, (str, bool, int, float)):
+        text = str(value)
+        return None if text == "<Hidden>" else text
+    return None
+
+
+def _entry(
+    booking: dict[str, Any], booking_id: int | None, config: PipelineConfig
+) -> tuple[dict[str, Any], list[str]]:
+    reasons = [] if booking_id is not None else ["booking_id_invalid"]
+    start, end, time_reason, rendered = _times(booking, config.timezone)
+    if time_reason:
+        reasons.append(time_reason)
+
+    entry: dict[str, Any] = {}
+    no_match = []
+    for rule in config.rules:
+        if rule.target in COMPUTED:
+            continue
+        entry[rule.target], matched = _extract(_text(_find(booking, rule.source)), rule)
+        if not matched and rule.on_no_match == "reject":
+            no_match.append(rule.target)
+    reasons += [f"{target}_no_match" for target in no_match]
+    if not (entry["patient_id"] or "").strip(" ") and "patient_id" not in no_match:
+        reasons.append("patient_id_missing")
+    if isinstance(entry.get("patient_name"), str):
+        entry["patient_name"] = _name_in_form(entry["patient_name"], config.patient_name_form)
+
+    if start and end:
+        zone = config.timezone if config.output_timezone == "site" else config.output_timezone
+        shown = pytz.utc.localize(start).astimezone(pytz.timezone(zone))
+        entry["scheduled_start_date"] = shown.date()
+        entry["scheduled_start_time"] = shown.time()
+        entry["scheduled_procedure_step_duration"] = int((end - start) / timedelta(minutes=1))
+    entry["modality"] = _modality(_vocabulary_text(booking, config, "modality"), config)
+    entry["performed_procedure_step_status"] = _status(
+        booking, _vocabulary_text(booking, config, "performed_procedure_step_status"), config
+    )
+    entry["data_source"] = config.source_name
+    entry["source_record_id"] = str(booking_id)
+    entry["notes"] = json.dumps({"booking_hash": _hash(booking, rendered)})
+    return entry, reasons
+
+
+def _extract(value: str | None, rule: FieldRule) -> tuple[str | None, bool]:
+    if rule.pattern is None:
+        return value, True
+    if not value:
+        return "", True
+    match = re.match(rule.pattern, value)
+    if match:
+        return match.group(rule.group), True
+    return (value if rule.on_no_match == "original" else None), False
+
+
+def _vocabulary_text(booking: dict[str, Any], config: PipelineConfig, target: str) -> str | None:
+    for rule in config.rules:
+        if rule.target == target:
+            return _extract(_text(_find(booking, rule.source)), rule)[0]
+    if target == "modality":
+        parts = ("properties.resource.formattedName", "properties.resource.name", "properties.resource")
+        return next(
+            (text for text in (_text(_find(booking, part)) for part in parts) if text is not None), None
+        )
+    return _text(_find(booking, "status"))
+
+
+def _status(booking: dict[str, Any], text: str | None, config: PipelineConfig) -> str:
+    cancelled = _find(booking, "properties.cancelled")
+    if cancelled is True or (isinstance(cancelled, str) and cancelled.strip().lower() == "true"):
+        return "DISCONTINUED"
+    overrides = {name.strip().casefold(): status for name, status in config.status_mapping.items()}
+    folded = (text or "").strip().casefold()
+    return overrides.get(folded) or STATUSES.get(folded) or "SCHEDULED"
+
+
+def _modality(resource: str | None, config: PipelineConfig) -> str:
+    name = (resource or "").strip()
+    if not name:
+        return "OT"
+    mapping = {key.strip().casefold(): value for key, value in config.resource_modality_mapping.items()}
+    if name.casefold() in mapping:
+        return mapping[name.casefold()]
+    beginnings = [key for key in mapping if name.casefold().startswith(key)]
+    if beginnings:
+        return mapping[max(beginnings, key=len)]
+    return name if re.fullmatch(r"[A-Z0-9 _]{1,16}", name) else "OT"
+
+
+def _name_in_form(name: str, form: str) -> str:
+    if form == "as_extracted" or not name or "^" in name:
+        return name
+    if form == "given":
+        return "^" + name
+    if "=" in name:
+        return name
+    name = name.strip(" _")
+    if "," in name:
+        family, given = name.split(",", 1)
+    else:
+        words = re.split("[ _]+", name)
+        if len(words) < 2:
+            return name
+        family = words[-1]
+        given = name[: -len(family)]
+    return f"{family.rstrip(' _')}^{given.strip(' _')}".replace("_", " ")
+
+
+def _hash(booking: dict[str, Any], rendered: str | None) -> str:
+    critical = {
+        "title": _hash_value(booking, "title"),
+        "status": _hash_value(booking, "status"),
+        "formattedName": _hash_value(booking, "formattedName") if rendered is None else rendered,
+        "project": _hash_value(booking, "properties.project.formattedName"),
+        "resource": _hash_value(booking, "properties.resource.formattedName"),
+    }
+    return hashlib.sha256(json.dumps(critical, sort_keys=True).encode()).hexdigest()
+
+
+def _times(
+    booking: dict[str, Any], zone: str
+) -> tuple[datetime | None, datetime | None, str | None, str | None]:
+    """Start and end in naive UTC, what is wrong with them, and on generation B the rendered formattedName."""
+    formatted_name = _text(_find(booking, "formattedName"))
+    if not (formatted_name or "").startswith("["):
+        first = _text(_find(booking, "properties.dateRange.start"))
+        last = _text(_find(booking, "properties.dateRange.finish"))
+        last = _text(_find(booking, "properties.dateRange.end")) if last is None else last
+        if first is not None or last is not None:
+            if not (first or "").strip(" ") or not (last or "").strip(" "):
+                return None, None, "times_missing", None
+            start, end = _iso(first, zone), _iso(last, zone)
+            if start is None or end is None:
+                return None, None, "times_unreadable", None
+            rendered = f"[{_java(start[1])}, {_java(end[1])}]"
+            return start[0], end[0], "end_before_start" if end[0] < start[0] else None, rendered
+    if not (formatted_name or "").strip(" "):
+        return None, None, "times_missing", None
+    stamp = r"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})(\.\d+)?"
+    match = re.match(rf"\[{stamp}, {stamp}\]", formatted_name, re.ASCII)
+    start = match and _wall_to_utc(_naive(match[1], match[2]), zone)
+    end = match and _wall_to_utc(_naive(match[3], match[4]), zone)
+    if not start or not end:
+        return None, None, "times_unreadable", None
+    return start, end, "end_before_start" if end < start else None, None
+
+
+def _naive(stamp: str, fraction: str | None) -> datetime | None:
+    try:
+        moment = datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return None
+    moment += timedelta(microseconds=int((fraction or ".")[1:7].ljust(6, "0")))
+    return moment if datetime(1, 1, 3) <= moment < datetime(9999, 12, 29) else None
+
+
+def _wall_to_utc(wall: datetime | None, zone: str) -> datetime | None:
+    if wall is None:
+        return None
+    return pytz.timezone(zone).localize(wall, is_dst=False).astimezone(pytz.utc).replace(tzinfo=None)
+
+
+ISO = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(:\d{2})?(\.\d+)?(Z|[+-]\d{2}(?::?\d{2})?)?", re.ASCII)
+
+
+def _iso(text: str, zone: str) -> tuple[datetime, datetime] | None:
+    """An ISO time as (naive UTC, naive site time)."""
+    parsed = _iso_parts(text)
+    if parsed is None:
+        return None
+    wall, offset = parsed
+    if offset is None:
+        return _wall_to_utc(wall, zone), wall
+    instant = wall - offset
+    return instant, pytz.utc.localize(instant).astimezone(pytz.timezone(zone)).replace(tzinfo=None)
+
+
+def _iso_parts(text: str | None) -> tuple[datetime, timedelta | None] | None:
+    match = ISO.fullmatch(text or "")
+    if not match:
+        return None
+    wall = _naive(f"{match[1]} {match[2]}{match[3] or ':00'}", match[4])
+    if wall is None or match[5] is None:
+        return wall and (wall, None)
+    if match[5] == "Z":
+        return wall, timedelta(0)
+    digits = match[5][1:].replace(":", "").ljust(4, "0")
+    if int(digits[:2]) > 23 or int(digits[2:]) > 59:
+        return None
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return wall, -offset if match[5][0] == "-" else offset
+
+
+def _iso_naive_utc(text: str | None) -> datetime | None:
+    parsed = _iso_parts(text)
+    return parsed and parsed[0] - (parsed[1] or timedelta(0))
+
+
+def _java(wall: datetime) -> str:
+    """As Java's Timestamp prints it: at least one digit of fraction."""
+    fraction = f"{wall.microsecond:06d}".rstrip("0") or "0"
+    return f"{wall.year:04d}-{wall:%m-%d %H:%M:%S}.{fraction}"
+
+
+def _limits_broken(entry: dict[str, Any]) -> list[str]:
+    broken = []
+    for field, value in entry.items():
+        if not isinstance(value, str) or field in ("data_source", "source_record_id", "notes"):
+            continue
+        vr, limit = LIMITS.get(field, (None, None))
+        control = any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value)
+        if vr == "PN":
+            groups = value.split("=")
+            broken += [f"{field}_too_long"] * any(len(group) > 64 for group in groups)
+            broken += [f"{field}_too_many_groups"] * (len(groups) > 3)
+            broken += [f"{field}_too_many_components"] * any(group.count("^") > 4 for group in groups)
+        elif limit:
+            broken += [f"{field}_too_long"] * (len(value) > limit)
+        if vr is None:
+            broken += [f"{field}_bad_character"] * control
+        elif vr in ("LO", "SH", "PN", "AE"):
+            broken += [f"{field}_bad_character"] * (control or "\\" in value)
+        broken += [f"{field}_malformed"] * (bool(value) and not _well_formed(vr, value))
+    return broken
+
+
+def _well_formed(vr: str | None, value: str) -> bool:
+    match vr:
+        case "CS":
+            return re.fullmatch("[A-Z0-9 _]*", value) is not None
+        case "DS":
+            return re.fullmatch(r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)? *", value) is not None
+        case "UI":
+            return re.fullmatch(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", value) is not None
+        case "DA":
+            try:
+                return re.fullmatch("[0-9]{8}", value) is not None and bool(
+                    date(int(value[:4]), int(value[4:6]), int(value[6:]))
+                )
+            except ValueError:
+                return False
+    return True

@@ -7,6 +7,8 @@ as it was, one that dies after has recorded as pending what it meant to return.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,6 +69,8 @@ class Cycle:
         from pipeline.calpendo.fetch import fetch_window
         from pipeline.calpendo.window import window_for
 
+        if "pipeline.batch" not in sys.modules:
+            threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
         window = window_for(self._config, self.now, sync_interval)
         listed = fetch_window(self._client, self._config, window, known=self._known)
         self._end("list")
@@ -226,3 +230,10 @@ def _held_back(delivery: Delivery) -> list[str]:
         )
         return [text]
     return []
+
+
+def _warm_up(config: PipelineConfig) -> None:
+    """Load polars and pandera, and build the gate, while the network keeps the first cycle waiting."""
+    from pipeline.batch import process_batch
+
+    process_batch([], config)

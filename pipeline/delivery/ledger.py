@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -55,12 +55,16 @@ class Line(NamedTuple):
     booking_hash: str
     entry: str
 
+    def __repr__(self) -> str:
+        """Name the booking; the entry is a patient's."""
+        return f"Line({self.booking_id}, {self.status})"
+
 
 @dataclass(frozen=True)
 class Changes:
     """What one cycle writes: emitted lines (pending), ids seen, owed, settled, and withdrawals held back."""
 
-    emitted: Sequence[Line] = ()
+    emitted: Sequence[Line] = field(default=(), repr=False)
     seen: Collection[int] = ()
     owed: Collection[int] = ()
     settled: Collection[int] = ()
@@ -208,13 +212,16 @@ class Ledger(LedgerFile):
 
     def resend(self, ids: Iterable[int]) -> int:
         """Mark the last entries of these bookings as pending again, because the host has lost them."""
+        lost = set(ids)
         with self.transaction() as connection:
             cursor = connection.execute(
                 "UPDATE entries SET state = 'pending'"
                 " WHERE state = 'delivered' AND booking_id IN (SELECT value FROM json_each(?))",
-                (id_list(ids),),
+                (id_list(lost),),
             )
-            return cursor.rowcount
+            count = cursor.rowcount + len(lost & self._returned)
+            self._returned -= lost
+            return count
 
     def mark_returned(self, ids: Iterable[int]) -> None:
         """Remember what a plain fetch is about to return; the entries themselves stay pending.

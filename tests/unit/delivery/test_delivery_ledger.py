@@ -70,6 +70,10 @@ def test_what_was_returned_is_delivered_at_the_next_sign_of_life(ledger: Ledger)
     assert ledger.pending_ids() == []
     assert ledger.resend([1]) == 1
     assert ledger.pending_ids() == [1]
+    ledger.mark_returned([1])
+    assert ledger.resend([1]) == 1
+    assert ledger.settle_returned() == 0, "what the host has lost is not delivered, though the call came back"
+    assert ledger.pending_ids() == [1]
 
 
 def test_closing_settles_and_a_kill_does_not(path: Path) -> None:

@@ -1,7 +1,7 @@
 """A host that runs cycles until it is killed: ``python killed_child.py CONFIG.json HOST.sqlite [CYCLES]``.
 
 It writes what each cycle returns into its own database, commits, acknowledges where the configuration wants it, and goes
-on. Says "ready" on standard output before the first cycle.
+on. Says "ready" on standard output before the first cycle, and then the name of each step as it ends.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from pipeline.delivery.entry_text import to_text
 from pipeline.plugin import CalendoPlugin
 
 
+def say(word: str) -> None:
+    """Tell the parent how far it is."""
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
 def main(config_path: str, host_path: str, cycles: str = "") -> None:
     """Run cycles."""
     # The first use of polars and pandera takes its time; it belongs before the moment from which kills are counted.
@@ -27,9 +33,10 @@ def main(config_path: str, host_path: str, cycles: str = "") -> None:
     now = datetime.fromisoformat(document.pop("now"))
     host = sqlite3.connect(host_path, isolation_level=None)
     host.execute("CREATE TABLE IF NOT EXISTS rows (booking_id INTEGER PRIMARY KEY, entry TEXT)")
-    plugin = CalendoPlugin("calpendo", document, credentials=Credentials("demo", "demo"), clock=lambda: now)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    plugin = CalendoPlugin(
+        "calpendo", document, credentials=Credentials("demo", "demo"), clock=lambda: now, on_step=say
+    )
+    say("ready")
     for cycle in count(1):
         entries = plugin.fetch_entries(60)
         host.execute("BEGIN IMMEDIATE")
@@ -37,9 +44,12 @@ def main(config_path: str, host_path: str, cycles: str = "") -> None:
             "INSERT OR REPLACE INTO rows VALUES (?, ?)",
             [(int(entry["source_record_id"]), to_text(entry)) for entry in entries],
         )
+        say("committing")
         host.execute("COMMIT")
+        say("committed")
         if document["acknowledge"] == "explicit":
             plugin.acknowledge(entry["source_record_id"] for entry in entries)
+            say("acknowledged")
         if cycle == int(cycles or 0):
             break
     plugin.close()

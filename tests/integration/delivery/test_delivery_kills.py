@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.integration.delivery.host_double import OFF, STATUS, Oracle
 CHILD = Path(__file__).with_name("killed_child.py")
 ROOT = Path(__file__).parents[3]
 BOOKINGS = 12
+STEPS = 11  # that a child tells of in one cycle
 
 
 class Churn(threading.Thread):
@@ -90,11 +92,14 @@ def kill_often(tmp_path: Path, runs: int, acknowledge: str) -> tuple[int, int]:
         try:
             for _ in range(runs):
                 process = child(config, host)
-                # The random moment of the kill, not a wait for something.
-                threading.Event().wait(chance.uniform(0, 0.5))
-                assert process.poll() is None
+                assert process.stdout
+                # A random moment, over about three cycles, however fast the machine is.
+                for _ in range(chance.randint(0, 3 * STEPS)):
+                    assert process.stdout.readline()
+                threading.Event().wait(chance.uniform(0, 0.02))
                 process.kill()
                 process.communicate()
+                assert process.returncode == -signal.SIGKILL
                 left_pending += check_ledger(tmp_path / "ledger.sqlite", host) > 0
         finally:
             churn.stop()

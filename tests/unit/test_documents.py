@@ -1,0 +1,63 @@
+"""The documents stay true: links lead somewhere, and the commands that CI takes from the README are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from pipeline.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def _text_without_code(document: Path) -> str:
+    return re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", _text_without_code(document), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    """Docs promise: every link to a file or heading of the repository leads to one that exists."""
+    for target in LINK.findall(_text_without_code(document)):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (document.parent / name).resolve() if name else document
+        assert linked.exists(), f"{document.name}: {target} leads nowhere"
+        if anchor and linked.suffix == ".md":
+            assert anchor in _anchors(linked), f"{document.name}: {target}: no such heading"
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("demo", "pip install . && calpendo-pipeline demo"), ("test", "pip install '.[test]' && pytest")],
+)
+def test_ci_runs_the_commands_of_the_first_screen(name: str, command: str) -> None:
+    """Issue promise: both commands stand in the README's first screen, and .ci/run takes them from there."""
+    awk = re.search(
+        r"^readme_block\(\) \{.*?^\}", (ROOT / ".ci/run").read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    assert awk
+    script = f"{awk.group()}\nreadme_block {name}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == command
+    assert command in "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+
+
+def test_the_readme_names_every_command() -> None:
+    """Docs promise: each command of `calpendo-pipeline` has its row in the README."""
+    readme = (ROOT / "README.md").read_text()
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert len(commands) >= 10
+    for name in commands:
+        assert re.search(rf"^\| `{name}[ `]", readme, flags=re.MULTILINE), f"{name} has no row"

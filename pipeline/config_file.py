@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ _MERGED_KEYS = ("field_mapping", "window_mode", "daily_window")
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """One source of the file: its name, its ``config`` block as Pylantir hands it on, and its pace in seconds."""
+    """One source of the file: its name, its ``config`` block as Pylantir hands it on, and its pace in seconds.
+
+    The text form leaves the block out: somebody may have written a password into it.
+    """
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Any] = field(repr=False)
     sync_interval: float = DEFAULT_SYNC_INTERVAL
 
 

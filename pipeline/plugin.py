@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config import PipelineConfig
     from pipeline.credentials import Credentials
-    from pipeline.delivery.cycle import Delivery
+    from pipeline.delivery.cycle import Answers, Checked, Delivery
     from pipeline.delivery.plan import Plan
 
 Entry = dict[str, Any]
@@ -96,8 +96,9 @@ class CalendoPlugin(DataSourcePlugin):
         self.close(acknowledge=error is None)
 
     def __repr__(self) -> str:
-        """Name the source, never the login."""
-        return f"CalendoPlugin({self.source_name!r}, {self.base_url!r})"
+        """Name the source and its server, never the login; an address that is not checked yet may hold one."""
+        server = self._settings[0].base_url if self._settings else "not checked yet"
+        return f"CalendoPlugin({self.source_name!r}, {server!r})"
 
     def validate_config(self) -> None:
         """Check configuration and credentials together (T002); raises ``PluginConfigError`` with all faults."""
@@ -245,20 +246,27 @@ class CalendoPlugin(DataSourcePlugin):
             on_step=self._on_step,
         )
         try:
-            answers = cycle.fetch(sync_interval)
-            checked = cycle.batch(answers)
-            delivery, self.last_report = cycle.deliver(answers, checked)
+            answers, checked, delivery = self._stages(cycle, sync_interval)
         except PluginError as error:
             self._note_failure(cycle, error)
             raise
-        except Exception as error:
-            # The text of a foreign error may hold a patient's name; where it happened does not.
-            wrapped = PluginSchemaError(f"the cycle broke: {type(error).__name__} at {_place(error)}")
-            self._note_failure(cycle, wrapped)
-            raise wrapped from None
         self._notices.tell(answers, checked, delivery, self.last_report, config)
         self._on_step("returning")
         return delivery
+
+    def _stages(self, cycle: Cycle, sync_interval: float) -> tuple[Answers, Checked, Delivery]:
+        try:
+            answers = cycle.fetch(sync_interval)
+            checked = cycle.batch(answers)
+            delivery, self.last_report = cycle.deliver(answers, checked)
+        except PluginError:
+            raise
+        except Exception as error:
+            broken = f"the cycle broke: {type(error).__name__} at {_place(error)}"
+        else:
+            return answers, checked, delivery
+        # Raised out here, because a foreign error's text may hold a patient's name: it must not hang behind this one.
+        raise PluginSchemaError(broken)
 
     def _note_failure(self, cycle: Cycle, error: PluginError) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -91,12 +91,20 @@ def _json(answer: Answer, *, retry_html: bool) -> Any:
         if b"password" in body[:65536].lower():
             _refuse(answer, "a login page: authentication failed", retryable=retry_html)
         _refuse(answer, "an HTML page instead of JSON, as a failed login may", retryable=retry_html)
+    text, whole = _decoded(answer)
+    found = _parse(answer, text)
+    if not whole:
+        raise _Unreadable(text)
+    return found
+
+
+def _decoded(answer: Answer) -> tuple[str, bool]:
+    """Return the text, and whether every byte of it could be read."""
+    # Python's own error holds the body: it must not hang behind a fault as its context.
     try:
-        return _parse(answer, body.decode(answer.charset or "utf-8").removeprefix("\ufeff"))
+        return answer.body.decode(answer.charset or "utf-8").removeprefix("\ufeff"), True
     except (LookupError, UnicodeError):
-        text = body.decode("utf-8", errors="replace")
-        _parse(answer, text)
-        raise _Unreadable(text) from None
+        return answer.body.decode("utf-8", errors="replace"), False
 
 
 def _parse(answer: Answer, text: str) -> Any:

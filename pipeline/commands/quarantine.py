@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -82,8 +82,6 @@ def show(
 ) -> None:
     """Show one rejected booking: why, and its payload with every value masked by its shape."""
     with exit_codes():
-        import json
-
         from pipeline.commands.ledgers import find_ledger
         from pipeline.delivery.quarantine import items, masked, opened
         from pipeline.transform.reasons import explain
@@ -95,8 +93,18 @@ def show(
             raise typer.Exit(FAILED)
         for reason in found[0].reasons:
             typer.echo(f"{reason}: {' '.join(explain(reason))}")
-        payload = (opened if reveal else masked)(found[0].payload)
-        typer.echo(json.dumps(payload, indent=2, ensure_ascii=not reveal))
+        typer.echo(_written((opened if reveal else masked)(found[0].payload)))
+
+
+def _written(payload: Any) -> str:
+    """Lay a payload out for the terminal, whatever it holds: half a character is written as its code."""
+    import json
+
+    try:
+        text = json.dumps(payload, indent=2, ensure_ascii=False)
+    except RecursionError:
+        text = json.dumps(payload, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @quarantine_app.command()

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import polars as pl
 
 from pipeline.delivery import changes, withdrawal
 from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY, from_text, to_text
 from pipeline.delivery.ledger import Ledger, Line
 from pipeline.delivery.quarantine import Rejected
+from pipeline.transform.payloads import payload_text
 from pipeline.transform.reasons import BOOKING_ID_INVALID
 from pipeline.transform.rows import to_rows
 
@@ -206,10 +206,7 @@ def _withdrawals(
 
 
 def _rejected(listed: FetchedBookings, checked: Checked) -> list[Rejected]:
-    found = [
-        Rejected(None, (BOOKING_ID_INVALID,), orjson.dumps(row, default=str).decode())
-        for row in listed.invalid
-    ]
+    found = [Rejected(None, (BOOKING_ID_INVALID,), payload_text(row)) for row in listed.invalid]
     for batch in checked.batches:
         rows = batch.rejected.select("booking_id", "reasons", "payload").iter_rows()
         found += [Rejected(booking_id, tuple(reasons), payload) for booking_id, reasons, payload in rows]

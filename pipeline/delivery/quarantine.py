@@ -7,6 +7,7 @@ payload without a usable id is its own subject. Payloads are patients' data: the
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ import orjson
 
 from pipeline.config import PipelineConfig
 from pipeline.delivery.ledger import Ledger, id_list, microseconds, moment
+from pipeline.transform.shapes import shape
+
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}", re.ASCII)
 
 SCHEMA_VERSION = 1
 """The version of the rules that entries are checked by; raise it when a rule of ``schema.py`` changes."""
@@ -161,25 +165,34 @@ def opened(payload: str) -> Any:
 def masked(payload: str) -> Any:
     """Give a payload to show: its structure and the shapes of its texts (``SUB001`` is ``AAA999``), no value.
 
-    The booking's own id, true, false and null stay; other numbers become nines.
+    The booking's own id, true, false and null stay; other numbers become nines. A key stays where it is written like a
+    field's name. What is nested too deep to be walked is one text.
     """
     document = opened(payload)
-    hidden = _masked(document)
+    try:
+        hidden = _masked(document)
+    except RecursionError:
+        return shape(payload)
     if isinstance(document, dict) and isinstance(document.get("id"), int):
         hidden["id"] = document["id"]
     return hidden
 
 
 def _masked(value: Any) -> Any:
-    from pipeline.transform.shapes import shape
-
     if isinstance(value, dict):
-        return {key: _masked(part) for key, part in value.items()}
+        hidden: dict[str, Any] = {}
+        for key, part in value.items():
+            name = key if _FIELD_NAME.fullmatch(key) else shape(key)
+            hidden[name if name not in hidden else f"{name} ({len(hidden)})"] = _masked(part)
+        return hidden
     if isinstance(value, list):
         return [_masked(part) for part in value]
     if value is None or isinstance(value, bool):
         return value
-    return shape(str(value))
+    try:
+        return shape(str(value))
+    except ValueError:  # a number of more digits than Python writes out
+        return "9…"
 
 
 def _subject(item: Rejected) -> str:

@@ -9,6 +9,7 @@ pandera's own messages hold cell values, which are patients' names: nothing of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, Optional
 
@@ -136,42 +137,44 @@ def split(entries: pl.DataFrame) -> Split:
 
     Raises PluginSchemaError where not single rows but the frame itself is wrong: a column is missing or has another type.
     """
-    all_accepted = pl.Series("accepted", [True], dtype=pl.Boolean).new_from_index(0, len(entries))
+    accepted = pl.Series("accepted", [True], dtype=pl.Boolean).new_from_index(0, len(entries))
     none = pl.Series("reasons", [], dtype=pl.List(pl.String))
-    if entries.is_empty():
-        entry_schema(tuple(entries.columns)).validate(entries)
-        return Split(all_accepted, none)
     try:
         entry_schema(tuple(entries.columns)).validate(entries, lazy=True)
     except pa.errors.SchemaErrors as error:
-        failures = error.failure_cases.select("column", "check", "index")
+        rows = error.failure_cases["index"]
     else:
-        return Split(all_accepted, none)
-    if failures["index"].null_count():
-        # The message names columns and checks only; the error itself holds values and is not chained.
-        raise PluginSchemaError(_structural(failures)) from None
-    rows = failures["index"].unique().sort()
-    flags = {rule.code: rule.broken for rule in entry_rules(tuple(entries.columns))}
+        return Split(accepted, none)
+    # Raised out here, so that pandera's error, which holds values, is not its context.
+    if rows.null_count():
+        raise PluginSchemaError(f"entries frame: missing or of another type: {_wrong_columns(entries)}")
+    rows = rows.unique().sort()
+    flags = {rule.code: rule.broken for rule in entry_rules(entries.columns)}
     broken = entries[rows.to_list()].select(true_names(flags).alias("reasons"))["reasons"]
-    if (broken.list.len() == 0).any():
-        raise PluginSchemaError(_structural(failures)) from None
-    return Split(all_accepted.scatter(rows, False), broken)
+    return Split(accepted.scatter(rows, False), broken)
 
 
 @lru_cache(maxsize=32)
 def entry_schema(columns: tuple[str, ...]) -> pa.DataFrameSchema:
     """Return the gate for entries of these columns: types, and one check of all rules (``dicom_rules``)."""
-    rules = entry_rules(columns)
-    holds = ~pl.any_horizontal(rule.broken.fill_null(value=False) for rule in rules)
-    model = WorklistEntrySchema.to_schema().columns
-    required = [name for name, column in model.items() if column.required]
+    holds = ~pl.any_horizontal(rule.broken.fill_null(value=False) for rule in entry_rules(columns))
     return pa.DataFrameSchema(
-        {
-            name: pa.Column(_DTYPES.get(name, pl.String()), nullable=True)
-            for name in dict.fromkeys((*columns, *required))
-        },
+        {name: pa.Column(dtype, nullable=True) for name, dtype in _types(columns).items()},
         checks=pa.Check(lambda data: data.lazyframe.select(holds), name="dicom_rules"),
         name="WorklistEntry",
+    )
+
+
+def _types(columns: Iterable[str]) -> dict[str, pl.DataType]:
+    """Return the types of these columns and of those that no entry may lack."""
+    model = WorklistEntrySchema.to_schema().columns
+    required = [name for name, column in model.items() if column.required]
+    return {name: _DTYPES.get(name, pl.String()) for name in dict.fromkeys((*columns, *required))}
+
+
+def _wrong_columns(entries: pl.DataFrame) -> str:
+    return ", ".join(
+        name for name, dtype in _types(entries.columns).items() if entries.schema.get(name) != dtype
     )
 
 
@@ -179,11 +182,3 @@ def _holds(data: PolarsData, ending: str) -> pl.LazyFrame:
     """Return whether each row keeps the rule of this field and ending."""
     broken = next(rule.broken for rule in entry_rules((data.key,)) if rule.ending == ending)
     return data.lazyframe.select(~broken.fill_null(value=False))
-
-
-def _structural(failures: pl.DataFrame) -> str:
-    """Name what is wrong with the frame, without any value of it."""
-    found = sorted(
-        {f"{column or 'frame'}: {check}" for column, check in failures.select("column", "check").rows()}
-    )
-    return f"entries frame: {'; '.join(found)}"

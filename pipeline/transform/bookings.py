@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "source:"
 RESOURCE_NAME: Final = "resource:name"
+PAYLOAD_FAULTS: Final = (reasons.PAYLOAD_NOT_JSON, reasons.PAYLOAD_NOT_OBJECT, reasons.LONE_SURROGATE)
+"""Faults of a payload as a whole."""
 
 _AT_ONCE = 250
 _ID = "id"
@@ -50,6 +52,11 @@ _RANGES: Final = {
 _HASHED: Final = {name: _TEXTS[name] for name in booking_hash.FIELDS}
 _INEXACT = {float}
 _INEXACT_IN_HASH = {float, dict, list}
+
+
+def is_readable() -> pl.Expr:
+    """Tell whether the payload itself could be read; only then is anything about its fields worth saying."""
+    return ~pl.col("fault").is_in(PAYLOAD_FAULTS).fill_null(value=False)
 
 
 def source_columns(config: PipelineConfig) -> dict[str, str]:

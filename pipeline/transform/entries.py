@@ -10,7 +10,7 @@ import polars as pl
 from pipeline.errors import PluginSchemaError
 from pipeline.transform import reasons
 from pipeline.transform.booking_hash import booking_hash
-from pipeline.transform.bookings import SOURCE, bookings_schema
+from pipeline.transform.bookings import PAYLOAD_FAULTS, SOURCE, bookings_schema, is_readable
 from pipeline.transform.extraction import extract
 from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form
@@ -41,7 +41,6 @@ COMPUTED: Final = (
 """Entry columns that every entry has, behind the mapped ones."""
 
 _UNMATCHED = "unmatched:"
-_PAYLOAD_FAULTS: Final = (reasons.PAYLOAD_NOT_JSON, reasons.PAYLOAD_NOT_OBJECT, reasons.LONE_SURROGATE)
 
 
 def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
@@ -171,7 +170,6 @@ def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
 def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     """Add ``reject_reasons``: what makes an entry impossible, before DICOM's limits are looked at (T014)."""
     fault = pl.col("fault")
-    readable = fault.is_null() | ~fault.is_in(_PAYLOAD_FAULTS)
     is_range = pl.col("generation") == "B"
     missing = (
         pl.when(is_range)
@@ -195,8 +193,8 @@ def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Laz
         reasons.field_reason("patient_id", reasons.MISSING): patient_id_missing,
     }
     flags = {
-        **{code: fault == code for code in (*_PAYLOAD_FAULTS, reasons.BOOKING_ID_INVALID)},
-        **{code: flag & readable for code, flag in own.items()},
+        **{code: fault == code for code in (*PAYLOAD_FAULTS, reasons.BOOKING_ID_INVALID)},
+        **{code: flag & is_readable() for code, flag in own.items()},
     }
     return bookings.with_columns(true_names(flags).alias("reject_reasons"))
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from pipeline.transform import reasons
-from pipeline.transform.bookings import RESOURCE_NAME
+from pipeline.transform.bookings import RESOURCE_NAME, is_readable
 from pipeline.transform.distinct import map_distinct
 
 RESOURCE = "resource"
@@ -53,9 +53,9 @@ class Selection:
         """Return why a row cannot be told to have been asked for, by reason code."""
         flags = {}
         if self.resources:
-            flags[reasons.RESOURCE_MISSING] = _missing(RESOURCE)
+            flags[reasons.RESOURCE_MISSING] = _missing(RESOURCE) & is_readable()
         if self.status:
-            flags[reasons.STATUS_MISSING] = _missing(STATUS)
+            flags[reasons.STATUS_MISSING] = _missing(STATUS) & is_readable()
         return flags
 
     def _wrong_resource(self) -> pl.Expr:

@@ -1,0 +1,99 @@
+"""T015: the hash of the critical fields, byte for byte the formula of the task list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.transform.bookings import read_bookings
+from pipeline.transform.entries import transform_bookings
+from tests.acceptance.transformation import booking, config_of, entry_of
+from tests.reference.row_by_row import RowByRow
+
+
+def hash_of(payload: Any) -> str:
+    """Return the hash that an entry carries."""
+    return json.loads(entry_of(payload)["notes"])["booking_hash"]
+
+
+def test_t015_same_data_same_hash() -> None:
+    """T015: the hash is the same for the same data, 64 hex digits, as valid JSON in ``notes``."""
+    assert hash_of(booking()) == hash_of(json.dumps(booking()))
+    assert set(json.loads(entry_of(booking())["notes"])) == {"booking_hash"}
+    assert len(hash_of(booking())) == 64
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": "SUB002_John_Doe"},
+        {"status": "Pending"},
+        {"formattedName": "[2026-01-27 14:00:00.0, 2026-01-27 15:31:00.0]"},
+        {"properties": {"resource": {"formattedName": "EEG"}, "project": {"formattedName": "Brain Study"}}},
+        {
+            "properties": {
+                "resource": {"formattedName": "3T Diagnostic"},
+                "project": {"formattedName": "Other"},
+            }
+        },
+    ],
+)
+def test_t015_each_critical_field_changes_the_hash(changes: dict[str, Any]) -> None:
+    """T015: title, status, dates, project and resource are in the hash."""
+    assert hash_of(booking(**changes)) != hash_of(booking())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"title": 'SUB1_"quoted" \\ and \t'},
+        {"title": "SUB1_Zoë 山田\u2028"},
+        {"title": "SUB1_\x7f"},
+        {"title": 12345678901234567890123},
+        {"title": 1.10},
+        {"status": None},
+        {"status": ["a", {"b": 1}]},
+        {"status": True},
+        {"properties": {}},
+        {"properties": {"project": {}, "resource": {"formattedName": None}}},
+        {"properties": {"project": {"formattedName": {"b": 1, "a": 2}}, "resource": {"formattedName": 3}}},
+    ],
+)
+def test_t015_byte_for_byte_the_formula(changes: dict[str, Any]) -> None:
+    """T015: on generation A the hash is the template's, whatever types the fields have."""
+    payload = booking(**changes)
+    expected = RowByRow("calpendo", {})._compute_booking_hash(payload)
+    config = config_of()
+    bookings = read_bookings([payload, json.dumps(payload), json.dumps(payload, ensure_ascii=False)], config)
+    assert transform_bookings(bookings, config).collect()["booking_hash"].to_list() == [expected] * 3
+
+
+def test_t015_missing_fields_hash_as_empty() -> None:
+    """T015: what is not there is the empty string in the formula."""
+    payload = {"id": 1, "formattedName": "[2026-01-27 14:00:00.0, 2026-01-27 15:30:00.0]"}
+    critical = dict.fromkeys(["title", "status", "project", "resource"], "") | {
+        "formattedName": payload["formattedName"]
+    }
+    expected = hashlib.sha256(json.dumps(critical, sort_keys=True).encode()).hexdigest()
+    assert json.loads(entry_of(payload, mapping={"patient_id": "id"})["notes"])["booking_hash"] == expected
+
+
+@pytest.mark.parametrize("fraction", [".0", ".25", ".123456"])
+def test_t015_a_new_server_changes_no_hash(fraction: str) -> None:
+    """T015: the same booking on generation B has the hash it had on A."""
+    old = booking(formattedName=f"[2026-01-27 14:00:00{fraction}, 2026-01-27 15:30:00.0]")
+    inner = old["properties"] | {"title": old["title"], "status": old["status"]}
+    for start, end in [
+        (f"2026-01-27T14:00:00{fraction}", "2026-01-27T15:30:00"),
+        (f"2026-01-27T21:00:00{fraction}Z", "2026-01-27T15:30:00-07:00"),
+    ]:
+        new = {
+            "id": 4711,
+            "biskitType": "MRIScan",
+            "properties": inner | {"dateRange": {"start": start, "finish": end}},
+        }
+        assert hash_of(new) == hash_of(old)

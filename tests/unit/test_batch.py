@@ -1,0 +1,236 @@
+"""The batch: every payload in one part, duplicates, the selection, and the labelled sample."""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.batch import process_batch
+from pipeline.config import PipelineConfig
+from pipeline.config_file import select_source
+from pipeline.errors import PluginSchemaError
+from pipeline.schema import split
+from pipeline.transform.bookings import read_bookings
+from pipeline.transform.entries import transform_bookings
+from pipeline.transform.reasons import FIELD_REASONS, REASONS, explain, field_reason
+from pipeline.transform.selection import Selection
+from tests.acceptance.transformation import batch_of, booking, config_of, entry_of
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ("{", "payload_not_json"),
+        (b"\xff", "payload_not_json"),
+        ("[1]", "payload_not_object"),
+        (None, "payload_not_object"),
+        ("7", "payload_not_object"),
+    ],
+)
+def test_t014_payloads_that_are_no_booking(payload: Any, reason: str) -> None:
+    """Every payload gives one row, also one that is no booking at all."""
+    batch = batch_of(booking(), payload)
+    assert batch.rejected["row"].to_list() == [1]
+    assert batch.rejected["reason"].to_list() == [reason]
+
+
+def test_t014_half_a_surrogate_pair_is_rejected_with_its_id() -> None:
+    """A text that UTF-8 cannot carry costs its own booking only, as text and as an object."""
+    torn = booking(title="SUB001_\ud800")
+    for payload in (torn, json.dumps(torn)):
+        batch = batch_of(booking(id=1), payload, booking(id=2))
+        assert batch.rejected.select("booking_id", "reason").rows() == [(4711, "lone_surrogate")]
+        assert len(batch.to_dicts()) == 2
+    unread = booking(description="\ud800")
+    assert entry_of(unread)["patient_id"] == entry_of(json.dumps(unread))["patient_id"] == "SUB001"
+
+
+def test_duplicates_keep_the_newest() -> None:
+    """Of several payloads of one booking the newest modification counts, else the last one."""
+
+    def copy(title: str, modified: str | None) -> dict[str, Any]:
+        return booking(title=title, properties={"modified": modified})
+
+    batch = batch_of(
+        copy("A_x", "2026-01-02T00:00:00Z"), copy("B_x", "2026-01-03 00:00:00.0"), copy("C_x", None)
+    )
+    assert [entry["patient_id"] for entry in batch.to_dicts()] == ["B"]
+    assert batch.rejected["reason"].to_list() == ["duplicate_booking_id"] * 2
+    assert [entry["patient_id"] for entry in batch_of(copy("A_x", None), copy("B_x", "?")).to_dicts()] == [
+        "B"
+    ]
+
+
+def labels() -> list[dict[str, Any]]:
+    """Return the hand-made labels of the sample."""
+    return [
+        json.loads(line)
+        for line in (DATA / "expected_entries.ndjson").read_text(encoding="utf-8").split("\n")
+        if line
+    ]
+
+
+def test_the_sample_is_as_labelled_by_hand() -> None:
+    """SC-002: every labelled field, rejection and flag of the sample is as it was worked out by hand."""
+    config = PipelineConfig.from_dict(
+        select_source(DATA / "calpendo_config_example.json", "calpendo").config, environ={}, offline=True
+    )
+    lines = [line for line in (DATA / "bookings.ndjson").read_bytes().split(b"\n") if line]
+    batch = process_batch(lines, config)
+    entries = {int(entry["source_record_id"]): entry for entry in batch.to_dicts()}
+    by_row = dict(batch.rejected.select("row", "reason").rows())
+    by_id = dict(batch.rejected.select("booking_id", "reason").rows())
+    for label in labels():
+        booking_id = label["booking_id"]
+        if "rejected" in label:
+            found = by_row[label["line"] - 1] if "line" in label else by_id[booking_id]
+            assert (booking_id, found) == (booking_id, label["rejected"])
+            continue
+        shown = {
+            name: getattr(value, "isoformat", lambda value=value: value)()
+            for name, value in entries[booking_id].items()
+        }
+        assert {name: shown[name] for name in label["expected"]} == label["expected"], booking_id
+        flags = [
+            name
+            for name in ("dst_ambiguous", "dst_nonexistent", "multi_day")
+            if booking_id in getattr(batch.flags, name)
+        ]
+        assert (booking_id, sorted(flags)) == (booking_id, sorted(label["flags"]))
+
+
+UTC_DAY = (datetime(2026, 1, 27, 21, tzinfo=UTC), datetime(2026, 1, 28, 21, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("changes", "selection", "reason"),
+    [
+        ({}, Selection(resources=("3t DIAGNOSTIC",)), None),
+        (
+            {"properties": {"resource": {"formattedName": "Room 3", "name": "3T"}}},
+            Selection(resources=("3T",)),
+            None,
+        ),
+        ({}, Selection(resources=("EEG",)), "resource"),
+        ({"status": "APPROVED"}, Selection(status="approved"), None),
+        ({"status": "Pending"}, Selection(status="Approved"), "status"),
+        ({}, Selection(start=UTC_DAY[0], end=UTC_DAY[1]), None),
+        ({}, Selection(end=UTC_DAY[0]), "window"),
+        ({}, Selection(start=UTC_DAY[0].replace(hour=22)), None),
+        ({}, Selection(start=UTC_DAY[0].replace(hour=22), include_running=False), "window"),
+        ({}, Selection(start=UTC_DAY[0].replace(hour=22, minute=30)), "window"),
+        ({}, Selection(allowed_studies=("Brain Study",)), None),
+        ({}, Selection(allowed_studies=("Other",)), "study"),
+        ({"status": "Pending"}, Selection(resources=("EEG",), status="Approved"), "resource"),
+    ],
+)
+def test_the_selection_repeats_what_was_asked_for(
+    changes: dict[str, Any], selection: Selection, reason: str | None
+) -> None:
+    """Design decision 5: resource, status, window and study are checked again on this side."""
+    batch = process_batch([booking(**changes)], config_of(), selection=selection)
+    assert len(batch.rejected) == 0
+    assert batch.filtered["reason"].to_list() == ([reason] if reason else [])
+    assert len(batch.entries) + len(batch.filtered) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"properties": None}, "resource_missing"), ({"status": "<Hidden>"}, "status_missing")],
+)
+def test_what_cannot_be_told_to_be_asked_for_is_rejected(changes: dict[str, Any], reason: str) -> None:
+    """Design decision 5: a hidden resource or status is neither let through nor dropped without a word."""
+    selection = Selection(resources=("3T Diagnostic",), status="Approved")
+    batch = process_batch([booking(**changes), "{", booking(id=2)], config_of(), selection=selection)
+    assert batch.rejected["reason"].to_list() == [reason, "payload_not_json"]
+    assert batch.accepted["booking_id"].to_list() == [2]
+
+
+def test_a_booking_moved_away_takes_its_older_copy_along() -> None:
+    """The newest copy counts even where it is not asked for any more: the older one must not be sent."""
+    old = booking(properties={"resource": {"formattedName": "3T"}, "modified": "2026-01-01T00:00:00Z"})
+    new = booking(properties={"resource": {"formattedName": "EEG"}, "modified": "2026-01-02T00:00:00Z"})
+    batch = process_batch([new, old], config_of(), selection=Selection(resources=("3T",)))
+    assert len(batch.entries) == 0
+    assert batch.filtered["row"].to_list() == [0]
+    assert batch.rejected["reason"].to_list() == ["duplicate_booking_id"]
+
+
+def test_rejected_payloads_are_kept_as_text() -> None:
+    """The quarantine gets what came: text as it is, objects as JSON, and no kind of payload breaks it."""
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    payloads: list[Any] = [
+        '{"id": 1',
+        b"\xff{}",
+        "\ud800",
+        {"id": 2, "x": {3}},
+        {"id": 3, "t": "\ud800"},
+        loop,
+        7,
+        None,
+        {1: 2},
+    ]
+    kept = process_batch(payloads, config_of()).rejected["payload"].to_list()
+    assert kept[:3] == ['{"id": 1', "\\xff{}", "\\ud800"]
+    assert kept[3:] == [
+        '{"id": 2, "x": "<set>"}',
+        '{"id": 3, "t": "\\ud800"}',
+        '{"unwritable": "<dict>"}',
+        "7",
+        "null",
+        '{"1": 2}',
+    ]
+
+
+def test_nothing_of_a_patient_in_the_batch_s_repr() -> None:
+    """Design decision 6: a batch in a log or a traceback shows sizes only."""
+    assert repr(batch_of(booking(), "x")) == "Batch(accepted=1, rejected=1, filtered=0)"
+
+
+def test_a_frame_of_another_shape_is_a_fault_of_the_program() -> None:
+    """A missing or mistyped column raises PluginSchemaError that names columns, never values."""
+    config = config_of()
+    frame = read_bookings([booking()], config)
+    for wrong in (frame.drop("title"), frame.with_columns(title=1)):
+        with pytest.raises(PluginSchemaError, match="title") as caught:
+            transform_bookings(wrong, config)
+        assert "SUB001" not in str(caught.value)
+    entries = batch_of(booking()).entries
+    for wrong in (entries.drop("modality"), entries.with_columns(modality=1)):
+        with pytest.raises(PluginSchemaError, match="modality") as caught:
+            split(wrong)
+        assert "SUB001" not in repr(caught.value)
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_every_reason_is_explained() -> None:
+    """Each reason code has a meaning and a remedy, for the report, the quarantine and the audit."""
+    codes = [*REASONS, *(field_reason("patient_id", ending) for ending in FIELD_REASONS)]
+    for code in codes:
+        assert re.fullmatch("[a-z_]+", code)
+        assert all(text.endswith(".") and "{" not in text for text in explain(code))
+    assert explain("something_new").remedy
+
+
+def test_threads_share_the_paused_collector() -> None:
+    """The collector is on again when the last of several overlapping batches is done, and off if it was off."""
+    assert gc.isenabled()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: batch_of(booking(id=number)), range(1, 9)))
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        batch_of(booking())
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import typer
 
+from pipeline.commands.audit import audit
+from pipeline.commands.backfill import backfill
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
@@ -26,7 +28,7 @@ app = typer.Typer(
 for command in (demo, verify, run, status):
     app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
-for command in (check, simulate):
+for command in (audit, check, backfill, simulate):
     app.command()(command)
 app.command("pylantir", context_settings=PASS_ALL_ON)(pylantir)
 

@@ -128,7 +128,7 @@ class _Conversion:
             versions = self._versions(block, replaced["row"])
             self._replaced.append(self._files["replaced"].add(_at_lines(versions, lines)))
         self._held_index += [
-            _indexed(accepted, "accepted"),
+            _indexed(accepted.with_columns(iso_instants(accepted["modified"])), "accepted"),
             _indexed(_at_lines(self._versions(block, rejected["row"]), lines), "rejected"),
             _indexed(_at_lines(self._versions(block, batch.filtered["row"]), lines), "filtered"),
         ]
@@ -144,14 +144,14 @@ class _Conversion:
         add_counts(self._remarks, _remarks(batch), REMARKED_VALUES)
 
     def _versions(self, block: Block, rows: pl.Series) -> pl.DataFrame:
-        """Return row, booking_id and modified of some of the block's payloads, those that are versions of a booking.
+        """Return row, booking_id and modified (UTC) of some of the block's payloads that are versions of a booking.
 
         As in ``process_batch``, a payload without an id, or one that is unusable, stands for itself.
         """
         bookings = read_bookings([block.payloads[row] for row in rows], self._config)
-        return bookings.select(rows.alias("row"), "booking_id", "fault", "modified").filter(
-            pl.col("fault").is_null() & pl.col("booking_id").is_not_null()
-        )
+        readable = bookings["fault"].is_null() & bookings["booking_id"].is_not_null()
+        modified = iso_instants(bookings["modified"])
+        return bookings.select(rows.alias("row"), "booking_id", modified).filter(readable)
 
     def _set_aside(self) -> None:
         if self._held:
@@ -187,12 +187,7 @@ def _at_lines(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
 
 
 def _indexed(frame: pl.DataFrame, state: str) -> pl.DataFrame:
-    return frame.select(
-        "booking_id",
-        iso_instants(frame["modified"]),
-        "row",
-        state=pl.lit(STATES.index(state), pl.UInt8),
-    )
+    return frame.select("booking_id", "modified", "row", state=pl.lit(STATES.index(state), pl.UInt8))
 
 
 def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:

@@ -89,7 +89,7 @@ LINES = st.lists(_booking().map(_line) | BROKEN, max_size=24)
 @given(
     lines=LINES,
     cuts=st.lists(st.integers(0, 24), max_size=3),
-    size=st.integers(30, 700),
+    size=st.integers(30, 5000),
     rows=st.integers(1, 9),
 )
 def test_files_segments_and_blocks_do_not_show(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_a_range_is_cut_into_windows_without_a_gap() -> None:
     days = days_of(ServerRange("2024-03-01", "2024-03-20", days=7))
     windows = [window_of(config, first, beyond) for first, beyond in days]
     assert [(window.end - window.start).total_seconds() / 3600 for window in windows] == [168, 167, 144]
-    assert all(one.end == next_one.start for one, next_one in zip(windows, windows[1:], strict=False))
+    assert all(one.end == next_one.start for one, next_one in pairwise(windows))
     assert str(windows[0].start) == "2024-03-01 00:00:00-07:00"
     assert str(windows[-1].end) == "2024-03-21 00:00:00-06:00"
 

@@ -82,12 +82,8 @@ def audit_server(
 
 def write_page(found: Audit, path: Path, heading: str) -> None:
     """Write the page whole or not at all; with revealed values only the owner may read it."""
-    try:
-        from pipeline.audit.page import render_page
-    except ImportError as error:
-        raise PluginConfigError(
-            f"--html needs {error.name}; install the extra: pip install 'calpendo-pipeline[notebooks]'"
-        ) from error
+    from pipeline.audit.page import render_page
+
     page = render_page(found, heading=heading, created=datetime.now().astimezone())
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from pipeline.audit import read_payloads, run
 from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.commands.audit import audit
+from pipeline.cli import app
 from pipeline.sample import sample_config
 
 DATA = Path(__file__).parents[3] / "data"
 BOOKINGS, EXPECTED = str(DATA / "bookings.ndjson"), str(DATA / "expected_entries.ndjson")
 
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(audit)
-
 
 def call(*arguments: str | Path) -> Result:
     """Call the command; an unexpected exception is raised here."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    given = ["audit", *(str(argument) for argument in arguments)]
+    return CliRunner().invoke(app, given, catch_exceptions=False)
 
 
 def broken_config(folder: Path) -> Path:

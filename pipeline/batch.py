@@ -41,6 +41,7 @@ REJECTED = {
     "payload": pl.String,
 }
 FILTERED = {"row": pl.UInt32, "booking_id": pl.Int64, "reason": pl.String}
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class BatchFlags:
     """What a person should look at, though nothing was rejected for it. Tuples hold booking ids.
 
     ``unknown_statuses`` and ``unknown_resources`` count the accepted bookings by the value that no table knows (a
-    missing one counts under ``""``). ``unmatched`` counts, for each target, the shapes of the source values that its
-    pattern did not match, over all bookings that were asked for, and ``unmatched_ids`` says which.
+    missing one counts under ``""``; one that is taken from another field or is very long, under its shape).
+    ``unmatched`` counts, for each target, the shapes of the source values that its pattern did not match, over all
+    bookings that were asked for, and ``unmatched_ids`` says which.
     """
 
     dst_ambiguous: tuple[int, ...]
@@ -170,8 +172,8 @@ def _flags(accepted: pl.DataFrame, wanted: pl.DataFrame, config: PipelineConfig)
         dst_ambiguous=_ids(accepted, "dst_ambiguous"),
         dst_nonexistent=_ids(accepted, "dst_nonexistent"),
         multi_day=_ids(accepted, "multi_day"),
-        unknown_statuses=_unknown(accepted, "status_known", vocabulary_source(config, STATUS)),
-        unknown_resources=_unknown(accepted, "modality_known", vocabulary_source(config, MODALITY)),
+        unknown_statuses=_unknown(accepted, "status_known", _told_as(config, STATUS, "status")),
+        unknown_resources=_unknown(accepted, "modality_known", _told_as(config, MODALITY, "resource")),
         **_unmatched(wanted, config),
     )
 
@@ -180,9 +182,21 @@ def _ids(frame: pl.DataFrame, flag: str) -> tuple[int, ...]:
     return tuple(frame.filter(flag)["booking_id"].to_list())
 
 
-def _unknown(accepted: pl.DataFrame, known: str, source: pl.Expr) -> dict[str, int]:
+def _unknown(accepted: pl.DataFrame, known: str, told: pl.Expr) -> dict[str, int]:
     """Count values that no table knows, the most frequent first."""
-    return _counts(accepted.filter(~pl.col(known)).select(source.fill_null("").alias("value")))
+    return _counts(accepted.filter(~pl.col(known)).select(told.fill_null("").alias("value")))
+
+
+def _told_as(config: PipelineConfig, target: str, field: str) -> pl.Expr:
+    """Return what an unknown value is told as: itself where it is a name out of ``field``, else its shape.
+
+    A mapping may cut a modality out of the title, and a text of that length is no resource's name either.
+    """
+    value = vocabulary_source(config, target)
+    sources = [rule.source.removeprefix("properties.") for rule in config.rules if rule.target == target]
+    if any(source.partition(".")[0] != field for source in sources):
+        return shape_expr(value)
+    return pl.when(value.str.len_chars() > _LONGEST_NAME).then(shape_expr(value)).otherwise(value)
 
 
 def _unmatched(wanted: pl.DataFrame, config: PipelineConfig) -> dict[str, Any]:

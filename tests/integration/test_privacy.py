@@ -164,6 +164,31 @@ def test_original_values_are_told_at_debug_only_when_asked_for(server: CalpendoS
     assert heard(ear.text(logging.DEBUG), LOGIN) == []
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["title", {"source_field": "title", "_extract": {"pattern": "^(MR|EEG)_", "group": 1}}],
+    ids=["whole", "extracted"],
+)
+def test_a_vocabulary_that_is_taken_from_the_title_is_told_by_shapes(source: Any) -> None:
+    """Decision 4 and 6: unknown statuses and resources are listed, unless a mapping lets them hold a patient's title."""
+    mapping = {**MAPPING, "modality": source, "performed_procedure_step_status": source}
+    odd = sound(2, "B", DAY)
+    odd["properties"]["status"] = f"{NAME} " * 20
+    with (
+        CalpendoSimulator([sound(1, "A", DAY), odd], username=USERNAME, password=PASSWORD) as server,
+        listening() as ear,
+        plugin_for(server.url, field_mapping=mapping) as plugin,
+    ):
+        plugin.fetch_entries(60)
+        report = plugin.last_report
+        plugin.config["field_mapping"] = MAPPING
+        plugin.validate_config()
+        plugin.fetch_entries(60)
+    assert report.flags["unknown_resources"] == {"Aaaaaaaaaaaaa_Aaaaaaaaaaaaa": 2}
+    assert plugin.last_report.flags["unknown_resources"] == {RESOURCE: 2}, "a resource is no patient"
+    assert heard(ear.text() + report.to_json() + report.to_text() + plugin.last_report.to_json()) == []
+
+
 TROUBLES: dict[str, dict[str, Any]] = {
     "unauthorized": {"status": 401, "headers": {"WWW-Authenticate": f'Basic realm="{TITLE} {PASSWORD}"'}},
     "forbidden": {"status": 403, "body": f"{USERNAME}:{PASSWORD} may not see {NAME}".encode()},

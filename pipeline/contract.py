@@ -25,7 +25,8 @@ import polars as pl
 
 from pipeline.schema import BookingSchema, WorklistEntrySchema
 
-FILE = Path(__file__).resolve().parent.parent / "data" / "worklist_contract.json"
+FILE = Path("data", "worklist_contract.json")
+"""Where the contract lies in a checkout; the commands above are called from its root."""
 FIRST_VERSION = "1.0"
 
 _FORMS = (
@@ -117,6 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, default=FILE)
     given = parser.parse_args(arguments)
     written = json.loads(given.file.read_text(encoding="utf-8")) if given.file.exists() else None
+    if written is None and not given.file.parent.is_dir():
+        parser.error(
+            f"there is no {given.file}; call this from the repository's root, or name the file with --file"
+        )
     if given.bump is None:
         found = differences(written or {}, exported())
         sys.stdout.write(explain(found))

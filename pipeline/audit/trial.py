@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import polars as pl
+
+from pipeline.audit.model import Audit
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
 
@@ -29,3 +32,24 @@ def with_pattern(config: PipelineConfig, target: str, pattern: str, group: int |
         for rule in config.rules
     ]
     return config.model_copy(update={"rules": tuple(rules)})
+
+
+def with_proposals(config: PipelineConfig, proposals: pl.DataFrame) -> PipelineConfig:
+    """Give the configuration with every pattern that an audit proposes (``Audit.proposals``)."""
+    for row in proposals.filter(pl.col("pattern").is_not_null()).iter_rows(named=True):
+        config = with_pattern(config, row["target"], row["pattern"], row["group"])
+    return config
+
+
+def coverage_change(before: Audit, after: Audit) -> pl.DataFrame:
+    """Compare coverage field by field: target, before, after, gained (bookings), fields with a pattern only."""
+    columns = ("target", "coverage", "matched")
+    patterned = before.fields.filter(pl.col("pattern").is_not_null()).select(columns)
+    return patterned.join(
+        after.fields.select(columns), on="target", how="inner", suffix="_after", maintain_order="left"
+    ).select(
+        "target",
+        pl.col("coverage").alias("before"),
+        pl.col("coverage_after").alias("after"),
+        (pl.col("matched_after") - pl.col("matched")).alias("gained"),
+    )

@@ -72,6 +72,36 @@ def compare(walls: pl.Series, zone: str) -> pl.DataFrame:
     )
 
 
+def clock_changes(zone: str, first_year: int, last_year: int) -> pl.DataFrame:
+    """When the clock is put forward or back, as each library has it.
+
+    Columns: library String, change_utc, wall_before, wall_after Datetime (naive), offset_before, offset_after Float64
+    (hours ahead of UTC); one row a library and change, pytz first.
+    """
+    start, end = datetime(first_year, 1, 1), datetime(last_year + 1, 1, 1)  # noqa: DTZ001  naive UTC, as all here
+    hours = pl.datetime_range(start, end, "15m", eager=True).alias("utc").cast(pl.Datetime("us"))
+    walls = {PYTZ: zones.to_wall(hours, zone)}
+    walls |= {library.name: library.to_wall(hours) for library in other_libraries(zone)}
+    return pl.concat([_changes(name, hours, wall) for name, wall in walls.items()])
+
+
+def _changes(library: str, utc: pl.Series, wall: pl.Series) -> pl.DataFrame:
+    offset = pl.col("wall") - pl.col("utc")
+    return (
+        pl.DataFrame({"utc": utc, "wall": wall})
+        .with_columns(offset=offset, before=offset.shift(1))
+        .filter(pl.col("offset") != pl.col("before"))
+        .select(
+            pl.lit(library).alias("library"),
+            pl.col("utc").alias("change_utc"),
+            (pl.col("utc") + pl.col("before")).alias("wall_before"),
+            pl.col("wall").alias("wall_after"),
+            (pl.col("before").dt.total_minutes() / 60).alias("offset_before"),
+            (pl.col("offset").dt.total_minutes() / 60).alias("offset_after"),
+        )
+    )
+
+
 def _by_system(wall: datetime, clock: tzinfo) -> datetime:
     return wall.replace(tzinfo=clock, fold=1).astimezone(UTC).replace(tzinfo=None)
 

@@ -54,16 +54,13 @@ def audit_server(
 ) -> tuple[str, Audit]:
     """Audit the last days of a running Calpendo; returns what was audited, in words, and the audit."""
     from pipeline.audit import LiveBookings, audit
+    from pipeline.audit.workbench import asked_for
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config_file import select_source
     from pipeline.credentials import Credentials
-    from pipeline.transform.selection import Selection
 
     settings = select_source(config_file, source)
     config = PipelineConfig.from_dict(settings.config, source_name=settings.name)
-    selection = Selection(
-        resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
-    )
     credentials = Credentials.from_environment()
     with CalpendoClient(config, credentials) as client, _progress() as progress:
         task = progress.add_task("Fetching day by day", total=days + 1)
@@ -73,7 +70,7 @@ def audit_server(
             days,
             on_day=lambda day: progress.update(task, advance=1, description=f"Fetched {day}"),
         )
-        found = audit(bookings, config, expected, reveal=reveal, selection=selection)
+        found = audit(bookings, config, expected, reveal=reveal, selection=asked_for(config))
     said = bookings.warnings
     if bookings.failed:
         said = (*said, f"{bookings.failed} listed bookings could not be fetched and are not in this audit")

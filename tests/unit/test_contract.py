@@ -12,11 +12,13 @@ import pytest
 from pipeline import contract
 from pipeline.schema import WorklistEntrySchema
 
+FILE = Path(__file__).parents[2] / "data" / "worklist_contract.json"
+
 
 @pytest.fixture
 def written() -> dict[str, object]:
     """The committed contract."""
-    return dict(json.loads(contract.FILE.read_text(encoding="utf-8")))
+    return dict(json.loads(FILE.read_text(encoding="utf-8")))
 
 
 def test_models_and_file_agree(written: dict[str, object]) -> None:
@@ -98,7 +100,7 @@ def test_the_bump_says_what_it_is(
 ) -> None:
     """Contract: compare, refuse a breaking change as a minor one, write the next version, and agree from then on."""
     file = tmp_path / "contract.json"
-    file.write_bytes(contract.FILE.read_bytes())
+    file.write_bytes(FILE.read_bytes())
     version = json.loads(file.read_text())["version"]
     major, minor = map(int, version.split("."))
     arguments = ["--file", str(file)]
@@ -120,3 +122,12 @@ def test_the_bump_says_what_it_is(
     assert content["version"] == f"{major + 1}.0"
     assert set(content["versions"]) == {version, f"{major}.{minor + 1}", f"{major + 1}.0"}
     assert contract.main(arguments) == 0
+
+
+def test_it_is_called_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contract: in a checkout no path is to be given; elsewhere it says where to go."""
+    monkeypatch.chdir(FILE.parents[1])
+    assert contract.main([]) == 0
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        contract.main([])

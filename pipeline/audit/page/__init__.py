@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.audit.page.charts import offsets, pictures
 from pipeline.audit.page.html import render_page
 
-__all__ = ["render_page"]
+__all__ = ["offsets", "pictures", "render_page"]

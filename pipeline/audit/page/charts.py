@@ -45,10 +45,53 @@ class Picture:
     spec: dict[str, Any]
     description: str
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        """Show the picture in a notebook, drawn already, so that it is also seen where no script may run."""
+        import vl_convert
+
+        fixed = {**self.spec, "width": 640} if self.spec.get("width") == "container" else self.spec
+        svg: str = vl_convert.vegalite_to_svg(fixed, vl_version=vega_lite_version())
+        return {"image/svg+xml": svg, "text/plain": self.description}
+
 
 def pictures(audit: Audit) -> dict[str, Picture]:
     """Every chart the audit has data for, by the name of its place."""
     return {picture.name: picture for picture in _pictures(audit)}
+
+
+def vega_lite_version() -> str:
+    """The release of Vega-Lite that this altair writes for, as vl-convert names it."""
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def offsets(changes: pl.DataFrame) -> Picture:
+    """Draw the clock's distance from UTC over time, a line a library, from ``clock_changes``."""
+    first, last = changes["change_utc"].min(), changes["change_utc"].max()
+    ends = changes.group_by("library", maintain_order=True).agg(
+        pl.col("offset_before").first(), pl.col("offset_after").last()
+    )
+    points = pl.concat(
+        [
+            ends.select("library", pl.lit(first).dt.offset_by("-2mo").alias("at"), pl.col("offset_before").alias("hours")),
+            changes.select("library", pl.col("change_utc").alias("at"), pl.col("offset_after").alias("hours")),
+            ends.select("library", pl.lit(last).dt.offset_by("2mo").alias("at"), pl.col("offset_after").alias("hours")),
+        ]
+    ).sort("library", "at").with_columns(pl.col("at").dt.epoch("ms"))  # fmt: skip
+    libraries = changes["library"].unique(maintain_order=True).to_list()
+    chart = (
+        alt.Chart(points, width=540, height=44)
+        .mark_line(interpolate="step-after", strokeWidth=2.5)
+        .encode(
+            x=alt.X("at:T", title=None, scale=alt.Scale(type="utc"), axis=_dates("month")),
+            y=alt.Y(
+                "hours:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=2, format="+d")
+            ),
+            row=alt.Row(
+                "library:N", sort=libraries, title=None, header=alt.Header(labelAngle=0, labelAlign="left")
+            ),
+        )
+    )
+    return _picture("offsets", chart, "Hours from UTC over time, as pytz, polars and the system have them.")
 
 
 def _pictures(audit: Audit) -> Iterator[Picture]:
@@ -73,7 +116,8 @@ def _pictures(audit: Audit) -> Iterator[Picture]:
 def _picture(name: str, chart: Chart, description: str) -> Picture:
     spec = chart.properties(description=description).to_dict()
     spec["config"] = _CONFIG
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    if spec.get("width") == "container":
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return Picture(name, spec, description)
 
 

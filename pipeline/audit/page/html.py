@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from pipeline.audit.model import Audit
-from pipeline.audit.page.charts import Picture, pictures
+from pipeline.audit.page.charts import Picture, pictures, vega_lite_version
 from pipeline.audit.page.tables import tables
 from pipeline.audit.words import count, findings, percent, verdict
 
@@ -72,11 +72,11 @@ def _resource(name: str) -> str:
 @lru_cache(maxsize=1)
 def _vega() -> str:
     """Vega, Vega-Lite and vega-embed in one script, as altair's ``inline=True`` takes it from vl-convert."""
-    import altair
     import vl_convert
 
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    bundle: str = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version()
+    )
     return bundle.replace("</script", "<\\/script")
 
 

@@ -1,0 +1,95 @@
+"""What a notebook opens: the invented sample, a file, or the last days of a server, with the mapping to try on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.audit.live import LiveBookings
+from pipeline.audit.model import Audit
+from pipeline.audit.reading import read_payloads
+from pipeline.audit.run import audit
+from pipeline.config import PipelineConfig
+from pipeline.transform.selection import Selection
+
+_BOOKINGS, _LABELS = "bookings.ndjson", "expected_entries.ndjson"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Bookings that can be audited again and again, the configuration, and the labels where there are any."""
+
+    name: str
+    config: PipelineConfig
+    expected: Path | None
+    _file: Path | None = None
+    _fetched: tuple[Any, ...] = field(default=(), repr=False)
+    _selection: Selection | None = None
+
+    def audit(self, config: PipelineConfig | None = None, *, reveal: bool = False) -> Audit:
+        """Audit the bookings with the configuration, or with another one to try."""
+        return audit(
+            self._bookings(), config or self.config, self.expected, reveal=reveal, selection=self._selection
+        )
+
+    def _bookings(self) -> Iterator[Any]:
+        return read_payloads(self._file) if self._file else iter(self._fetched)
+
+
+def open_bookings(
+    file: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    source: str | None = None,
+    days: int = 90,
+    expected: str | Path | None = None,
+) -> Workbench:
+    """Open a file of bookings, or the last ``days`` days of ``config``'s server, or without either the sample.
+
+    ``config`` and ``source`` are as the command line has them; a file without them is read with the example's
+    mapping. Credentials come from the environment. Raises ``PluginConfigError`` and ``PluginFetchError``.
+    """
+    labels = Path(expected) if expected else None
+    if file is None and config is not None:
+        return _from_server(Path(config), source, days, labels)
+    settings = _offline(Path(config) if config else None, source)
+    if file is not None:
+        return Workbench(Path(file).name, settings, labels, Path(file))
+    from pipeline.sample import sample_path
+
+    given = sample_path(_LABELS)
+    known = Path(str(given)) if given.is_file() else None
+    return Workbench("the invented sample", settings, labels or known, Path(str(sample_path(_BOOKINGS))))
+
+
+def _offline(config: Path | None, source: str | None) -> PipelineConfig:
+    if config is None:
+        from pipeline.sample import sample_config
+
+        return PipelineConfig.from_dict(sample_config(), offline=True)
+    from pipeline.config_file import select_source
+
+    settings = select_source(config, source)
+    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
+
+
+def _from_server(config: Path, source: str | None, days: int, labels: Path | None) -> Workbench:
+    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.config_file import select_source
+    from pipeline.credentials import Credentials
+
+    settings = select_source(config, source)
+    checked = PipelineConfig.from_dict(settings.config, source_name=settings.name)
+    with CalpendoClient(checked, Credentials.from_environment()) as client:
+        fetched = tuple(LiveBookings(client, checked, days))
+    name = f"{settings.name}, the last {days} days"
+    return Workbench(name, checked, labels, None, fetched, asked_for(checked))
+
+
+def asked_for(config: PipelineConfig) -> Selection:
+    """Give what a configuration asks of the server, but for the window."""
+    return Selection(
+        resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
+    )

@@ -152,7 +152,7 @@ class RunReport:
         ]
         if waiting:
             lines.append(f"waiting: {', '.join(waiting)}")
-        lines += [f"{name.replace('_', ' ')}: {_shown(value)}" for name, value in self.flags.items() if value]
+        lines += _flag_lines(self.flags)
         if self.requests:
             lines.append(
                 "requests: " + ", ".join(f"{name} {value:g}" for name, value in self.requests.items())
@@ -168,6 +168,20 @@ class RunReport:
 
 _ALWAYS = frozenset(LAWS[0][0] + LAWS[0][1] + ("source", "started", "outcome", "returned", "withdrawn"))
 _SHOWN = 10
+
+
+def _flag_lines(flags: Mapping[str, Any]) -> list[str]:
+    """Render what stands out: a line a flag, and for patterns that did not match a line a field."""
+    ids = flags.get("unmatched_ids", {})
+    lines = [
+        f"no match for {target}: {_shown(shapes)} (bookings {_shown(ids.get(target, ()))})"
+        for target, shapes in flags.get("unmatched", {}).items()
+    ]
+    return lines + [
+        f"{name.replace('_', ' ')}: {_shown(value)}"
+        for name, value in flags.items()
+        if value and name not in ("unmatched", "unmatched_ids")
+    ]
 
 
 def _shown(value: object) -> str:

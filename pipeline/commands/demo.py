@@ -16,6 +16,8 @@ def demo(
 
     Needs no configuration, no credentials and no network; leaves no file behind. The subjects are invented.
     """
+    import logging
+
     from rich.console import Console
 
     from pipeline.calpendo.simulator import CalpendoSimulator
@@ -24,6 +26,8 @@ def demo(
     from pipeline.plugin import CalendoPlugin
     from pipeline.sample import sample_config
 
+    # The report tells what the log's warnings would.
+    logging.basicConfig(level=logging.CRITICAL)
     console = wide_enough(Console(), 140)
     with exit_codes(), CalpendoSimulator() as simulator:
         console.print(

@@ -72,7 +72,12 @@ FULL = report(
     reasons={"patient_id_missing": 2},
     changed_fields={"patient_name": 1},
     seconds={"list": 0.25, "write": 0.5},
-    flags={"multi_day": [1, 2], "unknown_statuses": {"Odd": 2}, "unmatched": {"patient_id": {"AAA": 2}}},
+    flags={
+        "multi_day": [1, 2],
+        "unknown_statuses": {"Odd": 2},
+        "unmatched": {"patient_id": {"AAA": 2}},
+        "unmatched_ids": {"patient_id": [4, 5]},
+    },
     warnings=("mind this",),
 )
 
@@ -87,9 +92,9 @@ def test_text() -> None:
         "rejected because: patient_id_missing 2",
         "fields changed: patient_name 1",
         "waiting: owed 1",
+        "no match for patient_id: 'AAA' 2 (bookings 4, 5)",
         "multi day: 1, 2",
         "unknown statuses: 'Odd' 2",
-        "unmatched: 'patient_id' 'AAA' 2",
         "seconds: list 0.250, write 0.500",
         "warning: mind this",
     ]

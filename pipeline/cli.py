@@ -5,12 +5,16 @@ Nothing heavy is imported here: polars, pandera, requests and rich wait inside t
 
 from __future__ import annotations
 
+import sys
+from io import TextIOWrapper
+
 import typer
 
 from pipeline.commands.audit import audit
 from pipeline.commands.backfill import backfill
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
+from pipeline.commands.exits import unforeseen
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
 from pipeline.commands.quarantine import quarantine_app
 from pipeline.commands.run import run
@@ -28,8 +32,8 @@ app = typer.Typer(
 for command in (demo, verify, run, status):
     app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
-for command in (audit, check, backfill, simulate):
-    app.command()(command)
+for later in (audit, check, backfill, simulate):
+    app.command()(later)
 app.command("pylantir", context_settings=PASS_ALL_ON)(pylantir)
 
 
@@ -46,4 +50,11 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a pipe that knows no Greek shows a name's letters as codes, instead of ending the command.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except Exception as error:
+        sys.exit(unforeseen(error))

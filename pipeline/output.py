@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,9 +34,10 @@ def write_entries(
     ``HH:MM:SS`` in the zone the entries were emitted in. Raises ``PluginError`` when the disk refuses.
     """
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
+    temporary = path
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             _write(frame, file, path.suffix.lower())
             file.flush()
@@ -48,8 +48,8 @@ def write_entries(
             f"{path}: cannot be written ({error.strerror}); nothing counts as delivered"
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        if temporary != path:
+            temporary.unlink(missing_ok=True)
 
 
 def _write(frame: pl.DataFrame, file: IO[bytes], ending: str) -> None:

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import typer
 
-from pipeline.errors import PluginConfigError, PluginError
+from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginStateError
 
 FAILED = 1
 MISCONFIGURED = 2
+
+_HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Ledger not usable", PluginError: "Failed"}
 
 
 @contextmanager
@@ -19,10 +21,35 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except PluginConfigError as error:
-        typer.secho("Configuration refused:", fg=typer.colors.RED, bold=True, err=True)
-        for fault in error.faults:
-            typer.echo(f"  - {fault}", err=True)
+        text = str(error)
+        if len(error.faults) > 1 and "\n" not in text:
+            text = "".join(f"\n  - {fault}" for fault in error.faults)
+        _say("Refused", text)
         raise typer.Exit(MISCONFIGURED) from error
     except PluginError as error:
-        typer.secho(f"{type(error).__name__}: {error}", fg=typer.colors.RED, err=True)
+        heading = next(heading for kind, heading in _HEADINGS.items() if isinstance(error, kind))
+        text, _, asked = str(error).partition("; GET ")
+        _say(heading, text)
+        if asked:
+            typer.echo(f"  It asked for {asked}", err=True)
         raise typer.Exit(FAILED) from error
+
+
+def unforeseen(error: Exception) -> int:
+    """Tell an error that no command expected by its kind and place, and give the exit code.
+
+    Its text stays untold, because it may hold a patient's name; but the system's own words about a file are told.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        _say("Failed", f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return FAILED
+    import traceback
+
+    _say("A fault of this program", f"{type(error).__name__}; please report it with these lines:")
+    typer.echo("".join(traceback.format_tb(error.__traceback__)).rstrip(), err=True)
+    typer.echo("The error's text is left out, because it may hold a patient's name.", err=True)
+    return FAILED
+
+
+def _say(heading: str, text: str) -> None:
+    typer.echo(f"{typer.style(f'{heading}:', fg=typer.colors.RED, bold=True)} {text}", err=True)

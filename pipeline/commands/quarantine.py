@@ -130,6 +130,11 @@ def replay(
         checked = source_config(config, source)
         with _copy(ledger_of(checked)) as ledger:
             results = quarantine.replay(quarantine.items(ledger, item_ids or ()), checked)
+        unknown = [
+            item_id for item_id in item_ids or () if item_id not in {result.item.name for result in results}
+        ]
+        for item_id in unknown:
+            typer.secho(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
         table = Table("id", "now", "was rejected because")
         for result in results:
             verdict = (
@@ -141,7 +146,7 @@ def replay(
         if results:
             console.print(table)
         console.print(f"{passing} of {len(results)} pass now")
-    if passing < len(results):
+    if passing < len(results) or unknown:
         raise typer.Exit(FAILED)
 
 

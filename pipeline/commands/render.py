@@ -72,8 +72,12 @@ CHANGE_STYLES = {
 }
 
 
-def plan_table(changes: pl.DataFrame) -> Table:
-    """What a cycle would do: a row a booking, and for a changed one a row a field with its old and new value."""
+def plan_table(changes: pl.DataFrame, entries: Sequence[Mapping[str, Any]] = ()) -> Table:
+    """What a cycle would do: a row a booking, and for a changed one a row a field with its old and new value.
+
+    ``entries`` are those of the plan: a new booking's row then says in short what would be on the list.
+    """
+    in_short = {int(entry["source_record_id"]): _in_short(entry) for entry in entries}
     title = (
         f"{changes['booking_id'].n_unique()} bookings would change"
         if len(changes)
@@ -83,6 +87,13 @@ def plan_table(changes: pl.DataFrame) -> Table:
     for heading in ("change", "booking", "field", "old", "new"):
         table.add_column(heading, overflow="fold")
     for change, booking_id, field, old, new in changes.iter_rows():
+        if field is None and new is None:
+            new = in_short.get(booking_id)
         cells = ("—" if value is None else str(value) for value in (booking_id, field, old, new))
         table.add_row(Text(change, style=CHANGE_STYLES.get(change, "")), *(Text(cell) for cell in cells))
     return table
+
+
+def _in_short(entry: Mapping[str, Any]) -> str:
+    keys = ("scheduled_start_date", "scheduled_start_time", "modality", "patient_id", "patient_name")
+    return "  ".join(_cell(key, entry.get(key)).plain for key in keys)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.plugin import CalendoPlugin
+    from pipeline.report import RunReport
 
 
 def run(
@@ -80,14 +81,17 @@ def _run(
     entries = plugin.fetch_entries(sync_interval)
     if output is not None:
         write_entries(entries, output, process_batch([], checked).entries.schema)
+    report = _with_what_is_shown(plugin.last_report)
     if as_json:
-        typer.echo(_json({"entries": entries, "report": plugin.last_report.to_dict()}))
+        typer.echo(_json({"entries": entries, "report": report.to_dict()}))
     else:
-        if output is None:
+        if output is not None:
+            console.print(f"{len(entries)} entries written to {output}", highlight=False, markup=False)
+        elif entries:
             console.print(entries_table(entries, zone=checked.output_timezone))
         else:
-            console.print(f"{len(entries)} entries written to {output}", highlight=False)
-        console.print(plugin.last_report.to_text(), markup=False, highlight=False)
+            console.print("Nothing is new, changed or withdrawn since the last run.")
+        console.print(report.to_text(), markup=False, highlight=False)
     plugin.acknowledge(entry["source_record_id"] for entry in entries)
 
 
@@ -95,12 +99,20 @@ def _show_plan(plugin: CalendoPlugin, sync_interval: float, console: Console, *,
     from pipeline.commands.render import plan_table
 
     plan = plugin.plan(sync_interval)
+    report = _with_what_is_shown(plan.report)
     if as_json:
-        typer.echo(_json({"changes": plan.changes.to_dicts(), "report": plan.report.to_dict()}))
+        typer.echo(_json({"changes": plan.changes.to_dicts(), "report": report.to_dict()}))
         return
-    console.print(plan_table(plan.changes))
-    console.print(plan.report.to_text(), markup=False, highlight=False)
+    console.print(plan_table(plan.changes, plan.entries))
+    console.print(report.to_text(), markup=False, highlight=False)
     console.print("Nothing was changed: this was a plan.", style="bold")
+
+
+def _with_what_is_shown(report: RunReport) -> RunReport:
+    """Give the report as it is once the entries are written or shown: none of them waits any more."""
+    from dataclasses import replace
+
+    return replace(report, pending=max(report.pending - report.returned, 0))
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from pipeline.commands.exits import exit_codes
 
 
 class Generation(StrEnum):
@@ -25,6 +28,13 @@ def simulate(
             help="Answer with payloads of one generation only; default: both, mixed.", case_sensitive=False
         ),
     ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a configuration for this server to a new file, ready for run, verify and Pylantir.",
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the sample bookings, moved to today, until Ctrl-C."""
     import signal
@@ -36,15 +46,40 @@ def simulate(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with CalpendoSimulator(port=port, generation=generation.value if generation else None) as simulator:
-            typer.echo(f"Simulated Calpendo at {simulator.url} (api_path /webdav or /api); Ctrl-C stops it.")
-            typer.echo("Point a configuration at it:")
-            typer.echo(f'  "base_url": "{simulator.url}"')
-            typer.echo(
-                f"  export CALPENDO_USERNAME={simulator.username} CALPENDO_PASSWORD={simulator.password}"
-            )
-            stop.wait()
+        simulator = CalpendoSimulator(port=port, generation=generation.value if generation else None)
     except OSError as error:
         typer.secho(f"Port {port} cannot be opened: {error.strerror}. Choose another with --port.", err=True)
         raise typer.Exit(1) from error
+    with exit_codes(), simulator:
+        typer.echo(f"Simulated Calpendo at {simulator.url} (api_path /webdav or /api); Ctrl-C stops it.")
+        typer.echo("In another terminal:")
+        typer.echo(f"  export CALPENDO_USERNAME={simulator.username} CALPENDO_PASSWORD={simulator.password}")
+        if write_config is None:
+            typer.echo(f'and point a configuration at it: "base_url": "{simulator.url}"')
+        else:
+            _write_config(write_config, simulator.url)
+            typer.echo(f"  calpendo-pipeline run --config {write_config}")
+        stop.wait()
     typer.echo("Stopped.")
+
+
+def _write_config(path: Path, url: str) -> None:
+    """Write the sample's source with this server's address, as Pylantir reads it; never over another file."""
+    import json
+
+    from pipeline.errors import PluginConfigError
+    from pipeline.sample import sample_config
+
+    source = {
+        "name": "simulated",
+        "type": "calpendo",
+        "sync_interval": 60,
+        "config": {**sample_config(), "base_url": url},
+    }
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump({"data_sources": [source]}, file, indent=2, ensure_ascii=False)
+    except FileExistsError:
+        raise PluginConfigError(f"--write-config: {path} is there already; name a new file") from None
+    except OSError as error:
+        raise PluginConfigError(f"--write-config: {path} cannot be written ({error.strerror})") from None

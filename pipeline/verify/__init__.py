@@ -44,7 +44,7 @@ def _checks(
     try:
         settings = select_source(path, source)
     except PluginConfigError as error:
-        yield from _faults("configuration", error)
+        yield from _faults("configuration", error, where=f"{path}: ")
     try:
         credentials = Credentials.from_environment(environ)
         yield ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
@@ -89,8 +89,8 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     yield local.state(config)
 
 
-def _faults(name: str, error: PluginConfigError) -> Iterator[Check]:
+def _faults(name: str, error: PluginConfigError, where: str = "") -> Iterator[Check]:
     """Yield a line for each fault; a fault ends with what to write."""
     for fault in error.faults:
         found, _, write = fault.partition("; write ")
-        yield failed(name, found, f"write {write}" if write else "")
+        yield failed(name, where + found, f"write {write}" if write else "")

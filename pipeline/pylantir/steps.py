@@ -46,10 +46,11 @@ def settle(
         return Step(wanted)
     if known == Step(COMPLETED, by_scanner=True) and stored == IN_PROGRESS:
         return Step(COMPLETED, by_scanner=True)
-    if known is not None and not known.by_scanner:
-        if stored in (known.status, underway):
+    if known is None or not known.by_scanner:
+        left = known.status if known else None
+        if stored in (left, underway):
             return Step(wanted)
-        if wanted == DISCONTINUED == known.status:
+        if wanted == DISCONTINUED == left:
             return Step(DISCONTINUED)
     if stored == DISCONTINUED and wanted in (SCHEDULED, IN_PROGRESS) and rescheduled:
         return Step(wanted)

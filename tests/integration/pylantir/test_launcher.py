@@ -87,6 +87,14 @@ def test_the_command_hands_all_arguments_on() -> None:
     assert "invalid choice" in wrong.stderr
 
 
+def test_the_command_without_pylantir_says_what_to_install() -> None:
+    """The extra is missing: one line on what to write, and exit code 2."""
+    code = 'import sys; sys.modules["pylantir"] = None; from pipeline.cli import main; main()'
+    done = python(code, "pylantir", "start")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "Pylantir is not installed. Write: pip install 'calpendo-pipeline[pylantir]'"
+
+
 def test_ledgers_are_named_by_the_configuration_file(tmp_path: Path) -> None:
     """The launcher reads the file that Pylantir will read; each source's ledger has its source's name."""
     url = "https://example.calpendo.com"

@@ -61,6 +61,9 @@ def test_a_step_broken_off_and_given_a_new_time_is_a_new_appointment() -> None:
 def test_a_status_that_may_have_been_written_is_ours() -> None:
     """Killed between the host's commit and the look: DISCONTINUED in the row is what was under way."""
     assert settle(SCHEDULED, DISCONTINUED, Step(SCHEDULED), underway=DISCONTINUED) == Step(SCHEDULED)
+    assert settle(DISCONTINUED, DISCONTINUED, None, underway=DISCONTINUED) == Step(DISCONTINUED)
+    scanners = Step(DISCONTINUED, SCANNERS)
+    assert settle(SCHEDULED, DISCONTINUED, scanners, underway=DISCONTINUED) == scanners
 
 
 @given(
@@ -117,6 +120,20 @@ def test_approved_again_comes_back_after_a_failed_commit_and_a_kill(site: Callab
     here.host.fail_commits = 1
     here.sync()
     here.restart()
+    here.sync()
+    assert here.shown == ["SUB1"]
+
+
+def test_cancelled_by_a_cycle_that_was_killed_comes_back(site: Callable) -> None:
+    """A row written as DISCONTINUED and never looked at is this plugin's own: approved, it is on the list."""
+    here = site()
+    here.sim.put(booking(1, "SUB1_Doe", status="Cancelled"))
+    here.plugin.cleanup = lambda: None
+    here.sync()
+    here.plugin._prepared.clear()
+    here.restart()
+    here.sync()
+    here.sim.edit(1, status="Approved")
     here.sync()
     assert here.shown == ["SUB1"]
 

@@ -92,7 +92,9 @@ def test_the_command_without_pylantir_says_what_to_install() -> None:
     code = 'import sys; sys.modules["pylantir"] = None; from pipeline.cli import main; main()'
     done = python(code, "pylantir", "start")
     assert done.returncode == 2
-    assert done.stderr.strip() == "Pylantir is not installed. Write: pip install 'calpendo-pipeline[pylantir]'"
+    assert (
+        done.stderr.strip() == "Pylantir is not installed. Write: pip install 'calpendo-pipeline[pylantir]'"
+    )
 
 
 def test_ledgers_are_named_by_the_configuration_file(tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ class SimulatorServer(ThreadingHTTPServer):
     ``respond(path, authorization)`` gives the healthy answer, or None where the simulator is closing.
     """
 
-    daemon_threads = True
     request_queue_size = 128
 
     def __init__(
@@ -48,7 +47,10 @@ class SimulatorServer(ThreadingHTTPServer):
         self._serving: set[threading.Thread] = set()
         self._reset: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
-        self._loop = threading.Thread(target=self.serve_forever, args=(0.05,), name="calpendo-simulator")
+        # Daemons: a simulator that somebody forgot to close must not keep the program from ending.
+        self._loop = threading.Thread(
+            target=self.serve_forever, args=(0.05,), name="calpendo-simulator", daemon=True
+        )
         self._loop.start()
 
     def server_bind(self) -> None:
@@ -62,6 +64,7 @@ class SimulatorServer(ThreadingHTTPServer):
             target=self.process_request_thread,
             args=(request, client_address),
             name="calpendo-simulator-connection",
+            daemon=True,
         )
         with self.lock:
             self.connections += 1

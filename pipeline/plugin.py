@@ -11,7 +11,6 @@ import traceback
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.notices import Notices
 from pipeline.delivery.state_file import MEMORY, ledger_path
 from pipeline.delivery.steps import Cycle
-from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError
+from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport
 
 if TYPE_CHECKING:
@@ -125,9 +124,12 @@ class CalendoPlugin(DataSourcePlugin):
             self.lgr.error("no cycle could begin: %s", error)
             raise
         with ledger.cycle(config.lock_timeout):
-            ledger.settle_returned()
-            self._on_step("settled")
-            delivery = self._run(ledger, sync_interval, self._known)
+            try:
+                delivery = self._run(ledger, sync_interval, self._known)
+            except PluginStateError:
+                # Opened anew by the next cycle, which sets a damaged file aside.
+                self.close(acknowledge=False)
+                raise
             ledger.warnings = ()
             if config.acknowledge == "on_return":
                 ledger.mark_returned(line.booking_id for line in delivery.emitted)
@@ -273,8 +275,7 @@ class CalendoPlugin(DataSourcePlugin):
         self.lgr.error(
             "fetch failed: %s", text, exc_info=error if isinstance(error, PluginFetchError) else None
         )
-        with suppress(PluginError):
-            self.last_report = cycle.failed(error, text)
+        self.last_report = cycle.failed(error, text)
 
 
 def _place(error: BaseException) -> str:

@@ -181,8 +181,8 @@ def _withdrawals(
 ) -> tuple[withdrawal.Verdict, list[int]]:
     """Judge the bookings that no longer stand; name also the withdrawals that the host has not acknowledged.
 
-    No longer standing: listed no more and answered 404, given to a resource or status that is not configured, or rejected by the rules
-    now, so that the row that the host shows is out of date.
+    No longer standing: listed no more and answered 404, given to a resource or status that is not configured, or
+    rejected by the rules now, so that the row that the host shows is out of date.
     """
     # What the server lists and denies in one breath may have been deleted in between: the next list will tell.
     fallen = set(answers.followed.gone) - set(answers.listed.listed)

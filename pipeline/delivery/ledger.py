@@ -277,7 +277,9 @@ class Ledger(LedgerFile):
             self.settle_returned()
 
     def _before_closing(self) -> None:
-        self.settle_returned()
+        # An unusable file must not break the end of a program: what is not marked is sent again.
+        with suppress(PluginStateError):
+            self.settle_returned()
 
     def purge(self, before: datetime) -> int:
         """Forget entries that started before a moment, and what was seen and owed of them; inside a transaction.

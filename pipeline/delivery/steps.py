@@ -20,7 +20,7 @@ from pipeline.delivery import history, quarantine
 from pipeline.delivery.cycle import Answers, Checked, Delivery, decide, moved_away, of_interest, to_ask_for
 from pipeline.delivery.flags import merged_flags
 from pipeline.delivery.ledger import Changes, Ledger
-from pipeline.errors import PluginFetchError
+from pipeline.errors import PluginFetchError, PluginStateError
 from pipeline.report import RunReport
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Cycle:
 
         if "pipeline.batch" not in sys.modules:
             threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
+        # That there is another cycle shows that what the last one returned came back.
+        self.ledger.settle_returned()
+        self._end("settle")
         window = window_for(self._config, self.now, sync_interval)
         listed = fetch_window(self._client, self._config, window, known=self._known)
         self._end("list")
@@ -196,22 +199,22 @@ class Cycle:
     def failed(self, error: Exception, text: str) -> RunReport:
         """Write down that the cycle failed, and what it came to owe; gives the report that says so."""
         self._end("failed")
-        with self.ledger.transaction() as connection:
-            self.ledger.owe(getattr(error, "failed", ()), self.now)
-            report = self._failure(text)
-            history.add_run(connection, history.next_run(connection), report, self.now)
-        return report
-
-    def _failure(self, text: str) -> RunReport:
-        return RunReport(
+        report = RunReport(
             source=self._config.source_name,
             started=self.now,
             outcome="failed",
             error=text,
-            owed=len(self.ledger.owed()),
             seconds=self._rounded(),
             warnings=(*self._config.warnings, *self.ledger.warnings),
         )
+        try:
+            with self.ledger.transaction() as connection:
+                self.ledger.owe(getattr(error, "failed", ()), self.now)
+                report = replace(report, owed=len(self.ledger.owed()), held=len(self.ledger.held()))
+                history.add_run(connection, history.next_run(connection), report, self.now)
+        except PluginStateError as trouble:
+            self._log.error("the failed cycle could not be written down: %s", trouble)
+        return report
 
 
 def _held_back(delivery: Delivery) -> list[str]:

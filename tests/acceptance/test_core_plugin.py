@@ -135,7 +135,7 @@ def test_t003_helpers_are_called_in_order(make_plugin: MakePlugin, simulator: Ca
     plugin._on_step = steps.append
     plugin.fetch_entries(60)
     assert [request.path.split("/")[2] for request in simulator.requests] == ["q", *["b"] * 5]
-    assert steps == ["settled", "list", "lookup", "batch", "diff", "writing", "write", "returning"]
+    assert steps == ["settle", "list", "lookup", "batch", "diff", "writing", "write", "returning"]
 
 
 def test_t003_returns_a_list_of_entries(make_plugin: MakePlugin) -> None:

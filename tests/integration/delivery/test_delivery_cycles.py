@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PluginFetchError
+from pipeline.errors import PluginFetchError, PluginStateError
 from tests.integration.delivery.delivery_site import NOW, KilledError, Site, booking
 
-STEPS = ("settled", "list", "lookup", "batch", "diff", "writing", "write", "returning")
+STEPS = ("settle", "list", "lookup", "batch", "diff", "writing", "write", "returning")
 OFF = "DISCONTINUED"
 MakeSite = Callable[..., Site]
 
@@ -294,6 +295,30 @@ def test_a_failed_cycle_withdraws_nothing_and_is_kept_in_the_history(site: Site)
     site.simulator.faults.clear()
     assert site.fetch() == {}
     assert site.plugin.last_report.unchanged == 5
+
+
+def test_a_ledger_that_breaks_under_a_cycle_is_opened_anew(site: Site) -> None:
+    """Promise: trouble with the file ends one cycle, not the service; nothing is lost with it."""
+    site.fetch()
+    assert site.plugin._ledger is not None
+    site.plugin._ledger.connection.close()
+    with pytest.raises(PluginStateError, match="cannot be used"):
+        site.fetch()
+    assert site.plugin.last_report.outcome == "failed"
+    assert set(site.fetch()) == {1, 2, 3, 4, 5}, "the last acknowledgement was not written: they come again"
+    assert site.fetch() == {}
+
+
+def test_a_damaged_ledger_is_reported(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Issue: a corrupt file is set aside and reported: an ERROR, and a warning in the report of the next run."""
+    site.fetch()
+    site.close()
+    Path(site.config["state_path"]).write_bytes(b"no database" * 1000)
+    assert len(site.fetch()) == 5
+    assert "set aside" in site.plugin.last_report.warnings[0]
+    assert any("set aside" in record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+    site.fetch()
+    assert site.plugin.last_report.warnings == ()
 
 
 def test_a_hidden_record_does_not_stop_the_others(site: Site) -> None:

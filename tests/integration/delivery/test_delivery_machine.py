@@ -35,7 +35,7 @@ NUMBERS = st.integers(1, 9)
 # Minutes from now: long past, running, about to begin, at both ends of the window, and far beyond it.
 STARTS = st.sampled_from([-800, -90, -20, -2, 0, 5, 30, 31, 600, 1439, 1440, 1441, 4000])
 LENGTHS = st.sampled_from([15, 45, 200])
-STEPS = ("settled", "list", "lookup", "batch", "diff", "writing", "write", "returning")
+STEPS = ("settle", "list", "lookup", "batch", "diff", "writing", "write", "returning")
 EMPTY = {"kind": "not_biskits", "match": "/q/", "body": b'{"biskits": []}'}
 FAULTS = st.sampled_from(
     [
@@ -244,6 +244,8 @@ class Delivery(RuleBasedStateMachine):
                 assert standing is None or standing[STATUS] == OFF, (
                     f"booking {number} was withdrawn but stands"
                 )
+        report = self.site.plugin.last_report
+        assert not report.withdrawn or not report.fetch_failed + report.looked_up_failed, "withdrawn in doubt"
         self.host.receive(entries)
         return True
 
@@ -263,7 +265,7 @@ class Delivery(RuleBasedStateMachine):
         self.calm_down()
 
 
-def run(examples: int, steps: int, *, derandomize: bool) -> Callable[[], None]:
+def run(examples: int, steps: int, *, derandomize: bool, **options: Any) -> Callable[[], None]:
     """Run the machine."""
     chosen = settings(
         max_examples=examples,
@@ -272,6 +274,7 @@ def run(examples: int, steps: int, *, derandomize: bool) -> Callable[[], None]:
         derandomize=derandomize,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
+        **options,
     )
     return lambda: run_state_machine_as_test(Delivery, settings=chosen)  # type: ignore[no-untyped-call]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipeline.calpendo.answers import UNREADABLE
 from pipeline.calpendo.faults import CalpendoFault, RefusedFault
 from pipeline.calpendo.fetch_bulk import refuses_paths
 from pipeline.calpendo.rows import value_at
@@ -71,8 +72,11 @@ def fetch_changed(
                 gathering.payloads[number] = payload
     gathering.fetch_details(number for number in kept if not gathering.has(number))
     gathering.raise_if_all_failed()
+    # What could not be read is asked for again in the next cycle, though its row stays the same: it may be readable then.
     fresh = [
-        (number, stamps[number] or "", gathering.payloads[number]) for number in kept if gathering.has(number)
+        (number, stamps[number] or "", gathering.payloads[number])
+        for number in kept
+        if gathering.has(number) and UNREADABLE not in gathering.payloads[number]
     ]
     fetched = gathering.result("changed")
     if known is not None:

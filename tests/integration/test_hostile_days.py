@@ -117,6 +117,19 @@ def test_a_listed_booking_is_not_withdrawn_because_its_details_are_not_found(cod
         day.calm_down()
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_could_not_be_read_once_is_read_again(mode: str) -> None:
+    """Issue: also where only changes are fetched, an unreadable answer is not kept in the place of the booking."""
+    with HostileDay(mode) as day:
+        day.simulator.edit(3, title="SUB003_Neu_Ada")
+        unreadable = b'{"id": 3, "title": "SUB003_\xff\xfe"}'
+        day.simulator.faults.add("bad_json", match=r"/b/.*/3$", body=unreadable)
+        day.lied = True
+        day.cycle()
+        day.calm_down()
+        assert day.host[3]["patient_name"] == "Neu_Ada"
+
+
 ODD_ROWS: list[Any] = [
     {"id": "x", "n": 10**30},
     {"id": "x", "title": "half \ud800 a character"},

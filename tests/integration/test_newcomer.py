@@ -170,12 +170,11 @@ def test_half_a_character_can_be_revealed(tmp_path: Path) -> None:
     assert f"{NAME}\\ud800" in call("quarantine", "show", "q1", "--reveal", "--config", file).stdout
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_that_knows_no_greek(encoding: str, tmp_path: Path) -> None:
+def test_a_terminal_that_knows_no_greek(tmp_path: Path) -> None:
     """Promise: names in any script are shown as well as the terminal can, and never end a command."""
-    environ = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([*COMMAND, "demo"], capture_output=True, env=environ, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr.decode(encoding)
+    assert done.returncode == 0, done.stderr.decode()
     assert b"SUB021" in done.stdout
     assert rb"\u9234\u6728" in done.stdout
 

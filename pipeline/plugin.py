@@ -7,6 +7,7 @@ decided is written down before it leaves.
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 import weakref
 from abc import ABC, abstractmethod
@@ -83,6 +84,8 @@ class CalendoPlugin(DataSourcePlugin):
         self._known = KnownBookings()
         self._notices = Notices(self.lgr)
         self._endings: list[weakref.finalize[..., CalendoPlugin]] = []
+        # Two threads at one plugin share its ledger and its connections.
+        self._opening = threading.RLock()
 
     def __enter__(self) -> Self:
         """Return the plugin."""
@@ -149,12 +152,12 @@ class CalendoPlugin(DataSourcePlugin):
             copy = Ledger.copy(path)
         else:
             copy = Ledger.memory()
+        kept = self.last_report
         try:
-            kept = self.last_report
             delivery = self._run(copy, sync_interval, replace(self._known))
-            report, self.last_report = self.last_report, kept
-            return plan_of(delivery, report)
+            return plan_of(delivery, self.last_report)
         finally:
+            self.last_report = kept
             copy.release()
 
     def acknowledge(self, booking_ids: Iterable[int | str]) -> int:
@@ -214,26 +217,30 @@ class CalendoPlugin(DataSourcePlugin):
     def _ready(self) -> tuple[PipelineConfig, Ledger]:
         """Give the checked configuration and the open ledger."""
         config, _ = self._checked()
-        if self._ledger is not None and not self._ledger.is_in_place():
-            self.lgr.error(
-                "the ledger %s was removed or replaced while in use; it is opened anew", self._ledger.path
-            )
-            self.close(acknowledge=False)
-        if self._ledger is None:
-            path = self.ledger_path() or MEMORY
-            self._ledger = Ledger.open(path, source_name=self.source_name, lock_timeout=config.lock_timeout)
-            self._endings.append(weakref.finalize(self, self._ledger.release))
-            for warning in self._ledger.warnings:
-                self.lgr.error("%s", warning)
-        return config, self._ledger
+        with self._opening:
+            if self._ledger is not None and not self._ledger.is_in_place():
+                self.lgr.error(
+                    "the ledger %s was removed or replaced while in use; it is opened anew", self._ledger.path
+                )
+                self.close(acknowledge=False)
+            if self._ledger is None:
+                path = self.ledger_path() or MEMORY
+                self._ledger = Ledger.open(
+                    path, source_name=self.source_name, lock_timeout=config.lock_timeout
+                )
+                self._endings.append(weakref.finalize(self, self._ledger.release))
+                for warning in self._ledger.warnings:
+                    self.lgr.error("%s", warning)
+            return config, self._ledger
 
     def _connected(self) -> CalpendoClient:
         from pipeline.calpendo.client import CalpendoClient
 
-        if self._client is None:
-            self._client = CalpendoClient(*self._checked())
-            self._endings.append(weakref.finalize(self, self._client.close))
-        return self._client
+        with self._opening:
+            if self._client is None:
+                self._client = CalpendoClient(*self._checked())
+                self._endings.append(weakref.finalize(self, self._client.close))
+            return self._client
 
     def _run(self, ledger: Ledger, sync_interval: float, known: KnownBookings) -> Delivery:
         """Fetch, batch, deliver."""

@@ -32,6 +32,7 @@ class LedgerFile:
     """
 
     _shared: ClassVar[dict[tuple[int, Path], Any]] = {}
+    _gates: ClassVar[dict[tuple[int, Path], threading.RLock]] = {}
     # Re-entrant: a forgotten plugin's finalizer may run at any allocation, also inside `open`.
     _shared_lock = threading.RLock()
 
@@ -60,6 +61,26 @@ class LedgerFile:
         place = _place(path)
         key = (os.getpid(), place)
         with cls._shared_lock:
+            gate = cls._gates.setdefault(key, threading.RLock())
+        # Who waits for another process keeps waiting those who want the same file, and nobody else.
+        with gate:
+            ledger = cls._joined(key, source_name)
+            if ledger is None:
+                ledger = cls(open_exclusive(place, lock_timeout=lock_timeout), place)
+                try:
+                    ledger._claim(source_name)
+                    ledger._after_opening()
+                except BaseException:
+                    ledger._file.close()
+                    raise
+                with cls._shared_lock:
+                    cls._shared[key] = ledger
+            return ledger
+
+    @classmethod
+    def _joined(cls, key: tuple[int, Path], source_name: str) -> Self | None:
+        """Share the ledger that this process has open, if it has, and if its file is still in its place."""
+        with cls._shared_lock:
             ledger: Self | None = cls._shared.get(key)
             if ledger is not None and not ledger.is_in_place():
                 ledger.abandon()
@@ -71,15 +92,6 @@ class LedgerFile:
                 except BaseException:
                     ledger._users -= 1
                     raise
-                return ledger
-            ledger = cls(open_exclusive(place, lock_timeout=lock_timeout), place)
-            try:
-                ledger._claim(source_name)
-                ledger._after_opening()
-            except BaseException:
-                ledger._file.close()
-                raise
-            cls._shared[key] = ledger
             return ledger
 
     @classmethod

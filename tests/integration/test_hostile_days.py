@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PluginError, PluginStateError
+from pipeline.errors import PluginError, PluginFetchError, PluginStateError
 from tests.integration import hostile_day
 from tests.integration.calpendo.calpendo_site import FIRST, scan
 from tests.integration.hostile_day import KINDS, LYING, MODES, NOW, TARGETS, HostileDay, edits, plugin_for
@@ -208,6 +208,24 @@ def test_cycles_of_one_process_exclude_each_other(
         plugin.close()
 
 
+def test_two_cycles_of_a_plugin_without_a_file(server: HostileDay) -> None:
+    """Promise: two threads at one plugin share its one ledger, also where that lies in memory."""
+    with plugin_for(server.simulator.url, lock_timeout=30) as plugin:
+        returned, raised = at_once([partial(plugin.fetch_entries, 60)] * 3)
+    assert not raised
+    assert sorted(map(len, returned)) == [0, 0, 8]
+
+
+def test_a_plan_that_fails_leaves_the_last_report(server: HostileDay) -> None:
+    """Promise: a plan is no run, also where it fails."""
+    before = server.plugin.last_report
+    server.simulator.faults.add("html", match="/q/")
+    with pytest.raises(PluginFetchError):
+        server.plugin.plan(60)
+    assert server.plugin.last_report is before
+    server.calm_down()
+
+
 HOLDER = """
 import json, sys
 from datetime import datetime
@@ -252,12 +270,17 @@ def test_another_process_is_named_and_waited_for(
         assert words in str(caught.value)
     second = plugin_for(server.simulator.url, state_path=path, lock_timeout=60)
     assert holder.stdin is not None
-    end = threading.Timer(0.3, holder.stdin.close)
-    end.start()
-    assert second.fetch_entries(60) == []
+    waited: list[list[dict[str, Any]]] = []
+    waiting = threading.Thread(target=lambda: waited.append(second.fetch_entries(60)))
+    waiting.start()
+    with plugin_for(server.simulator.url, state_path=str(tmp_path / "other.sqlite")) as other:
+        assert len(other.fetch_entries(60)) == 8, "another source does not wait with it"
+    assert waiting.is_alive()
+    holder.stdin.close()
+    waiting.join()
+    assert waited == [[]]
     assert second.last_report.unchanged == 8, "nothing is sent twice"
     second.close()
-    end.join()
 
 
 def test_a_scan_that_everybody_moves_at_once_keeps_one_place() -> None:

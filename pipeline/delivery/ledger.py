@@ -220,7 +220,9 @@ class Ledger(LedgerFile):
                 (id_list(lost),),
             )
             count = cursor.rowcount + len(lost & self._returned)
-            self._returned -= lost
+            if lost & self._returned:
+                self._returned -= lost
+                self.set_meta(_RETURNED, id_list(self._returned))
             return count
 
     def mark_returned(self, ids: Iterable[int]) -> None:

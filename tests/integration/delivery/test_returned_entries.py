@@ -149,3 +149,11 @@ def test_a_note_costs_no_cycle(site: Site) -> None:
     assert site.fetch() == {}
     assert site.plugin._ledger is not None
     assert site.plugin._ledger.meta("returned") is None
+
+
+def test_what_the_host_lost_is_pending_for_lookers_on_too(site: Site) -> None:
+    """Promise: `resend` right after the return takes the booking out of the note."""
+    site.fetch()
+    assert site.plugin.resend([2]) == 1
+    assert pending(site.config["state_path"]) == [2]
+    assert list(site.fetch()) == [2]

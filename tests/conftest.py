@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Spread the default run over two processes; slow proofs and benchmarks have the machine to themselves."""
+    return min(2, os.cpu_count() or 1) if "not slow" in config.option.markexpr else 0
 
 
 @pytest.fixture(autouse=True)

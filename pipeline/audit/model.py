@@ -105,6 +105,13 @@ class Audit:
         rows = {name: [plain(row) for row in frame.to_dicts()] for name, frame in self.frames().items()}
         return {"overview": overview, "score": self.score, **rows, "warnings": list(self.warnings)}
 
+    def _repr_markdown_(self) -> str:
+        """Say in a notebook what ``words.py`` says of the audit."""
+        from pipeline.audit.words import findings, verdict
+
+        lines = "\n".join(f"- {finding.text}" for finding in findings(self))
+        return f"**{verdict(self).text}**\n\n{lines}"
+
     def __repr__(self) -> str:
         """Counts only: a frame may hold revealed values."""
         counts = self.overview

@@ -54,7 +54,7 @@ def compare(walls: pl.Series, zone: str) -> pl.DataFrame:
     """Wall-clock times in UTC as each library has it: wall_start, then pytz, polars and system, all naive.
 
     An ambiguous time is the later of its two instants everywhere, as ``pytz.localize(is_dst=False)`` has it. A time
-    that a clock skips is null for polars and read on the winter clock by pytz and the system.
+    that a clock skips is null for polars, and read on the winter clock by pytz and the system.
     """
     wall = walls.cast(pl.Datetime("us")).alias("wall_start")
     clock = zoneinfo.ZoneInfo(zone)
@@ -103,7 +103,8 @@ def _changes(library: str, utc: pl.Series, wall: pl.Series) -> pl.DataFrame:
 
 
 def _by_system(wall: datetime, clock: tzinfo) -> datetime:
-    return wall.replace(tzinfo=clock, fold=1).astimezone(UTC).replace(tzinfo=None)
+    readings = (wall.replace(tzinfo=clock, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return max(readings).replace(tzinfo=None)
 
 
 def _polars_wall(utc: pl.Series, zone: str) -> pl.Series:

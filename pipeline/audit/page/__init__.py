@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.audit.page.charts import offsets, pictures
+from pipeline.audit.page.charts import picture, pictures
+from pipeline.audit.page.clock_chart import offsets
 from pipeline.audit.page.html import render_page
+from pipeline.audit.page.tables import table
 
-__all__ = ["offsets", "pictures", "render_page"]
+__all__ = ["offsets", "picture", "pictures", "render_page", "table"]

@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
 import polars as pl
 
 from pipeline.audit.model import Audit
+from pipeline.audit.page.picture import BAD, FONT, GOOD, INK, LOOK, NOTHING, Chart, Picture, dates, made
 from pipeline.audit.words import SAID
 
-Chart = Any
-"""A chart of altair, which is not typed through and through."""
-
-INK, MUTED, LINE = "#22303c", "#66737f", "#e3e7ea"
-GOOD, LOOK, BAD, NOTHING = "#2f6f8f", "#e0a030", "#b3403a", "#c9d1d6"
-FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
-
-_CONFIG: dict[str, Any] = {
-    "font": FONT,
-    "background": "transparent",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": MUTED, "titleColor": MUTED, "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal", "domain": False, "ticks": False, "gridColor": LINE, "labelPadding": 6,
-    },
-    "legend": {
-        "orient": "top", "direction": "horizontal", "title": None, "labelColor": INK, "labelFontSize": 12,
-        "symbolType": "square", "symbolSize": 110, "padding": 0, "offset": 10, "columnPadding": 18,
-    },
-}  # fmt: skip
 _SHAPES_SHOWN = 14
 _BARS = 80
 _ROW = 26
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A chart for the place ``name`` of the page: its specification, and its story for who cannot see it."""
-
-    name: str
-    spec: dict[str, Any]
-    description: str
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        """Show the picture in a notebook, drawn already, so that it is also seen where no script may run."""
-        import vl_convert
-
-        fixed = {**self.spec, "width": 640} if self.spec.get("width") == "container" else self.spec
-        svg: str = vl_convert.vegalite_to_svg(fixed, vl_version=vega_lite_version())
-        return {"image/svg+xml": svg, "text/plain": self.description}
 
 
 def pictures(audit: Audit) -> dict[str, Picture]:
@@ -59,66 +21,30 @@ def pictures(audit: Audit) -> dict[str, Picture]:
     return {picture.name: picture for picture in _pictures(audit)}
 
 
-def vega_lite_version() -> str:
-    """The release of Vega-Lite that this altair writes for, as vl-convert names it."""
-    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-
-
-def offsets(changes: pl.DataFrame) -> Picture:
-    """Draw the clock's distance from UTC over time, a line a library, from ``clock_changes``."""
-    first, last = changes["change_utc"].min(), changes["change_utc"].max()
-    ends = changes.group_by("library", maintain_order=True).agg(
-        pl.col("offset_before").first(), pl.col("offset_after").last()
+def picture(audit: Audit, name: str) -> Picture:
+    """Give one of the charts for a notebook; where the audit has nothing to draw it says so."""
+    return pictures(audit).get(name) or Picture(
+        name, {}, f"There is nothing to draw for {name!r} in this audit."
     )
-    points = pl.concat(
-        [
-            ends.select("library", pl.lit(first).dt.offset_by("-2mo").alias("at"), pl.col("offset_before").alias("hours")),
-            changes.select("library", pl.col("change_utc").alias("at"), pl.col("offset_after").alias("hours")),
-            ends.select("library", pl.lit(last).dt.offset_by("2mo").alias("at"), pl.col("offset_after").alias("hours")),
-        ]
-    ).sort("library", "at").with_columns(pl.col("at").dt.epoch("ms"))  # fmt: skip
-    libraries = changes["library"].unique(maintain_order=True).to_list()
-    chart = (
-        alt.Chart(points, width=540, height=44)
-        .mark_line(interpolate="step-after", strokeWidth=2.5)
-        .encode(
-            x=alt.X("at:T", title=None, scale=alt.Scale(type="utc"), axis=_dates("month")),
-            y=alt.Y(
-                "hours:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=2, format="+d")
-            ),
-            row=alt.Row(
-                "library:N", sort=libraries, title=None, header=alt.Header(labelAngle=0, labelAlign="left")
-            ),
-        )
-    )
-    return _picture("offsets", chart, "Hours from UTC over time, as pytz, polars and the system have them.")
 
 
 def _pictures(audit: Audit) -> Iterator[Picture]:
     if len(audit.weeks):
-        yield _picture("weeks", _weeks(audit), "Bookings over time: on the worklist, and rejected.")
+        yield made("weeks", _weeks(audit), "Bookings over time: on the worklist, and rejected.")
     if audit.overview.bookings - audit.overview.unreadable:
-        yield _picture(
+        yield made(
             "fields", _fields(audit), "For each field, the share of bookings matched, fallen back and empty."
         )
     if len(audit.accuracy):
-        yield _picture(
+        yield made(
             "accuracy", _accuracy(audit), "For each field, the share of hand-checked bookings that are right."
         )
     if len(audit.conventions):
-        yield _picture(
+        yield made(
             "titles", _titles(audit), "The commonest forms of titles and which of them the patterns catch."
         )
     if len(audit.rejections):
-        yield _picture("rejections", _rejections(audit), "Rejected bookings by reason.")
-
-
-def _picture(name: str, chart: Chart, description: str) -> Picture:
-    spec = chart.properties(description=description).to_dict()
-    spec["config"] = _CONFIG
-    if spec.get("width") == "container":
-        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return Picture(name, spec, description)
+        yield made("rejections", _rejections(audit), "Rejected bookings by reason.")
 
 
 def _weeks(audit: Audit) -> Chart:
@@ -152,7 +78,7 @@ def _weeks(audit: Audit) -> Chart:
         alt.Chart(bars, width="container", height=200)
         .mark_rect(cornerRadius=1)
         .encode(
-            x=alt.X("from:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(name)),
+            x=alt.X("from:T", title=None, scale=alt.Scale(type="utc"), axis=dates(name)),
             x2="until",
             y=alt.Y("low:Q", title=f"bookings a {name}", axis=_counts(4)),
             y2="high",
@@ -304,8 +230,3 @@ def _percents() -> alt.Axis:
 
 def _counts(ticks: int) -> alt.Axis:
     return alt.Axis(tickCount=ticks, tickMinStep=1, format=",d")
-
-
-def _dates(span: str) -> alt.Axis:
-    form = {"week": "%d %b %y", "month": "%b %Y", "year": "%Y"}[span]
-    return alt.Axis(grid=False, format=form, labelOverlap=True, tickCount=10)

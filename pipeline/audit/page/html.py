@@ -14,7 +14,8 @@ import jinja2
 from markupsafe import Markup
 
 from pipeline.audit.model import Audit
-from pipeline.audit.page.charts import Picture, pictures, vega_lite_version
+from pipeline.audit.page.charts import pictures
+from pipeline.audit.page.picture import Picture, vega_lite_version
 from pipeline.audit.page.tables import tables
 from pipeline.audit.words import count, findings, percent, verdict
 

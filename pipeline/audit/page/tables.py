@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from pipeline.audit.model import Audit
-from pipeline.audit.page.charts import FONT, INK, LINE, MUTED
+from pipeline.audit.page.picture import FONT, INK, LINE, MUTED
 from pipeline.audit.words import SAID, count, number, percent
 
 if TYPE_CHECKING:
     from great_tables import GT
 
 _MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 _SHOWN = 40
 _SHOWN_OF = {"disagreements": 200, "conventions": 15, "suggestions": 12, "statuses": 20, "resources": 20}
 _IDS = 8
@@ -100,6 +103,18 @@ _TABLES: dict[str, Columns] = {
         {"value": "resource in Calpendo", "mapped": "modality", "bookings": "bookings", "known": "in the table"},
         numbers=("bookings",),
     ),
+    "clock_changes": Columns(
+        {"library": "zone data of", "wall_before": "clock before", "wall_after": "clock after",
+         "change_utc": "at, in UTC", "offset_before": "hours before", "offset_after": "hours after"},
+        numbers=("offset_before", "offset_after"),
+    ),
+    "zone_comparison": Columns(
+        {"wall_start": "site clock", "pytz": "UTC by pytz", "polars": "UTC by polars", "system": "UTC by the system"},
+    ),
+    "coverage_change": Columns(
+        {"target": "field", "before": "coverage before", "after": "coverage after", "gained": "bookings gained"},
+        numbers=("gained",), shares=("before", "after"),
+    ),
     "duplicates": Columns(
         {"subject": "subject", "start_utc": "start, UTC", "bookings": "bookings", "booking_ids": "booking ids",
          "resources": "resources"},
@@ -111,38 +126,57 @@ _TABLES: dict[str, Columns] = {
 def tables(audit: Audit) -> dict[str, str]:
     """Every table that has rows, as HTML by the frame's name; numbers are written out, shapes set as code."""
     return {
-        name: _html(name, getattr(audit, name), columns)
-        for name, columns in _TABLES.items()
-        if len(getattr(audit, name))
+        name: _great_table(name, getattr(audit, name)).as_raw_html()
+        for name in (item.name for item in fields(Audit))
+        if name in _TABLES and len(getattr(audit, name))
     }
 
 
-def _html(name: str, frame: pl.DataFrame, columns: Columns) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """A table that shows itself in a notebook, in a few lines of HTML instead of a page's worth of style."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def table(name: str, frame: pl.DataFrame) -> Shown:
+    """Set a frame, or some lines of it, as the page sets the frame of that name, for a notebook."""
+    whole = _great_table(name, frame).as_raw_html()
+    style = f"#table-{name} td, #table-{name} th {{ text-align: left }} #table-{name} .gt_right {{ text-align: right; white-space: nowrap }}"
+    return Shown(_STYLE.sub(f"<style>{style}</style>", whole, count=1))
+
+
+def _great_table(name: str, frame: pl.DataFrame) -> GT:
     from great_tables import GT, loc, style
+
+    columns = _TABLES[name]
 
     kept = [column for column in columns.headings if not _says_nothing(frame, column)]
     most = _SHOWN_OF.get(name, _SHOWN)
     shown = frame.head(most)
-    table = GT(shown.select(_text(shown, column, columns) for column in kept), id=f"table-{name}")
-    table = table.cols_label({column: columns.headings[column] for column in kept})
+    made = GT(shown.select(_text(shown, column, columns) for column in kept), id=f"table-{name}")
+    made = made.cols_label({column: columns.headings[column] for column in kept})
     right = [column for column in kept if column in (*columns.numbers, *columns.shares, "hours")]
     if right:
-        table = table.cols_align("right", columns=right)
+        made = made.cols_align("right", columns=right)
     left = [column for column in kept if column not in right]
-    table = table.cols_align("left", columns=left)
+    made = made.cols_align("left", columns=left)
     code = [column for column in kept if column in columns.code]
     if code:
-        table = table.tab_style(style.text(font=_MONO, size="12.5px"), loc.body(columns=code))
+        made = made.tab_style(style.text(font=_MONO, size="12.5px"), loc.body(columns=code))
     for column in (column for column in kept if column in ("coverage", "accuracy")):
         short = [row for row, value in enumerate(shown[column]) if value is not None and value < 1]
         if short:
-            table = table.tab_style(
+            made = made.tab_style(
                 style.text(color="#8a5a00", weight="bold"), loc.body(columns=column, rows=short)
             )
     if len(frame) > most:
         more = number(len(frame) - most, "more line", plural="more lines")
-        table = table.tab_source_note(f"{more}; all of them with --json.")
-    return _dressed(table).as_raw_html()
+        made = made.tab_source_note(f"{more}; all of them with --json.")
+    return _dressed(made)
 
 
 def _dressed(table: GT) -> GT:
@@ -198,8 +232,10 @@ def _cell(value: object, column: str, columns: Columns) -> str:
         return count(value)
     if column == "hours" and isinstance(value, float):
         return f"{value:+g}"
-    if column.startswith("wall_") or column in ("start_utc", "first_wall"):
+    if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
+    if column.startswith("offset_") and isinstance(value, float):
+        return f"{value:+g}"
     if column == "field":
         return SAID.get(str(value), str(value))
     text = _short(str(value)) if column in ("shape", "expected", "got") else str(value)

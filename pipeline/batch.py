@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline.errors import PluginSchemaError
-from pipeline.schema import split
+from pipeline.schema import Split, split
 from pipeline.transform import reasons
 from pipeline.transform.bookings import SOURCE, read_bookings
 from pipeline.transform.duplicates import superseded
@@ -67,22 +67,30 @@ class BatchFlags:
 class Batch:
     """One batch, told apart: every payload is in exactly one of ``accepted``, ``rejected`` and ``filtered``.
 
-    ``accepted``: the transformed frame (see ``transform_bookings``), entry columns and bookkeeping.
+    ``entries``: exactly the emitted columns, one row an accepted booking.
     ``rejected``: ``row``, ``booking_id`` (null if unreadable), ``reason`` ("a; b"), ``reasons``, ``payload`` (JSON text).
     ``filtered``: ``row``, ``booking_id``, ``reason`` (resource, status, window or study): read, but not asked for.
-    Rows keep the payloads' order. The frames hold patients' names; ``repr`` does not.
+    ``asked_for``: the transformed frame (see ``transform_bookings``) without the filtered rows; ``is_accepted`` says of
+    each of its rows whether it is among the entries. Rows keep the payloads' order. The frames hold patients' names;
+    ``repr`` does not.
     """
 
     config: PipelineConfig
-    accepted: pl.DataFrame
+    entries: pl.DataFrame
     rejected: pl.DataFrame
     filtered: pl.DataFrame
-    flags: BatchFlags
+    asked_for: pl.DataFrame
+    is_accepted: pl.Series
 
     @cached_property
-    def entries(self) -> pl.DataFrame:
-        """Exactly the emitted columns, one row an accepted booking."""
-        return self.accepted.select(entry_columns(self.config))
+    def accepted(self) -> pl.DataFrame:
+        """The transformed frame of the accepted bookings, row by row with ``entries``: entry columns and bookkeeping."""
+        return _rows_where(self.asked_for, self.is_accepted)
+
+    @cached_property
+    def flags(self) -> BatchFlags:
+        """What a person should look at."""
+        return _flags(self)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the entries as dictionaries of plain Python values."""
@@ -90,7 +98,7 @@ class Batch:
 
     def __repr__(self) -> str:
         """Show sizes only."""
-        return f"Batch(accepted={len(self.accepted)}, rejected={len(self.rejected)}, filtered={len(self.filtered)})"
+        return f"Batch(accepted={len(self.entries)}, rejected={len(self.rejected)}, filtered={len(self.filtered)})"
 
 
 def process_batch(
@@ -122,13 +130,20 @@ def _told_apart(
         filtered = wide.select("row", "booking_id").with_columns(why).filter(why.is_not_null())
         wide = _rows_where(wide, why.is_null())
     sound = wide["reject_reasons"].list.len() == 0
-    candidates, unsound = _rows_where(wide, sound), _rows_where(wide, ~sound)
-    verdict = split(candidates.select(entry_columns(config)))
-    accepted = _rows_where(candidates, verdict.accepted)
-    failed = _rows_where(candidates, ~verdict.accepted).with_columns(verdict.reasons.alias("reject_reasons"))
-    rejected = _rejected(pl.concat([unsound, failed]).sort("row"), payloads)
-    _check_conservation(len(payloads), accepted, rejected, filtered)
-    return Batch(config, accepted, rejected, filtered, _flags(accepted, wide, config))
+    candidates = _rows_where(wide.select(entry_columns(config)), sound)
+    verdict = split(candidates)
+    is_accepted, reasons_found = _judged(wide["reject_reasons"], sound, verdict)
+    turned_away = wide.select("row", "booking_id").with_columns(reasons_found.alias("reasons"))
+    batch = Batch(
+        config,
+        entries=_rows_where(candidates, verdict.accepted),
+        rejected=_rejected(_rows_where(turned_away, ~is_accepted), payloads),
+        filtered=filtered,
+        asked_for=wide,
+        is_accepted=is_accepted,
+    )
+    _check_conservation(len(payloads), batch)
+    return batch
 
 
 def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.DataFrame:
@@ -141,13 +156,26 @@ def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.D
     return wide.with_columns(more.list.concat("reject_reasons").alias("reject_reasons"))
 
 
+def _judged(reasons_given: pl.Series, sound: pl.Series, verdict: Split) -> tuple[pl.Series, pl.Series]:
+    """Put the gate's verdict on the sound rows among all rows: which are accepted, and the reasons against the others."""
+    if verdict.accepted.all():
+        return sound, reasons_given
+    rows = sound.arg_true()
+    failed = rows.filter(~verdict.accepted)
+    is_accepted = sound.clone().scatter(failed, False)
+    places = pl.int_range(len(sound), dtype=pl.UInt32, eager=True).scatter(
+        failed, pl.int_range(len(sound), len(sound) + len(failed), dtype=pl.UInt32, eager=True)
+    )
+    return is_accepted, pl.concat([reasons_given, verdict.reasons]).gather(places)
+
+
 def _rejected(turned_away: pl.DataFrame, payloads: Sequence[object]) -> pl.DataFrame:
     texts = pl.Series([payload_text(payloads[row]) for row in turned_away["row"]], dtype=pl.String)
     return turned_away.select(
         "row",
         "booking_id",
-        pl.col("reject_reasons").list.join("; ").alias("reason"),
-        pl.col("reject_reasons").alias("reasons"),
+        pl.col("reasons").list.join("; ").alias("reason"),
+        "reasons",
         texts.alias("payload"),
     )
 
@@ -159,58 +187,53 @@ def _rows_where(frame: pl.DataFrame, wanted: pl.Series) -> pl.DataFrame:
     return frame.filter(wanted) if wanted.any() else frame.clear()
 
 
-def _check_conservation(given: int, *parts: pl.DataFrame) -> None:
+def _check_conservation(given: int, batch: Batch) -> None:
     """Hold the law: every payload is in exactly one part."""
-    rows = pl.concat([part["row"] for part in parts])
-    if len(rows) != given or rows.n_unique() != given:
-        sizes = " + ".join(str(len(part)) for part in parts)
-        raise PluginSchemaError(f"{given} payloads, but {sizes} rows accepted, rejected and filtered")
+    accepted = batch.asked_for["row"].filter(batch.is_accepted)
+    rows = pl.concat([accepted, batch.rejected["row"], batch.filtered["row"]])
+    if len(accepted) != len(batch.entries) or len(rows) != given or rows.n_unique() != given:
+        raise PluginSchemaError(
+            f"{given} payloads, but {len(batch.entries)} entries of {len(accepted)} rows, "
+            f"{len(batch.rejected)} rejected and {len(batch.filtered)} filtered"
+        )
 
 
-def _flags(accepted: pl.DataFrame, wanted: pl.DataFrame, config: PipelineConfig) -> BatchFlags:
+def _flags(batch: Batch) -> BatchFlags:
+    """Read the flags off the few columns they stand in; the whole frame may be wide and long."""
+    ids = batch.asked_for["booking_id"]
+    raised = {
+        name: tuple(ids.filter(batch.asked_for[name] & batch.is_accepted).to_list())
+        for name in ("dst_ambiguous", "dst_nonexistent", "multi_day")
+    }
+    shapes, unmatched_ids = _unmatched(batch)
     return BatchFlags(
-        dst_ambiguous=_ids(accepted, "dst_ambiguous"),
-        dst_nonexistent=_ids(accepted, "dst_nonexistent"),
-        multi_day=_ids(accepted, "multi_day"),
-        unknown_statuses=_unknown(accepted, "status_known", _told_as(config, STATUS, "status")),
-        unknown_resources=_unknown(accepted, "modality_known", _told_as(config, MODALITY, "resource")),
-        **_unmatched(wanted, config),
+        **raised,
+        unknown_statuses=_unknown(batch, "status_known", STATUS),
+        unknown_resources=_unknown(batch, "modality_known", MODALITY),
+        unmatched=shapes,
+        unmatched_ids=unmatched_ids,
     )
 
 
-def _ids(frame: pl.DataFrame, flag: str) -> tuple[int, ...]:
-    return tuple(frame.filter(flag)["booking_id"].to_list())
+def _unknown(batch: Batch, known: str, target: str) -> dict[str, int]:
+    """Count the accepted values that no table knows, the most frequent first."""
+    rows = batch.is_accepted & ~batch.asked_for[known]
+    source = vocabulary_source(batch.config, target)
+    return _counts(_rows_where(batch.asked_for, rows).select(source.fill_null("").alias("value")))
 
 
-def _unknown(accepted: pl.DataFrame, known: str, told: pl.Expr) -> dict[str, int]:
-    """Count values that no table knows, the most frequent first."""
-    return _counts(accepted.filter(~pl.col(known)).select(told.fill_null("").alias("value")))
-
-
-def _told_as(config: PipelineConfig, target: str, field: str) -> pl.Expr:
-    """Return what an unknown value is told as: itself where it is a name out of ``field``, else its shape.
-
-    A mapping may cut a modality out of the title, and a text of that length is no resource's name either.
-    """
-    value = vocabulary_source(config, target)
-    sources = [rule.source.removeprefix("properties.") for rule in config.rules if rule.target == target]
-    if any(source.partition(".")[0] != field for source in sources):
-        return shape_expr(value)
-    return pl.when(value.str.len_chars() > _LONGEST_NAME).then(shape_expr(value)).otherwise(value)
-
-
-def _unmatched(wanted: pl.DataFrame, config: PipelineConfig) -> dict[str, Any]:
-    failing = wanted.filter(pl.col("unmatched").list.len() > 0)
+def _unmatched(batch: Batch) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, ...]]]:
+    failing = _rows_where(batch.asked_for, batch.asked_for["unmatched"].list.len() > 0)
     shapes: dict[str, dict[str, int]] = {}
     ids: dict[str, tuple[int, ...]] = {}
-    for rule in mapped_rules(config) if len(failing) else ():
+    for rule in mapped_rules(batch.config) if len(failing) else ():
         rows = failing.filter(pl.col("unmatched").list.contains(rule.target))
         if len(rows):
             shapes[rule.target] = _counts(
                 rows.select(shape_expr(pl.col(f"{SOURCE}{rule.source}")).alias("value"))
             )
             ids[rule.target] = tuple(rows["booking_id"].drop_nulls().to_list())
-    return {"unmatched": shapes, "unmatched_ids": ids}
+    return shapes, ids
 
 
 def _counts(values: pl.DataFrame) -> dict[str, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from json.encoder import encode_basestring_ascii  # what ``json.dumps`` itself writes a text with
 from typing import Any, Final
 
 import polars as pl
@@ -79,20 +80,39 @@ def booking_hash(formatted_name: pl.Expr) -> pl.Expr:
 def _hashes(fields: pl.Series) -> pl.Series:
     frame = fields.struct.unnest()
     texts = frame.select(pl.format(_TEMPLATE, *_KEYS.values())).to_series()
-    plain = texts.str.contains(_PLAIN).fill_null(value=False)
+    as_is = texts.str.contains(_PLAIN).fill_null(value=False)
     for name in FIELDS:
-        if frame[literal_column(name)].null_count() < len(frame):
-            plain &= frame[literal_column(name)].is_null()
-    if not plain.all():
-        rows = (~plain).arg_true()
-        texts = texts.scatter(rows, _written_out(frame[rows.to_list()]))
+        literals = frame[literal_column(name)]
+        if literals.null_count() < len(frame):
+            as_is &= literals.is_null()
+            texts = texts.set(literals.is_not_null(), None)
+    if not as_is.all():
+        rows = (~as_is).arg_true()
+        texts = texts.scatter(rows, _escaped(texts.gather(rows), frame[rows.to_list()]))
     sha256 = hashlib.sha256
     digests = [sha256(text).hexdigest() for text in texts.cast(pl.Binary).to_list()]
     return pl.Series(fields.name, digests, dtype=pl.String)
 
 
+def _escaped(texts: pl.Series, frame: pl.DataFrame) -> pl.Series:
+    """Return the formula's JSON for rows with something to escape; null texts are those with a literal.
+
+    Where no field holds a quote, the whole text is escaped at once and the template's own quotes are put back.
+    """
+    whole = (texts.str.count_matches('"', literal=True) == _TEMPLATE.count('"')).fill_null(value=False)
+    escaped = [
+        encode_basestring_ascii(text)[1:-1].replace(r"\"", '"') if at_once else None
+        for text, at_once in zip(texts.to_list(), whole.to_list(), strict=True)
+    ]
+    found = pl.Series(texts.name, escaped, dtype=pl.String)
+    if whole.all():
+        return found
+    rows = (~whole).arg_true()
+    return found.scatter(rows, _written_out(frame[rows.to_list()]))
+
+
 def _written_out(frame: pl.DataFrame) -> pl.Series:
-    """Return the formula's JSON for rows with anything that must be escaped or is no text."""
+    """Return the formula's JSON field by field, for rows with quotes or with values that are no text."""
     values = [
         pl.coalesce(
             literal_column(name),
@@ -107,4 +127,4 @@ def _written_out(frame: pl.DataFrame) -> pl.Series:
 
 
 def _quoted(text: str | None) -> str | None:
-    return None if text is None else json.dumps(text)
+    return None if text is None else encode_basestring_ascii(text)

@@ -141,12 +141,19 @@ class _Part:
                         break
         return found
 
-    def ranges(self, formatted_names: list[str | None]) -> dict[str, dict[int, str]]:
-        """Return start and end of ``dateRange``, by row, where ``formattedName`` holds no times."""
+    def ranges(self, formatted_names: list[str | None]) -> dict[str, list[str | None]]:
+        """Return start and end of ``dateRange``, None where ``formattedName`` holds the times."""
+        nothing: list[str | None] = [None] * len(formatted_names)
         if all(self.raw(path)[1] == {NoneType} for paths in _RANGES.values() for path in paths):
-            return {}
-        times = [name if name is not None and name.startswith("[") else None for name in formatted_names]
-        return {name: self.fills(times, paths) for name, paths in _RANGES.items()}
+            return dict.fromkeys(_RANGES, nothing)
+        holds_times = [name is not None and name.startswith("[") for name in formatted_names]
+        found = {}
+        for name, (path, *others) in _RANGES.items():
+            texts = list(self.texts(path))
+            for row, text in self.fills(texts, others).items():
+                texts[row] = text
+            found[name] = [None if held else text for held, text in zip(holds_times, texts, strict=True)]
+        return found
 
     def literals(self, path: str, texts: list[str | None]) -> dict[int, str]:
         """Return the JSON of the hashed values that are no plain text, by row."""
@@ -175,6 +182,7 @@ class _Sheet:
         self.ids: list[int | None] = []
         self.cancelled: list[bool | None] = []
         self.texts: dict[str, list[str | None]] = {path: [] for path in self.paths}
+        self.ranges: dict[str, list[str | None]] = {name: [] for name in _RANGES}
         self.sparse: dict[str, dict[int, str]] = defaultdict(dict)
 
     def add(self, payloads: Payloads) -> None:
@@ -187,8 +195,8 @@ class _Sheet:
             self.texts[path] += texts[path]
         for name, paths in _FALLBACKS.items():
             self._add(name, part.fills(texts[_TEXTS[name]], paths))
-        for name, found in part.ranges(texts[_TEXTS["formatted_name"]]).items():
-            self._add(name, found)
+        for name, ranges in part.ranges(texts[_TEXTS["formatted_name"]]).items():
+            self.ranges[name] += ranges
         for name, path in _HASHED.items():
             self._add(booking_hash.literal_column(name), part.literals(path, texts[path]))
         self._add("fault", payloads.faults)
@@ -207,7 +215,8 @@ class _Sheet:
         }
         by_path = {path: self._text_column(texts) for path, texts in self.texts.items()}
         columns |= {name: by_path[path] for name, path in (_TEXTS | self.sources).items()}
-        for name in (*_FALLBACKS, *_RANGES, *map(booking_hash.literal_column, booking_hash.FIELDS)):
+        columns |= {name: self._text_column(texts) for name, texts in self.ranges.items()}
+        for name in (*_FALLBACKS, *map(booking_hash.literal_column, booking_hash.FIELDS)):
             columns[name] = self._filled(columns.get(name), self.sparse[name])
         for row in columns["booking_id"].is_null().arg_true():
             self.sparse["fault"].setdefault(row, reasons.BOOKING_ID_INVALID)

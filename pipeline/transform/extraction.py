@@ -19,7 +19,7 @@ import polars as pl
 
 from pipeline.mapping import compile_pattern
 from pipeline.transform.distinct import places
-from pipeline.transform.rust_patterns import UNPRINTABLE, translate
+from pipeline.transform.rust_patterns import translate
 
 if TYPE_CHECKING:
     import re
@@ -47,9 +47,9 @@ def extract_series(values: pl.Series, rule: FieldRule) -> pl.Series:
     if rust is None:
         found, matched = _by_python(values, filled, pattern, number)
     else:
-        found = values.str.extract(rust, 1)
+        found = values.str.extract(rust.pattern, 1)
         matched = found.is_not_null()
-        odd = values.str.contains(UNPRINTABLE).fill_null(value=False)
+        odd = rust.excluded(values)
         if odd.any():
             odd_found, odd_matched = _by_python(values, odd, pattern, number)
             found, matched = odd_found.zip_with(odd, found), odd_matched.zip_with(odd, matched)

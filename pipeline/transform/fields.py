@@ -53,19 +53,20 @@ def column(payloads: Payloads, path: str) -> list[Any]:
 def _values(payloads: Payloads, place: Place) -> list[Any]:
     """Walk one place down for all payloads together: one pass a key, far faster than one walk a payload."""
     head, *rest = place.keys
-    values = [root.get(head) for root in (payloads.properties if place.in_properties else payloads.objects)]
+    values = _at(payloads.properties if place.in_properties else payloads.objects, head)
     for key in rest:
-        values = _below(values, key)
+        if set(map(type, values)) == {dict}:
+            values = _at(values, key)
+        else:
+            values = [value.get(key) if isinstance(value, dict) else None for value in values]
     return values
 
 
-def _below(values: list[Any], key: str) -> list[Any]:
-    if set(map(type, values)) == {dict}:
-        try:
-            return list(map(itemgetter(key), values))
-        except KeyError:
-            pass
-    return [value.get(key) if isinstance(value, dict) else None for value in values]
+def _at(objects: list[JsonObject], key: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(key), objects))
+    except KeyError:
+        return [item.get(key) for item in objects]
 
 
 def value_at(root: JsonObject, keys: tuple[str, ...]) -> Any:

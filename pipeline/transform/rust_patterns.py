@@ -1,16 +1,17 @@
 """Python patterns -> the Rust engine's, only where both provably give the same answer (T011).
 
 The pattern is parsed by Python's own parser and written out anew from the parse tree, so that no piece of Python
-syntax ever reaches the Rust engine to mean something else there. Two things make the proof short:
+syntax ever reaches the Rust engine to mean something else there. What is written is kept to what both define alike:
 
-- The Rust engine is used for values of printable ASCII only. There is no line break in them, so ``.`` and ``$`` lose
-  their special cases, and every class of characters can be written out as a set of those 95 characters.
-- Only constructs whose preference order both engines define alike are written: literals, classes, anchors, word
-  boundaries, alternatives, groups, greedy and lazy repeats of something that is never empty. One group is captured,
-  the one asked for, and only where it takes part in every match.
+- Constructs with one preference order in both engines: literals, classes, anchors, alternatives, groups, greedy and
+  lazy repeats of something that is never empty. One group is captured, the one asked for, and only where it takes part
+  in every match.
+- Classes are written as ranges of code points. ``\\w``, ``\\d``, ``\\s`` and ``\\b`` differ outside ASCII: a pattern with one of
+  them is only used for values of printable ASCII. Any other is used for all values without a line break, where ``$``
+  has no special case.
 
-Everything else (look-around, back-references, possessive and atomic groups, case folding, optional groups) returns
-None and is left to ``re``.
+Everything else (look-around, back-references, possessive and atomic groups, case folding, optional groups) is not
+translated and left to ``re``.
 """
 
 from __future__ import annotations
@@ -21,22 +22,27 @@ from collections.abc import Iterable
 from functools import lru_cache
 from re import _constants as sre  # type: ignore[attr-defined]  # no public name for Python's parse tree
 from re import _parser  # type: ignore[attr-defined]
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-PRINTABLE: Final = "".join(map(chr, range(0x20, 0x7F)))
-UNPRINTABLE: Final = r"[^\x20-\x7e]"
-"""Matches, in the Rust engine, a value that must go through ``re``."""
+Ranges = list[tuple[int, int]]
 
 _HARMLESS_FLAGS = re.UNICODE | re.ASCII | re.VERBOSE | re.DOTALL | re.MULTILINE | re.DEBUG
-_CATEGORIES = {
-    sre.CATEGORY_DIGIT: r"\d",
-    sre.CATEGORY_NOT_DIGIT: r"\D",
-    sre.CATEGORY_SPACE: r"\s",
-    sre.CATEGORY_NOT_SPACE: r"\S",
-    sre.CATEGORY_WORD: r"\w",
-    sre.CATEGORY_NOT_WORD: r"\W",
+_PRINTABLE = (0x20, 0x7E)
+_ALL: Final[Ranges] = [(0, 0xD7FF), (0xE000, 0x10FFFF)]
+"""Every code point a text column can hold: no half surrogate pairs."""
+_LINE_BREAK: Final[Ranges] = [(0x0A, 0x0A)]
+_ASCII_CATEGORIES: Final[dict[Any, Ranges]] = {
+    sre.CATEGORY_DIGIT: [(0x30, 0x39)],
+    sre.CATEGORY_SPACE: [(0x20, 0x20)],
+    sre.CATEGORY_WORD: [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)],
+}
+"""What is printable and ASCII of each category."""
+_NEGATED = {
+    sre.CATEGORY_NOT_DIGIT: sre.CATEGORY_DIGIT,
+    sre.CATEGORY_NOT_SPACE: sre.CATEGORY_SPACE,
+    sre.CATEGORY_NOT_WORD: sre.CATEGORY_WORD,
 }
 _ANCHORS = {
     sre.AT_BEGINNING: r"\A",
@@ -46,20 +52,37 @@ _ANCHORS = {
     sre.AT_BOUNDARY: r"\b",
     sre.AT_NON_BOUNDARY: r"(?u:\B)",
 }
-_NEVER = r"[^\x00-\xff]"
+_BOUNDARIES = (sre.AT_BOUNDARY, sre.AT_NON_BOUNDARY)
 _REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 _MAX_REPEAT = 1000
+
+
+class Translation(NamedTuple):
+    """A Rust pattern whose group 1 is the wanted one, and which values it must not be used for."""
+
+    pattern: str
+    ascii_only: bool
+
+    def excluded(self, values: pl.Series) -> pl.Series:
+        """Tell which values must go through ``re`` (Boolean, false for null)."""
+        if self.ascii_only:
+            return values.str.contains(r"[^\x20-\x7e]").fill_null(value=False)
+        return values.str.contains("\n", literal=True).fill_null(value=False)
 
 
 class _Untranslatable(Exception):  # noqa: N818  never leaves this module
     """A construct for which agreement is not proved."""
 
 
+class _Category(_Untranslatable):
+    """A construct that differs outside ASCII."""
+
+
 @lru_cache(maxsize=256)
-def translate(pattern: str, group: int) -> str | None:
+def translate(pattern: str, group: int) -> Translation | None:
     """Return a Rust pattern whose group 1 is what ``re.match(pattern, value).group(group)`` gives, or None.
 
-    No match there is no match here, for every non-empty value of printable ASCII. ``pattern`` must compile.
+    No match there is no match here, for every non-empty value that is not excluded. ``pattern`` must compile.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,103 +92,119 @@ def translate(pattern: str, group: int) -> str | None:
             return None
     if tree.state.flags & ~_HARMLESS_FLAGS:
         return None
+    for ascii_only in (False, True):
+        try:
+            body = _Writer(group, ascii_only=ascii_only).whole(list(tree))
+        except _Category:
+            continue
+        except (_Untranslatable, RecursionError):
+            return None
+        return _compiled(Translation(body, ascii_only))
+    return None
+
+
+def _compiled(translation: Translation) -> Translation | None:
     try:
-        body = _Writer(group).sequence(tree, always=True)
-        if group:  # what may be empty at the very end decides neither whether nor what is captured before it
-            body = _Writer(group).sequence(_without_tail(list(tree)), always=True)
-    except (_Untranslatable, RecursionError):
-        return None
-    rust = rf"(?-u)\A(?:{body})" if group else rf"(?-u)\A({body})"
-    try:
-        pl.Series([""]).str.extract(rust, 1)
+        pl.Series([""]).str.extract(translation.pattern, 1)
     except pl.exceptions.ComputeError:  # too large for the engine
         return None
-    return rust
-
-
-def _without_tail(items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Drop repeats from zero on at the end, which match whatever follows: ``.*`` there costs half of the time."""
-    while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:
-        items.pop()
-    return items
+    return translation
 
 
 class _Writer:
     """Writes a parse tree in Rust's syntax."""
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int, *, ascii_only: bool) -> None:
         self.group = group
+        self.ascii_only = ascii_only
 
-    def sequence(self, items: Iterable[tuple[Any, Any]], *, always: bool) -> str:
+    def whole(self, items: list[tuple[Any, Any]]) -> str:
+        """Write the whole pattern, anchored at the start."""
+        body = self._sequence(items, always=True)
+        start = r"(?-u)\A" if self.ascii_only else r"\A"
+        if self.group == 0:
+            return f"{start}({body})"
+        while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:
+            items.pop()  # A tail that may be empty decides nothing before it; ``.*`` there costs half of the time.
+        return f"{start}(?:{self._sequence(items, always=True)})"
+
+    def _sequence(self, items: Iterable[tuple[Any, Any]], *, always: bool) -> str:
         """Write items one after another; ``always`` says that this part takes part in every match."""
         return "".join(self._item(kind, argument, always=always) for kind, argument in items)
 
     def _item(self, kind: Any, argument: Any, *, always: bool) -> str:
         if kind in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
-            return _class(_characters(kind, argument))
+            return self._class(self._characters(kind, argument))
         if kind is sre.AT and argument in _ANCHORS:
+            if argument in _BOUNDARIES and not self.ascii_only:
+                raise _Category
             return _ANCHORS[argument]
         if kind is sre.SUBPATTERN:
-            return self._group(*argument, always=always)
+            return self._subpattern(*argument, always=always)
         if kind is sre.BRANCH:
-            return "(?:" + "|".join(self.sequence(branch, always=False) for branch in argument[1]) + ")"
+            return "(?:" + "|".join(self._sequence(branch, always=False) for branch in argument[1]) + ")"
         if kind in _REPEATS:
             return self._repeat(*argument, lazy=kind is sre.MIN_REPEAT)
         raise _Untranslatable
 
-    def _group(self, number: int | None, added: int, removed: int, items: Any, *, always: bool) -> str:
+    def _subpattern(self, number: int | None, added: int, removed: int, items: Any, *, always: bool) -> str:
         if (added | removed) & ~_HARMLESS_FLAGS:
             raise _Untranslatable
         wanted = number is not None and number == self.group
         if wanted and not always:
             raise _Untranslatable
-        return f"({'' if wanted else '?:'}{self.sequence(items, always=always)})"
+        return f"({'' if wanted else '?:'}{self._sequence(items, always=always)})"
 
     def _repeat(self, least: int, most: int, items: Any, *, lazy: bool) -> str:
-        if (
-            items.getwidth()[0] == 0
-            or least > _MAX_REPEAT
-            or (most > _MAX_REPEAT and most is not sre.MAXREPEAT)
-        ):
+        unbounded = most is sre.MAXREPEAT
+        if items.getwidth()[0] == 0 or least > _MAX_REPEAT or (most > _MAX_REPEAT and not unbounded):
             raise _Untranslatable
-        upper = "" if most is sre.MAXREPEAT else most
-        return f"(?:{self.sequence(items, always=False)}){{{least},{upper}}}{'?' if lazy else ''}"
+        upper = "" if unbounded else most
+        return f"(?:{self._sequence(items, always=False)}){{{least},{upper}}}{'?' if lazy else ''}"
+
+    def _characters(self, kind: Any, argument: Any) -> Ranges:
+        """Return which code points a one-character item matches."""
+        if kind is sre.ANY:
+            return _without(_LINE_BREAK)
+        if kind is sre.LITERAL:
+            return [(argument, argument)]
+        if kind is sre.NOT_LITERAL:
+            return _without([(argument, argument)])
+        negated = bool(argument) and argument[0][0] is sre.NEGATE
+        found = [span for member in argument[negated:] for span in self._member(*member)]
+        return _without(found) if negated else found
+
+    def _member(self, kind: Any, argument: Any) -> Ranges:
+        if kind is sre.LITERAL:
+            return [(argument, argument)]
+        if kind is sre.RANGE:
+            return [argument]
+        if kind is sre.CATEGORY and (argument in _ASCII_CATEGORIES or argument in _NEGATED):
+            if not self.ascii_only:
+                raise _Category
+            plain = _ASCII_CATEGORIES.get(argument)
+            return _without(_ASCII_CATEGORIES[_NEGATED[argument]]) if plain is None else plain
+        raise _Untranslatable
+
+    def _class(self, ranges: Ranges) -> str:
+        """Write code points as hexadecimal ranges: nothing in them can be taken for syntax."""
+        bounds = [_PRINTABLE] if self.ascii_only else _ALL
+        kept = [
+            (max(low, first), min(high, last))
+            for low, high in ranges
+            for first, last in bounds
+            if max(low, first) <= min(high, last)
+        ]
+        if not kept:
+            return r"[^\x00-\xff]" if self.ascii_only else r"[^\x{0}-\x{10ffff}]"
+        return "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in kept) + "]"
 
 
-def _characters(kind: Any, argument: Any) -> set[str]:
-    """Return which printable ASCII characters a one-character item matches."""
-    if kind is sre.ANY:
-        return set(PRINTABLE)
-    if kind is sre.LITERAL:
-        return {chr(argument)} & set(PRINTABLE)
-    if kind is sre.NOT_LITERAL:
-        return set(PRINTABLE) - {chr(argument)}
-    negated = bool(argument) and argument[0][0] is sre.NEGATE
-    found = set().union(*(_members(*member) for member in argument[negated:]))
-    return set(PRINTABLE) - found if negated else found
-
-
-def _members(kind: Any, argument: Any) -> set[str]:
-    if kind is sre.LITERAL:
-        return {chr(argument)} & set(PRINTABLE)
-    if kind is sre.RANGE:
-        return {character for character in PRINTABLE if argument[0] <= ord(character) <= argument[1]}
-    if kind is sre.CATEGORY and argument in _CATEGORIES:
-        return set(re.findall(_CATEGORIES[argument], PRINTABLE))
-    raise _Untranslatable
-
-
-def _class(characters: set[str]) -> str:
-    """Write a set of characters as ranges of hexadecimal numbers: nothing in it can be taken for syntax."""
-    if not characters:
-        return _NEVER
-    if len(characters) == 1:
-        return rf"\x{ord(next(iter(characters))):02x}"
-    codes = sorted(map(ord, characters))
-    ranges = [[codes[0], codes[0]]]
-    for code in codes[1:]:
-        if code == ranges[-1][1] + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "[" + "".join(rf"\x{low:02x}-\x{high:02x}" for low, high in ranges) + "]"
+def _without(ranges: Ranges) -> Ranges:
+    """Return all code points but these."""
+    kept, start = [], 0
+    for low, high in sorted(ranges):
+        if low > start:
+            kept.append((start, low - 1))
+        start = max(start, high + 1)
+    return [*kept, (start, 0x10FFFF)] if start <= 0x10FFFF else kept

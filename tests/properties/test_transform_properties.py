@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.batch import Batch, process_batch
+from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema
 from pipeline.transform.bookings import bookings_schema, read_bookings
+from pipeline.transform.entries import transform_bookings
 from tests.properties.strategies import BATCHES, JSON_VALUES, odd_bookings, regular_bookings
 from tests.reference.reference import Outcome, reference_batch
 
-PROPERTY = settings(deadline=None, max_examples=75)
+PROPERTY = settings(deadline=None, max_examples=40)
+THOROUGH = settings(deadline=None, max_examples=120)
 EXTRACT_ID = {"pattern": r"^([A-Za-z]+[0-9]+)[_ -].*", "group": 1}
 EXTRACT_NAME = {"pattern": r"^[A-Za-z]+[0-9]+[_ -]+(?P<name>.+)$", "group": "name"}
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -84,7 +87,7 @@ def outcomes(batch: Batch) -> list[Outcome]:
     return [found[row] for row in range(len(found))]
 
 
-@PROPERTY
+@THOROUGH
 @given(BATCHES, configs)
 def test_columns_equal_the_reference(payloads: list[Any], config: PipelineConfig) -> None:
     """T011-T015: entries, ids and reasons are those of the plain-Python reference, row by row."""
@@ -168,14 +171,16 @@ def test_objects_with_values_json_cannot_hold(payloads: list[Any], config: Pipel
     assert len(batch.accepted) + len(batch.rejected) == len(payloads)
 
 
-def test_a_lazy_frame_is_transformed_lazily() -> None:
-    """A stage takes a lazy frame and gives one; nothing is collected on the way."""
-    from pipeline.transform.entries import transform_bookings
-
+def test_every_engine_gives_the_same() -> None:
+    """A stage takes a lazy frame and gives one, nothing is collected on the way, and streaming changes nothing."""
     config = config_of("usual")
-    frame = read_bookings([{"id": 1}], config)
-    assert isinstance(transform_bookings(frame.lazy(), config), pl.LazyFrame)
-    assert isinstance(transform_bookings(frame, config), pl.LazyFrame)
+    frame = read_bookings(synthetic_bookings(2000, seed=5), config)
+    plan = transform_bookings(frame.lazy(), config)
+    assert isinstance(plan, pl.LazyFrame)
+    whole = plan.collect(engine="in-memory")
+    assert plan.collect(engine="streaming").equals(whole)
+    parts = [transform_bookings(frame.slice(start, 700), config).collect() for start in (0, 700, 1400)]
+    assert pl.concat(parts).equals(whole)
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))

@@ -110,6 +110,16 @@ class RunReport:
         """Give the report as one line of JSON; absent counts are zero."""
         return json.dumps(self.to_dict(), ensure_ascii=False, default=str)
 
+    def to_history(self) -> str:
+        """Give the report as the history keeps it: short, because a run a minute for 90 days is 130,000 of them.
+
+        Zeros are left out, and of long lists of ids the first ones stay.
+        """
+        document = {name: value for name, value in self.to_dict().items() if value}
+        if self.flags:
+            document["flags"] = _cut(self.flags)
+        return json.dumps(document, ensure_ascii=False, default=str, separators=(",", ":"))
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read a report back; keys that this version does not know are passed over."""
@@ -168,6 +178,17 @@ class RunReport:
 
 _ALWAYS = frozenset(LAWS[0][0] + LAWS[0][1] + ("source", "started", "outcome", "returned", "withdrawn"))
 _SHOWN = 10
+_KEPT = 20
+
+
+def _cut(value: Any) -> Any:
+    """Shorten every list and every table of a flag, and say how much was left out."""
+    if isinstance(value, Mapping):
+        kept = {name: _cut(part) for name, part in list(value.items())[:_KEPT]}
+        return kept | ({"…": len(value) - _KEPT} if len(value) > _KEPT else {})
+    if isinstance(value, (list, tuple)):
+        return [*value[:_KEPT], *([f"{len(value) - _KEPT} more"] if len(value) > _KEPT else [])]
+    return value
 
 
 def _flag_lines(flags: Mapping[str, Any]) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.delivery.ledger import Ledger, microseconds, moment
+from pipeline.errors import PluginSchemaError
 from pipeline.report import RunReport
 
 
@@ -58,14 +60,14 @@ def add_run(connection: sqlite3.Connection, run: int, report: RunReport, finishe
     """Keep a cycle's report, inside a transaction."""
     connection.execute(
         "INSERT INTO runs (run, started, finished, outcome, report) VALUES (?, ?, ?, ?, ?)",
-        (run, microseconds(report.started), microseconds(finished), report.outcome, report.to_json()),
+        (run, microseconds(report.started), microseconds(finished), report.outcome, report.to_history()),
     )
 
 
 def amend_last_run(connection: sqlite3.Connection, report: RunReport) -> None:
     """Put a fuller report in the place of the last run's, inside a transaction: a host may have more to say."""
     connection.execute(
-        "UPDATE runs SET report = ? WHERE run = (SELECT max(run) FROM runs)", (report.to_json(),)
+        "UPDATE runs SET report = ? WHERE run = (SELECT max(run) FROM runs)", (report.to_history(),)
     )
 
 
@@ -79,9 +81,12 @@ def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
 
 
 def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
-    """Give the reports of the last runs, newest first."""
-    rows = ledger.rows("SELECT report FROM runs ORDER BY run DESC LIMIT ?", count)
-    return [RunReport.from_json(row[0]) for row in rows]
+    """Give the reports of the last runs, newest first; one that another version wrote by other laws is passed over."""
+    reports = []
+    for (text,) in ledger.rows("SELECT report FROM runs ORDER BY run DESC LIMIT ?", count):
+        with suppress(PluginSchemaError):
+            reports.append(RunReport.from_json(text))
+    return reports
 
 
 def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.delivery.changes import changed_fields, compare, digests, digests_of, field_counts
@@ -61,6 +61,7 @@ def test_the_digest_is_the_same_for_ever() -> None:
     assert digests(entries).item() == "1dd391e2d695117ea8da106fd35c767e"
 
 
+@settings(deadline=None)
 @given(st.lists(ENTRY, min_size=2, max_size=6))
 def test_equal_entries_and_only_those_have_equal_digests(entries: list[dict[str, object]]) -> None:
     """Issue: the digest covers all emitted fields; neighbours never flow into each other."""
@@ -70,6 +71,7 @@ def test_equal_entries_and_only_those_have_equal_digests(entries: list[dict[str,
             assert (one == other) == (left == right)
 
 
+@settings(deadline=None)
 @given(st.lists(ENTRY, min_size=1, max_size=4))
 def test_a_dict_has_the_digest_of_its_row(entries: list[dict[str, object]]) -> None:
     """Promise: a withdrawal's digest is that of the frame's row, so that nothing is sent twice for its form."""
@@ -107,6 +109,7 @@ def test_compare() -> None:
     assert compared["change"].to_list() == ["new", "unchanged", "changed", "resent"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(ENTRY, ENTRY), max_size=4))
 def test_changed_fields_are_those_that_differ(
     pairs: list[tuple[dict[str, object], dict[str, object]]],
@@ -136,6 +139,7 @@ def test_fields_that_one_side_lacks() -> None:
     assert field_counts(changed_fields(ids.head(0), entries.head(0), {})) == {}
 
 
+@settings(deadline=None)
 @given(ENTRY)
 def test_an_entry_comes_back_from_its_text(entry: dict[str, object]) -> None:
     """Promise: what the ledger keeps is what was emitted, to the microsecond."""

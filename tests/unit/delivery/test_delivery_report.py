@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.delivery import history
@@ -24,6 +24,7 @@ def report(**counts: Any) -> RunReport:
     return RunReport(**{"source": "calpendo", "started": NOW, **counts})
 
 
+@settings(deadline=None)
 @given(st.lists(COUNTS, min_size=6, max_size=6), COUNTS)
 def test_the_law_of_conservation_is_checked_in_code(parts: list[int], listed: int) -> None:
     """Design: listed = emitted + unchanged + filtered + rejected + fetch_failed + gone, or there is no report."""
@@ -109,6 +110,37 @@ def test_json() -> None:
     assert document["gone"] == 0
     assert "held" not in document
     assert RunReport.from_json(json.dumps(document | {"from_the_future": 1})) == FULL
+
+
+def test_the_history_keeps_a_report_short() -> None:
+    """Promise: 90 days of a run a minute fit into the ledger, also when a pattern misses thousands of titles."""
+    assert RunReport.from_json(FULL.to_history()) == FULL
+    quiet = report(listed=40, unchanged=40, seconds={"list": 0.5, "batch": 0.02})
+    assert len(quiet.to_history()) < 200
+    ids = list(range(10_000))
+    loud = report(
+        flags={
+            "unmatched_ids": {"patient_id": ids},
+            "unmatched": {"patient_id": dict.fromkeys(map(str, ids), 1)},
+        }
+    )
+    assert len(loud.to_history()) < 1000
+    assert RunReport.from_json(loud.to_history()).flags["unmatched_ids"] == {
+        "patient_id": [*ids[:20], "9980 more"]
+    }
+
+
+def test_a_run_by_other_laws_is_passed_over() -> None:
+    """Promise: a history that another version wrote never breaks `status`."""
+    ledger = Ledger.memory()
+    with ledger.transaction() as connection:
+        history.add_run(connection, 1, report(), NOW)
+        connection.execute(
+            'UPDATE runs SET report = replace(report, \'"source"\', \'"listed": 9, "source"\')'
+        )
+        history.add_run(connection, 2, report(), NOW)
+    assert len(history.last_runs(ledger, 9)) == 1
+    ledger.release()
 
 
 def test_history_and_health() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.delivery.ledger import LINES_SCHEMA, microseconds
@@ -75,6 +75,7 @@ def test_another_answer_confirms_nothing() -> None:
     assert few_more.withdrawn == tuple(range(12))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 30), unique=True),
     st.sets(st.integers(1, 30)),

@@ -18,7 +18,7 @@ from pipeline.transform.entries import (
     MODALITY,
     STATUS,
     entry_columns,
-    mapped_rules,
+    patterned_rules,
     transform_bookings,
     vocabulary_source,
 )
@@ -226,7 +226,7 @@ def _unmatched(batch: Batch) -> tuple[dict[str, dict[str, int]], dict[str, tuple
     failing = _rows_where(batch.asked_for, batch.asked_for["unmatched"].list.len() > 0)
     shapes: dict[str, dict[str, int]] = {}
     ids: dict[str, tuple[int, ...]] = {}
-    for rule in mapped_rules(batch.config) if len(failing) else ():
+    for rule in patterned_rules(batch.config) if len(failing) else ():
         rows = failing.filter(pl.col("unmatched").list.contains(rule.target))
         if len(rows):
             shapes[rule.target] = _counts(

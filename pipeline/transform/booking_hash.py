@@ -88,7 +88,7 @@ def _hashes(fields: pl.Series) -> pl.Series:
             texts = texts.set(literals.is_not_null(), None)
     if not as_is.all():
         rows = (~as_is).arg_true()
-        texts = texts.scatter(rows, _escaped(texts.gather(rows), frame[rows.to_list()]))
+        texts = texts.scatter(rows, _escaped(texts.gather(rows), frame[rows]))
     sha256 = hashlib.sha256
     digests = [sha256(text).hexdigest() for text in texts.cast(pl.Binary).to_list()]
     return pl.Series(fields.name, digests, dtype=pl.String)
@@ -108,7 +108,7 @@ def _escaped(texts: pl.Series, frame: pl.DataFrame) -> pl.Series:
     if whole.all():
         return found
     rows = (~whole).arg_true()
-    return found.scatter(rows, _written_out(frame[rows.to_list()]))
+    return found.scatter(rows, _written_out(frame[rows]))
 
 
 def _written_out(frame: pl.DataFrame) -> pl.Series:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -46,6 +45,11 @@ _UNMATCHED = "unmatched:"
 def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
     """Return the rules that fill a text field of the entry: all but those that feed a vocabulary."""
     return tuple(rule for rule in config.rules if rule.target not in COMPUTED)
+
+
+def patterned_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
+    """Return the rules with a pattern, those that feed a vocabulary too."""
+    return tuple(rule for rule in config.rules if rule.pattern is not None)
 
 
 def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
@@ -128,8 +132,7 @@ def vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
 
 def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     """Add the mapped targets, extracted where the rule has a pattern, and ``unmatched`` (T011, T014)."""
-    rules = mapped_rules(config)
-    patterned = [rule for rule in rules if rule.pattern is not None]
+    rules, patterned = mapped_rules(config), patterned_rules(config)
     values = [
         pl.col(f"_{rule.target}").struct.field("value")
         if rule in patterned
@@ -177,11 +180,7 @@ def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Laz
         .otherwise(_is_empty("formatted_name"))
     )
     unreadable = pl.col("start_utc").is_null() | pl.col("end_utc").is_null()
-    refused = [
-        rule.target
-        for rule in mapped_rules(config)
-        if rule.pattern is not None and rule.on_no_match == "reject"
-    ]
+    refused = [rule.target for rule in patterned_rules(config) if rule.on_no_match == "reject"]
     patient_id_missing = _is_empty("patient_id")
     if "patient_id" in refused:
         patient_id_missing &= ~pl.col(f"{_UNMATCHED}patient_id")
@@ -204,14 +203,11 @@ def _is_empty(column: str) -> pl.Expr:
     return pl.col(column).is_null() | (pl.col(column).str.strip_chars(" ") == "")
 
 
-@lru_cache(maxsize=8)
-def _expected(config: PipelineConfig) -> dict[str, pl.DataType]:
-    return bookings_schema(config)
-
-
 def _with_known_columns(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     given = bookings.collect_schema()
-    wrong = [f"{name} ({dtype})" for name, dtype in _expected(config).items() if given.get(name) != dtype]
+    wrong = [
+        f"{name} ({dtype})" for name, dtype in bookings_schema(config).items() if given.get(name) != dtype
+    ]
     if wrong:
         raise PluginSchemaError(f"bookings frame: missing or of another type: {', '.join(wrong)}")
     return bookings

@@ -49,7 +49,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
                     "patient_name": {**EXTRACT_NAME, "on_no_match": "null"},
                 }
             },
-            "properties.resource.name": "modality",
+            "modality": {
+                "source_field": "resource.name",
+                "_extract": {"pattern": "(.+?)( .*)?$", "group": 1},
+            },
             "comment": "properties.status",
         },
     },

@@ -67,7 +67,7 @@ class Outcome:
 def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Outcome]:
     """Return one outcome a payload, in order."""
     bookings = [_load(payload) for payload in payloads]
-    newest = _newest(bookings)
+    newest = _newest(bookings, config)
     outcomes = []
     for row, booking in enumerate(bookings):
         if isinstance(booking, str):
@@ -97,11 +97,11 @@ def _load(payload: Any) -> dict[str, Any] | str:
     return payload if isinstance(payload, dict) else "payload_not_object"
 
 
-def _newest(bookings: list[Any]) -> dict[int, int]:
+def _newest(bookings: list[Any], config: PipelineConfig) -> dict[int, int]:
     best: dict[int, tuple[datetime, int]] = {}
     for row, booking in enumerate(bookings):
         booking_id = None if isinstance(booking, str) else _booking_id(booking)
-        if booking_id is None:
+        if booking_id is None or _is_torn(booking, config):
             continue
         modified = _iso_naive_utc(_text(_find(booking, "properties.modified"))) or datetime.min
         if booking_id not in best or (modified, row) >= best[booking_id]:
@@ -195,9 +195,9 @@ def _entry(
     entry: dict[str, Any] = {}
     no_match = []
     for rule in config.rules:
-        if rule.target in COMPUTED:
-            continue
-        entry[rule.target], matched = _extract(_text(_find(booking, rule.source)), rule)
+        value, matched = _extract(_text(_find(booking, rule.source)), rule)
+        if rule.target not in COMPUTED:
+            entry[rule.target] = value
         if not matched and rule.on_no_match == "reject":
             no_match.append(rule.target)
     reasons += [f"{target}_no_match" for target in no_match]

@@ -208,18 +208,29 @@ def _flags(batch: Batch) -> BatchFlags:
     shapes, unmatched_ids = _unmatched(batch)
     return BatchFlags(
         **raised,
-        unknown_statuses=_unknown(batch, "status_known", STATUS),
-        unknown_resources=_unknown(batch, "modality_known", MODALITY),
+        unknown_statuses=_unknown(batch, "status_known", _told_as(batch.config, STATUS, "status")),
+        unknown_resources=_unknown(batch, "modality_known", _told_as(batch.config, MODALITY, "resource")),
         unmatched=shapes,
         unmatched_ids=unmatched_ids,
     )
 
 
-def _unknown(batch: Batch, known: str, target: str) -> dict[str, int]:
+def _unknown(batch: Batch, known: str, told: pl.Expr) -> dict[str, int]:
     """Count the accepted values that no table knows, the most frequent first."""
     rows = batch.is_accepted & ~batch.asked_for[known]
-    source = vocabulary_source(batch.config, target)
-    return _counts(_rows_where(batch.asked_for, rows).select(source.fill_null("").alias("value")))
+    return _counts(_rows_where(batch.asked_for, rows).select(told.fill_null("").alias("value")))
+
+
+def _told_as(config: PipelineConfig, target: str, field: str) -> pl.Expr:
+    """Return what an unknown value is told as: itself where it is a name out of ``field``, else its shape.
+
+    A mapping may cut a modality out of the title, and a text of that length is no resource's name either.
+    """
+    value = vocabulary_source(config, target)
+    sources = [rule.source.removeprefix("properties.") for rule in config.rules if rule.target == target]
+    if any(source.partition(".")[0] != field for source in sources):
+        return shape_expr(value)
+    return pl.when(value.str.len_chars() > _LONGEST_NAME).then(shape_expr(value)).otherwise(value)
 
 
 def _unmatched(batch: Batch) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, ...]]]:

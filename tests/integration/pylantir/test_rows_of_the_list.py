@@ -146,7 +146,7 @@ def test_names_beyond_the_wires_characters_are_transliterated(site: Callable, ki
     report = here.plugin.last_report
     assert report.flags["transliterated"] == [1, 2]
     (kept,) = here.plugin._core.book._ledger.rows("SELECT report FROM runs")
-    assert kept[0] == report.to_json()
+    assert kept[0] == report.to_history()
 
 
 def test_a_row_whose_new_name_cannot_be_sent_leaves_the_list_until_it_can(site: Callable) -> None:

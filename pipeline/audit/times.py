@@ -25,8 +25,8 @@ CHECKS = {
     "zone_data": "polars or the system would have put the booking at another instant",
 }
 
-_IN_DOUBT = [check for check in CHECKS if check != "zone_data"]
-"""The other zone data are wrong, not the bookings: their disagreement puts no booking in doubt."""
+_IN_DOUBT = [check for check in CHECKS if check not in ("zone_data", "multi_day")]
+"""Neither a night on the scanner nor other libraries' zone data put a booking in doubt."""
 
 _LISTED = [check for check in _IN_DOUBT if check != "unreadable"]
 """Bookings without a readable time have nothing to list; they stand among the rejected ones."""
@@ -62,7 +62,7 @@ def collect(wide: pl.DataFrame, zone: str) -> Frames:
     libraries = other_libraries(zone)
     checked = _with_flags(wide, libraries)
     weeks = _weeks(checked)
-    some = checked.filter(pl.col("in_doubt") | pl.col("zone_data"))
+    some = checked.filter(pl.any_horizontal(*CHECKS))
     return {
         "in_doubt": checked.select(pl.col("in_doubt").sum().cast(pl.Int64)),
         "weeks": weeks,

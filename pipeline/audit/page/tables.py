@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -158,6 +159,8 @@ def _great_table(name: str, frame: pl.DataFrame) -> GT:
     most = _SHOWN_OF.get(name, _SHOWN)
     shown = frame.head(most)
     made = GT(shown.select(_text(shown, column, columns) for column in kept), id=f"table-{name}")
+    # Older releases put text into the page as it is.
+    made = made.fmt(html.escape, columns=kept)
     made = made.cols_label({column: columns.headings[column] for column in kept})
     right = [column for column in kept if column in (*columns.numbers, *columns.shares, "hours")]
     if right:

@@ -174,6 +174,16 @@ def test_times_in_doubt(config: PipelineConfig) -> None:
         assert library["bookings"] == 0 or (library["booking_ids"], library["hours"]) == ([3], -1.0)
 
 
+def test_a_night_on_the_scanner_is_counted_but_in_no_doubt(config: PipelineConfig) -> None:
+    """Issue text: times name multi-day spans; they are right as they stand, so no one has to look at them."""
+    night = booking(1, "SUB001_A_B") | {"formattedName": "[2026-06-15 22:00:00.0, 2026-06-16 06:00:00.0]"}
+    found = audit([night, booking(2, "SUB002_A_B")], config)
+    checks = {row["check"]: row["booking_ids"] for row in found.times.iter_rows(named=True)}
+    assert checks["multi_day"] == [1]
+    assert found.overview.in_doubt == 0
+    assert found.doubtful.is_empty()
+
+
 def test_one_subject_booked_twice(config: PipelineConfig) -> None:
     """Audit: the same subject at the same time is a double booking, unless one of them is cancelled."""
     found = audit(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ from pipeline.backfill.spill import SpillWriter
 from pipeline.batch import Batch, process_batch
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
-from pipeline.transform.site_time import iso_instants
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -118,23 +118,21 @@ class _Conversion:
     def _take(self, block: Block) -> None:
         batch = process_batch(block.payloads, self._config, selection=self._selection)
         lines = pl.Series("row", block.lines, dtype=pl.UInt32)
-        accepted = _at_lines(batch.accepted, lines)
-        older = pl.col("reasons").list.contains(DUPLICATE_BOOKING_ID)
+        older = batch.rejected["reasons"].list.contains(DUPLICATE_BOOKING_ID)
         replaced, rejected = batch.rejected.filter(older), batch.rejected.filter(~older)
-        self._held.append(accepted.select("row", *batch.entries.columns))
+        versions = self._versions(block, batch)
+        entries = batch.entries.with_columns(batch.asked_for["row"].filter(batch.is_accepted))
+        self._held.append(_at_lines(entries, lines))
         if not rejected.is_empty():
             self._rejected.append(self._files["rejected"].add(_at_lines(rejected, lines)))
         if not replaced.is_empty():
-            versions = self._versions(block, replaced["row"])
-            self._replaced.append(self._files["replaced"].add(_at_lines(versions, lines)))
-        self._held_index += [
-            _indexed(accepted.with_columns(iso_instants(accepted["modified"])), "accepted"),
-            _indexed(_at_lines(self._versions(block, rejected["row"]), lines), "rejected"),
-            _indexed(_at_lines(self._versions(block, batch.filtered["row"]), lines), "filtered"),
-        ]
+            losers = versions.join(replaced.select("row"), on="row", how="semi", maintain_order="left")
+            self._replaced.append(self._files["replaced"].add(_at_lines(losers, lines)))
+            versions = versions.join(replaced.select("row"), on="row", how="anti", maintain_order="left")
+        self._held_index.append(_at_lines(versions, lines))
         counted = {
             "payloads": len(block.payloads),
-            "accepted": accepted.height,
+            "accepted": batch.entries.height,
             "rejected": rejected.height,
             "filtered": batch.filtered.height,
             "replaced": replaced.height,
@@ -143,15 +141,18 @@ class _Conversion:
             self._counts[name] += count
         add_counts(self._remarks, _remarks(batch), REMARKED_VALUES)
 
-    def _versions(self, block: Block, rows: pl.Series) -> pl.DataFrame:
-        """Return row, booking_id and modified (UTC) of some of the block's payloads that are versions of a booking.
+    def _versions(self, block: Block, batch: Batch) -> pl.DataFrame:
+        """Return booking_id, modified, row and state of the block's payloads that are versions of a booking.
 
         As in ``process_batch``, a payload without an id, or one that is unusable, stands for itself.
         """
-        bookings = read_bookings([block.payloads[row] for row in rows], self._config)
-        readable = bookings["fault"].is_null() & bookings["booking_id"].is_not_null()
-        modified = iso_instants(bookings["modified"])
-        return bookings.select(rows.alias("row"), "booking_id", modified).filter(readable)
+        state = pl.when(batch.is_accepted).then(STATES.index("accepted")).otherwise(STATES.index("rejected"))
+        parts = [_versions_of(batch.asked_for, state)]
+        if not batch.filtered.is_empty():
+            rows = batch.filtered["row"]
+            filtered = read_bookings([block.payloads[row] for row in rows], self._config)
+            parts.append(_versions_of(filtered.with_columns(rows), pl.lit(STATES.index("filtered"))))
+        return pl.concat(parts)
 
     def _set_aside(self) -> None:
         if self._held:
@@ -186,12 +187,20 @@ def _at_lines(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
     return frame.with_columns(row=lines.gather(frame["row"]))
 
 
-def _indexed(frame: pl.DataFrame, state: str) -> pl.DataFrame:
-    return frame.select("booking_id", "modified", "row", state=pl.lit(STATES.index(state), pl.UInt8))
+def _versions_of(bookings: pl.DataFrame, state: pl.Expr) -> pl.DataFrame:
+    readable = pl.col("fault").is_null() & pl.col("booking_id").is_not_null()
+    versions = bookings.select("booking_id", "modified", "row", "fault", state=state.cast(pl.UInt8))
+    return versions.filter(readable).drop("fault")
 
 
 def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:
-    flags = batch.flags
+    """Count what a person should look at, out of the few rows that have any of it."""
+    doubtful = pl.any_horizontal(
+        ~pl.col("status_known"), ~pl.col("modality_known"), "dst_ambiguous", "dst_nonexistent", "multi_day"
+    )
+    shown = batch.asked_for.select(doubtful).to_series().fill_null(value=False) & batch.is_accepted
+    few = replace(batch, asked_for=batch.asked_for.filter(shown), is_accepted=shown.filter(shown))
+    flags = few.flags
     return {
         "unknown_statuses": flags.unknown_statuses,
         "unknown_resources": flags.unknown_resources,

@@ -17,6 +17,7 @@ from pipeline.backfill.files import read_json, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import Piece
 from pipeline.backfill.spill import read_piece
+from pipeline.transform.site_time import iso_instants
 
 STATES = ("accepted", "rejected", "filtered")
 Indexed = tuple[int, str, tuple[Piece, ...]]
@@ -57,12 +58,14 @@ def find_replaced(output: Path, bucket: int, indexed: Sequence[Indexed]) -> dict
 def replaced_rows(index: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of ``index`` (booking_id, modified, segment, row, state) that a newer one replaces.
 
-    Sorted by segment and row. A null ``modified`` is older than any other.
+    Sorted by segment and row. An unreadable ``modified`` is older than any other.
     """
     repeated = index.filter(pl.col("booking_id").is_duplicated())
     return (
-        repeated.sort("booking_id", "modified", "segment", "row", nulls_last=False)
+        repeated.with_columns(iso_instants(repeated["modified"]).alias("instant"))
+        .sort("booking_id", "instant", "segment", "row", nulls_last=False)
         .filter(pl.col("booking_id") == pl.col("booking_id").shift(-1))
+        .drop("instant")
         .sort("segment", "row")
     )
 

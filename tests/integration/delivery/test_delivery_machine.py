@@ -301,4 +301,4 @@ def test_nothing_is_lost_in_a_few_histories() -> None:
 @pytest.mark.timeout(3600)
 def test_nothing_is_lost_in_many_histories() -> None:
     """Issue, done when: the state machine holds, over many long histories."""
-    run(150, 50, derandomize=False)()
+    run(100, 40, derandomize=False)()

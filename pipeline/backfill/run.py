@@ -75,7 +75,8 @@ def backfill(
         asked = make_plan(config, found, server, segment_bytes)
         if agree_with_earlier(layout.manifest, asked, of="a finished backfill"):
             shutil.rmtree(layout.work, ignore_errors=True)
-            return BackfillSummary.from_dict(read_json(layout.manifest)["summary"])
+            summary = BackfillSummary.from_dict(read_json(layout.manifest)["summary"])
+            return replace(summary, was_complete=True)
         earlier = agree_with_earlier(layout.plan, asked, of="an unfinished backfill")
         plan = earlier or asked
         if earlier is None:

@@ -17,7 +17,8 @@ class BackfillSummary:
     ``replaced`` are versions of bookings of which a newer one was read; ``filtered`` is 0 for archives. ``months``
     counts entries by month, ``reasons`` rejections by reason (a booking may have several), ``remarks`` unknown
     statuses and resources, and doubtful times, over everything read. ``seconds`` is wall time by stage, of the run
-    that finished it; ``resumed`` says that an earlier run did part of the work. Holds no patient data.
+    that finished it; ``resumed`` says that an earlier run did part of the work, ``was_complete`` that one had done
+    all of it. Holds no patient data.
     """
 
     read: int
@@ -31,6 +32,7 @@ class BackfillSummary:
     remarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     resumed: bool = False
+    was_complete: bool = False
 
     def __post_init__(self) -> None:
         """Hold the law of conservation."""
@@ -43,9 +45,9 @@ class BackfillSummary:
 
     @property
     def rate(self) -> float:
-        """Payloads a second, over all stages of the finishing run; 0 where that run read none."""
+        """Payloads a second, over all stages of this run; 0 where an earlier one read some of them, or all."""
         total = sum(self.seconds.values())
-        return self.read / total if total and not self.resumed else 0.0
+        return self.read / total if total and not (self.resumed or self.was_complete) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as plain JSON values."""
@@ -62,7 +64,8 @@ class BackfillSummary:
 
     def to_text(self) -> str:
         """Return the counts as lines to read."""
-        lines = [
+        lines = ["The output was complete already; nothing was done."] if self.was_complete else []
+        lines += [
             f"{self.read:>12,} bookings read",
             f"{self.entries:>12,} entries written, in {len(self.months)} months{self._span()}",
             f"{self.rejected:>12,} rejected{_listed(self.reasons)}",
@@ -92,6 +95,6 @@ REMARKS = {
 
 def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{value}: {count:,}" for value, count in shown[:most])
+    text = ", ".join(f"{value or 'missing'}: {count:,}" for value, count in shown[:most])
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return f" ({text}{more})" if shown else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -145,11 +146,15 @@ def test_nothing_of_the_work_is_left(archive: Path, tmp_path: Path, isolated_env
 
 
 def test_a_finished_backfill_is_not_done_again(archive: Path, tmp_path: Path) -> None:
-    """Backfill: the same command on a complete output changes nothing and gives the same summary."""
+    """Backfill: the same command on a complete output changes nothing, says so, and gives the same counts."""
     out = tmp_path / "out"
     first = backfill([archive], out, CONFIG)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    assert backfill([archive], out, CONFIG) == first
+    again = backfill([archive], out, CONFIG)
+    assert again == replace(first, was_complete=True)
+    assert again.to_text() == f"The output was complete already; nothing was done.\n{first.to_text()}"
+    assert first.rate > 0
+    assert again.rate == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == times
 
 
@@ -193,7 +198,9 @@ def test_another_backfill_is_not_joined_to_this_one(archive: Path, tmp_path: Pat
 def test_how_bookings_are_fetched_does_not_matter_for_an_archive(archive: Path, tmp_path: Path) -> None:
     """Backfill: an option without a part in the entries, such as a timeout, does not make it another backfill."""
     first = backfill([archive], tmp_path / "out", CONFIG)
-    assert backfill([archive], tmp_path / "out", CONFIG.model_copy(update={"detail_timeout": 3.0})) == first
+    assert backfill(
+        [archive], tmp_path / "out", CONFIG.model_copy(update={"detail_timeout": 3.0})
+    ) == replace(first, was_complete=True)
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(archive: Path, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ MAPPING = {
     "patient_name": {"source_field": "title", "_extract": {"pattern": "^[A-Z0-9]+_(.+)$", "group": 1}},
     "performing_physician": "operator",
 }
+PATIENT = dict.fromkeys(("list_timeout", "detail_timeout", "body_deadline"), 20)
+"""Where no fault is played and the machine may be busy."""
 
 
 def settings(url: str, **options: Any) -> dict[str, Any]:
@@ -153,8 +155,7 @@ class HostileDay:
                 break
         else:
             raise AssertionError(f"no rest after twelve cycles: {report.to_text()}")
-        patient = dict.fromkeys(("list_timeout", "detail_timeout", "body_deadline"), 20)
-        clean = plugin_for(self.simulator.url, **patient)
+        clean = plugin_for(self.simulator.url, **PATIENT)
         try:
             truth = {int(entry["source_record_id"]): entry for entry in clean.fetch_entries(60)}
         finally:

@@ -240,9 +240,9 @@ sys.stdin.readline()
 @pytest.fixture
 def holder(server: HostileDay, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has run a cycle and keeps the ledger."""
-    config = hostile_day.settings(
-        server.simulator.url, state_path=str(tmp_path / "ledger.sqlite"), detail_timeout=10, list_timeout=10
-    )
+    # The child loads its libraries while the first answers come.
+    path = str(tmp_path / "ledger.sqlite")
+    config = hostile_day.settings(server.simulator.url, state_path=path, **hostile_day.PATIENT)
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, json.dumps(config), NOW.isoformat()],
         stdin=subprocess.PIPE,

@@ -92,9 +92,10 @@ def read_json(path: Path) -> Any:
         raise PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew") from error
 
 
-def sweep(directory: Path) -> None:
-    """Remove what a killed run left half-written in ``directory``."""
-    for leftover in directory.glob(f"{TEMPORARY}*"):
+def sweep(directory: Path, *, deep: bool = False) -> None:
+    """Remove what a killed run left half-written in ``directory``, or anywhere below it."""
+    pattern = f"{TEMPORARY}*"
+    for leftover in list(directory.rglob(pattern) if deep else directory.glob(pattern)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:

@@ -68,6 +68,7 @@ class Stages:
             self._layout.fetched,
             self._layout.found,
             self._layout.losers,
+            self._layout.output,
         ):
             sweep(directory)
         with self._timed("convert"):
@@ -99,6 +100,8 @@ class Stages:
             seconds=self._seconds,
             resumed=resumed,
         )
+        # A worker that was killed, in an earlier run or in this one, may have left half a file where it was writing.
+        sweep(self._layout.staged, deep=True)
         self._layout.publish()
         return summary
 

@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.backfill import Progress, backfill
+from pipeline.backfill.files import TEMPORARY
 from pipeline.batch import process_batch
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.commands.backfill import backfill as command
@@ -177,6 +178,24 @@ def test_a_stopped_backfill_goes_on(archive: Path, tmp_path: Path, stop_after: s
     assert (resumed.entries, resumed.months, resumed.reasons) == (whole.entries, whole.months, whole.reasons)
     for kind in ("entries", "rejected"):
         assert _frames(tmp_path / "out", kind).equals(_frames(tmp_path / "whole", kind))
+
+
+def test_what_a_kill_left_half_written_is_not_published(archive: Path, tmp_path: Path) -> None:
+    """Backfill: files are whole or absent, also where a killed worker was writing a month or the manifest."""
+    out = tmp_path / "out"
+
+    def leave_behind(progress: Progress) -> None:
+        if progress.stage == "merge" and progress.done:
+            month = out / ".backfill/staged/entries/month=2026-11"
+            month.mkdir(parents=True, exist_ok=True)
+            (month / f"{TEMPORARY}0123456789ab-part-0001.parquet").touch()
+            (out / f"{TEMPORARY}0123456789ab-manifest.json").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backfill([archive], out, CONFIG, progress=leave_behind)
+    backfill([archive], out, CONFIG)
+    assert not list(out.rglob(f"{TEMPORARY}*"))
 
 
 def test_another_backfill_is_not_joined_to_this_one(archive: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ CHILD = Path(__file__).with_name("killed_child.py")
 ROOT = Path(__file__).parents[3]
 BOOKINGS = 12
 STEPS = 11  # that a child tells of in one cycle
+DELICATE = ("write", "returning", "committing")  # between the ledger's commit and the host's
 
 
 class Churn(threading.Thread):
@@ -93,10 +94,18 @@ def kill_often(tmp_path: Path, runs: int, acknowledge: str) -> tuple[int, int]:
             for _ in range(runs):
                 process = child(config, host)
                 assert process.stdout
-                # A random moment, over about three cycles, however fast the machine is.
-                for _ in range(chance.randint(0, 3 * STEPS)):
-                    assert process.stdout.readline()
-                threading.Event().wait(chance.uniform(0, 0.02))
+                # A random moment, over about three cycles, however fast the machine is; every other time one in which
+                # entries have been recorded and the host does not have them yet.
+                steps = chance.randint(0, 3 * STEPS)
+                told = [process.stdout.readline() for _ in range(steps)]
+                if chance.random() < 0.5:
+                    step = chance.choice(DELICATE)
+                    while told[-1:] != [f"{step}\n"]:
+                        told.append(process.stdout.readline())
+                        assert told[-1], "the child goes on until it is killed"
+                else:
+                    threading.Event().wait(chance.uniform(0, 0.02))
+                assert all(told)
                 process.kill()
                 process.communicate()
                 assert process.returncode == -signal.SIGKILL

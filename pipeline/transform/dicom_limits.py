@@ -45,7 +45,7 @@ _FORMS: Final[dict[str, str]] = {
 }
 
 REQUIRED: Final = ("patient_id", "modality", "performed_procedure_step_status")
-"""Text fields that may be neither null nor empty."""
+"""Text fields that may be neither null nor empty, nor nothing but white space."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _text_rules(field: str) -> list[Rule]:
     text, vr = pl.col(field), VR.get(field)
     found: dict[str, pl.Expr] = {}
     if field in REQUIRED:
-        found[reasons.MISSING] = text.is_null() | (text.str.strip_chars(" ") == "")
+        found[reasons.MISSING] = text.is_null() | (text.str.strip_chars() == "")
     if vr == "PN":
         found[reasons.TOO_LONG] = person_name.too_long(text)
         found[reasons.TOO_MANY_GROUPS] = person_name.too_many_groups(text)

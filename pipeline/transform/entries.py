@@ -199,8 +199,8 @@ def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Laz
 
 
 def _is_empty(column: str) -> pl.Expr:
-    """Null, empty, or nothing but blanks, which DICOM reads as empty."""
-    return pl.col(column).is_null() | (pl.col(column).str.strip_chars(" ") == "")
+    """Null, empty, or nothing but white space of any kind: on a console nobody could tell it from nothing."""
+    return pl.col(column).is_null() | (pl.col(column).str.strip_chars() == "")
 
 
 def _with_known_columns(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:

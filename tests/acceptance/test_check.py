@@ -112,6 +112,7 @@ def test_an_empty_file_passes(write: Write) -> None:
     [
         ({"patient_id": None}, ("patient_id_missing",)),
         ({"patient_id": " "}, ("patient_id_missing",)),
+        ({"patient_id": "\u00a0"}, ("patient_id_missing",)),
         ({"patient_id": "x" * 65}, ("patient_id_too_long",)),
         ({"patient_id": 3}, ("patient_id_malformed",)),
         ({"patient_name": "a\\b"}, ("patient_name_bad_character",)),

@@ -260,6 +260,7 @@ def test_t014_values_of_any_type(value: Any, text: str | None) -> None:
         ({"title": None}, "patient_id_missing"),
         ({"title": ""}, "patient_id_missing"),
         ({"title": "   "}, "patient_id_missing"),
+        ({"title": "\u00a0\u2028"}, "patient_id_missing"),
         ({"title": "<Hidden>"}, "patient_id_missing"),
         ({"formattedName": None}, "times_missing"),
         ({"formattedName": ["x"]}, "times_missing"),

@@ -201,7 +201,7 @@ def _entry(
         if not matched and rule.on_no_match == "reject":
             no_match.append(rule.target)
     reasons += [f"{target}_no_match" for target in no_match]
-    if not (entry["patient_id"] or "").strip(" ") and "patient_id" not in no_match:
+    if _is_blank(entry["patient_id"]) and "patient_id" not in no_match:
         reasons.append("patient_id_missing")
     if isinstance(entry.get("patient_name"), str):
         entry["patient_name"] = _name_in_form(entry["patient_name"], config.patient_name_form)
@@ -297,6 +297,11 @@ def _hash(booking: dict[str, Any], rendered: str | None) -> str:
     return hashlib.sha256(json.dumps(critical, sort_keys=True).encode()).hexdigest()
 
 
+def _is_blank(text: str | None) -> bool:
+    """Nothing, or only white space as Unicode has it; Python's ``strip`` also takes four control characters."""
+    return all(character.isspace() and not "\x1c" <= character <= "\x1f" for character in text or "")
+
+
 def _times(
     booking: dict[str, Any], zone: str
 ) -> tuple[datetime | None, datetime | None, str | None, str | None]:
@@ -307,14 +312,14 @@ def _times(
         last = _text(_find(booking, "properties.dateRange.finish"))
         last = _text(_find(booking, "properties.dateRange.end")) if last is None else last
         if first is not None or last is not None:
-            if not (first or "").strip(" ") or not (last or "").strip(" "):
+            if _is_blank(first) or _is_blank(last):
                 return None, None, "times_missing", None
             start, end = _iso(first, zone), _iso(last, zone)
             if start is None or end is None:
                 return None, None, "times_unreadable", None
             rendered = f"[{_java(start[1])}, {_java(end[1])}]"
             return start[0], end[0], "end_before_start" if end[0] < start[0] else None, rendered
-    if not (formatted_name or "").strip(" "):
+    if _is_blank(formatted_name):
         return None, None, "times_missing", None
     stamp = r"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})(\.\d+)?"
     match = re.match(rf"\[{stamp}, {stamp}\]", formatted_name, re.ASCII)

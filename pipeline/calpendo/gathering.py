@@ -76,17 +76,22 @@ class Gathering:
     def list_bookings(self, window: Window, paths: Sequence[str] = ()) -> list[int]:
         """Ask for the window's list; return the ids that are not surely outside it, in the server's order.
 
-        ``paths`` are the fields that the rows shall bring, the server's own choice where there are none.
+        ``paths`` are the fields that the rows shall bring, the server's own choice where there are none. Of rows with
+        one id the first that is not surely outside counts: only where all are outside may a booking be left out.
         """
+        away: set[int] = set()
         for row in self._query(window, paths):
             number = booking_id(row.get("id")) if isinstance(row, dict) else None
             if number is None:
                 self.invalid.append(row)
-            elif number not in self.rows:
+            elif number not in self.rows or number in away:
                 self.rows[number] = row
+                if surely_outside(row, window, self._config):
+                    away.add(number)
+                else:
+                    away.discard(number)
         self.listed = list(self.rows)
-        self.cut = [number for number, row in self.rows.items() if surely_outside(row, window, self._config)]
-        away = set(self.cut)
+        self.cut = [number for number in self.listed if number in away]
         self.kept = [number for number in self.listed if number not in away]
         self.was_listed = True
         return self.kept

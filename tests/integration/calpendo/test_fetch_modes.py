@@ -317,6 +317,23 @@ def test_rows_outside_are_cut_before_their_details(mode: str) -> None:
         assert [payload["id"] for payload in exact.payloads] == [3]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_id_that_stands_twice_is_cut_only_where_both_rows_are_outside(
+    simulator: CalpendoSimulator, order: int
+) -> None:
+    """Issue, no booking lost: a stale row of a moved booking beside its present one does not hide it from the list."""
+    stale, today = scan(3, FIRST - timedelta(days=9)), scan(3)
+    gone_by = scan(4, FIRST - timedelta(days=8))
+    rows = [*[stale, today][::order], gone_by, gone_by]
+    simulator.faults.add(
+        "not_biskits", match=r"/q/Calpendo\.Booking/", body=json.dumps({"biskits": rows}).encode()
+    )
+    fetched = fetch(simulator)
+    assert fetched.listed == (3, 4)
+    assert fetched.cut == (4,)
+    assert [payload["id"] for payload in fetched.payloads] == [3]
+
+
 def test_text_that_cannot_be_kept_is_rejected_with_its_id(simulator: CalpendoSimulator) -> None:
     """Issue: a detail that is no sound JSON is that booking's fault: rejected with its id and text, not lost."""
     deep = b'{"id": 3, "title": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"

@@ -31,7 +31,8 @@ def write_entries(
     """Write ``entries`` with the columns of ``schema``, also when there is none, mode 0600.
 
     The file is complete or as it was: it is written beside its place and renamed. Dates are ISO 8601, times
-    ``HH:MM:SS`` in the zone the entries were emitted in. Raises ``PluginError`` when the disk refuses.
+    ``HH:MM:SS``, with a fraction where there is one, in the zone the entries were emitted in. Raises ``PluginError``
+    when the disk refuses.
     """
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
     temporary = path
@@ -57,6 +58,6 @@ def _write(frame: pl.DataFrame, file: IO[bytes], ending: str) -> None:
         case ".parquet":
             frame.write_parquet(file)
         case ".csv":
-            frame.write_csv(file)
+            frame.write_csv(file, time_format="%H:%M:%S%.f")
         case _:
             frame.write_ndjson(file)

@@ -25,7 +25,9 @@ def run(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Write the entries to a .parquet, .ndjson or .csv file.", dir_okay=False),
+        typer.Option(
+            help="Write the entries to a .parquet, .ndjson or .csv file, replacing it.", dir_okay=False
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

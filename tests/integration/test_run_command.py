@@ -57,6 +57,16 @@ def test_a_cycle_writes_what_check_accepts(settings, tmp_path, name, read) -> No
     assert not list(tmp_path.glob(f".{name}*"))
 
 
+@pytest.mark.parametrize("name", ["entries.ndjson", "entries.csv"])
+def test_times_are_written_as_the_clock_shows_them(settings, tmp_path, name) -> None:
+    """Command promise: a text file holds times as HH:MM:SS, which every reader of ISO 8601 takes."""
+    output = tmp_path / name
+    assert _run("--config", settings, "--output", output).exit_code == 0
+    read = pl.read_ndjson if name.endswith("ndjson") else pl.read_csv
+    times = read(output)["scheduled_start_time"].cast(pl.String)
+    assert times.str.contains(r"\A[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\z").all()
+
+
 def test_a_second_cycle_has_nothing_to_say(settings, tmp_path) -> None:
     """T015, T020: what was written is delivered, so a second run with nothing changed writes an empty file."""
     output = tmp_path / "entries.parquet"

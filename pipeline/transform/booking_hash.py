@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import polars as pl
 
-from pipeline.transform.distinct import map_distinct
-
 FIELDS: Final = ("title", "status", "formatted_name", "project", "resource")
 """Columns of the bookings frame that enter the hash."""
 
@@ -30,10 +28,8 @@ _KEYS: Final = {
 }
 """The formula's keys in the order ``sort_keys`` gives them."""
 
-_TEMPLATE: Final = "{{" + ", ".join(f'"{key}": "{{}}"' for key in _KEYS) + "}}"
-_CLEAN: Final = r"[\x20\x21\x23-\x5b\x5d-\x7e]*"
-"""Text that ``json.dumps`` writes as it is. (DEL is not: it becomes ``\\u007f``.)"""
-_PLAIN: Final = r"\A\{" + ", ".join(f'"{key}": "{_CLEAN}"' for key in _KEYS) + r"\}\z"
+_UNCLEAN: Final = r"[^\x20\x21\x23-\x5b\x5d-\x7e]"
+"""A character that ``json.dumps`` does not write as it is. (DEL is one: it becomes ``\\u007f``.)"""
 _MISSING: Final = '""'
 
 
@@ -79,52 +75,33 @@ def booking_hash(formatted_name: pl.Expr) -> pl.Expr:
 
 def _hashes(fields: pl.Series) -> pl.Series:
     frame = fields.struct.unnest()
-    texts = frame.select(pl.format(_TEMPLATE, *_KEYS.values())).to_series()
-    as_is = texts.str.contains(_PLAIN).fill_null(value=False)
-    for name in FIELDS:
-        literals = frame[literal_column(name)]
-        if literals.null_count() < len(frame):
-            as_is &= literals.is_null()
-            texts = texts.set(literals.is_not_null(), None)
-    if not as_is.all():
-        rows = (~as_is).arg_true()
-        texts = texts.scatter(rows, _escaped(texts.gather(rows), frame[rows]))
+    parts = {name: _escaped(frame[name]) for name in FIELDS}
+    literals = {name: frame[literal_column(name)] for name in FIELDS}
+    values = {
+        key: _literal_or_quoted(literals[name], parts[name])
+        if literals[name].null_count() < len(frame)
+        else None
+        for key, name in _KEYS.items()
+    }
+    # Where a field has no literals, the template itself holds the quotes.
+    template = ", ".join(f'"{key}": ' + ('"{}"' if value is None else "{}") for key, value in values.items())
+    written = [parts[_KEYS[key]].fill_null("") if value is None else value for key, value in values.items()]
+    texts = pl.select(pl.format("{{" + template + "}}", *map(pl.lit, written))).to_series()
     sha256 = hashlib.sha256
     digests = [sha256(text).hexdigest() for text in texts.cast(pl.Binary).to_list()]
     return pl.Series(fields.name, digests, dtype=pl.String)
 
 
-def _escaped(texts: pl.Series, frame: pl.DataFrame) -> pl.Series:
-    """Return the formula's JSON for rows with something to escape; null texts are those with a literal.
-
-    Where no field holds a quote, the whole text is escaped at once and the template's own quotes are put back.
-    """
-    whole = (texts.str.count_matches('"', literal=True) == _TEMPLATE.count('"')).fill_null(value=False)
-    escaped = [
-        encode_basestring_ascii(text)[1:-1].replace(r"\"", '"') if at_once else None
-        for text, at_once in zip(texts.to_list(), whole.to_list(), strict=True)
-    ]
-    found = pl.Series(texts.name, escaped, dtype=pl.String)
-    if whole.all():
-        return found
-    rows = (~whole).arg_true()
-    return found.scatter(rows, _written_out(frame[rows]))
+def _escaped(texts: pl.Series) -> pl.Series:
+    """Return the texts as JSON writes them between its quotes; few fields have anything to escape."""
+    unclean = texts.str.contains(_UNCLEAN).fill_null(value=False)
+    if not unclean.any():
+        return texts
+    rows = unclean.arg_true()
+    escaped = [encode_basestring_ascii(text)[1:-1] for text in texts.gather(rows).to_list()]
+    return texts.clone().scatter(rows, pl.Series(escaped, dtype=pl.String))
 
 
-def _written_out(frame: pl.DataFrame) -> pl.Series:
-    """Return the formula's JSON field by field, for rows with quotes or with values that are no text."""
-    values = [
-        pl.coalesce(
-            literal_column(name),
-            pl.col(name).map_batches(
-                lambda texts: map_distinct(texts, _quoted, pl.String), return_dtype=pl.String
-            ),
-            pl.lit(_MISSING),
-        )
-        for name in _KEYS.values()
-    ]
-    return frame.select(pl.format(_TEMPLATE.replace('"{}"', "{}"), *values)).to_series()
-
-
-def _quoted(text: str | None) -> str | None:
-    return None if text is None else encode_basestring_ascii(text)
+def _literal_or_quoted(literals: pl.Series, texts: pl.Series) -> pl.Series:
+    quoted = pl.format('"{}"', pl.lit(texts))
+    return pl.select(pl.coalesce(pl.lit(literals), quoted, pl.lit(_MISSING))).to_series()

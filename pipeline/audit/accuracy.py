@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from typing import Any
@@ -51,10 +51,18 @@ def collect(wide: pl.DataFrame, labels: Labels) -> pl.DataFrame:
 
 
 def compare(
-    rows: Sequence[pl.DataFrame], labels: Labels, superseded: Sequence[int], *, reveal: bool
+    rows: Sequence[pl.DataFrame],
+    labels: Labels,
+    superseded: Sequence[int],
+    *,
+    reveal: bool,
+    masked: Collection[str] = (),
 ) -> Comparison:
-    """Compare all labelled bookings; the lines in ``superseded`` gave way to a newer copy of the booking."""
-    found = Comparison(reveal=reveal)
+    """Compare all labelled bookings; the lines in ``superseded`` gave way to a newer copy of the booking.
+
+    ``masked`` are fields that are shown as shapes although they are usually no patient's data.
+    """
+    found = Comparison(reveal=reveal, plain=PLAIN.difference(masked))
     for part in rows:
         for row in part.filter(~pl.col("line").is_in(list(superseded))).iter_rows(named=True):
             label = labels.by_id.get(row["booking_id"]) or labels.by_line.get(row["line"])
@@ -69,6 +77,7 @@ class Comparison:
     """Labelled bookings against what became of them."""
 
     reveal: bool
+    plain: frozenset[str] = PLAIN
     labelled: int = 0
     unused: int = 0
     _counts: dict[str, list[int]] = field(default_factory=dict)
@@ -125,7 +134,7 @@ class Comparison:
     def _shown(self, name: str, value: str | None) -> str:
         if not value:
             return NOTHING
-        return value if self.reveal or name in PLAIN else shape(value)
+        return value if self.reveal or name in self.plain else shape(value)
 
 
 def plain_text(name: str, value: object) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pipeline.audit.tally import EXAMPLES, Frames, Schema, share
+from pipeline.audit.vocabularies import taken_from_elsewhere
 from pipeline.transform.entries import mapped_rules
 from pipeline.transform.shapes import shape_expr
 
@@ -69,11 +70,16 @@ def collect(wide: pl.DataFrame, config: PipelineConfig, *, reveal: bool) -> Fram
     counted = pl.concat([wide.lazy().select(*items) for items in counts]).with_row_index("place").collect()
     targets = [rule.target for rule in rules] + list(COMPUTED)
     values = [_filled(wide[target]) for target in targets]
+    # Where the mapping says where a vocabulary's value stands, an unknown one may be anything, a title too.
+    plain = {target for target in COMPUTED if not taken_from_elsewhere(config, target)}
     return {
         "fields": counted,
         "field_values": pl.concat([_hashes(place, kept) for place, kept in enumerate(values)]),
         "field_examples": pl.concat(
-            [_examples(target, kept, reveal=reveal) for target, kept in zip(targets, values, strict=True)]
+            [
+                _examples(target, kept, plain=reveal or target in plain)
+                for target, kept in zip(targets, values, strict=True)
+            ]
         ),
     }
 
@@ -123,8 +129,8 @@ def _hashes(place: int, values: pl.Series) -> pl.DataFrame:
     )
 
 
-def _examples(target: str, values: pl.Series, *, reveal: bool) -> pl.DataFrame:
-    shown = pl.col("value") if reveal or target in COMPUTED else shape_expr(pl.col("value"))
+def _examples(target: str, values: pl.Series, *, plain: bool) -> pl.DataFrame:
+    shown = pl.col("value") if plain else shape_expr(pl.col("value"))
     return (
         values.head(_SAMPLED)
         .cast(pl.String)

@@ -9,6 +9,7 @@ import polars as pl
 
 from pipeline.audit.tally import ID_LIST, ROWS, Schema, add_up, count_by
 from pipeline.transform.shapes import shape_expr
+from pipeline.transform.vocabularies import OTHER_MODALITY, STEP_STATUSES
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -27,6 +28,7 @@ _SCHEMA: Schema = {
     "bookings": pl.Int64,
     "booking_ids": ID_LIST,
 }
+_FALLBACKS = (OTHER_MODALITY, *STEP_STATUSES)
 _KEYS = ("value", "mapped", "known", "cancelled")
 
 
@@ -57,11 +59,17 @@ def total(parts: Sequence[pl.DataFrame], *, masked: bool) -> pl.DataFrame:
     """One row a source value, the most frequent first; where ``masked``, values are shapes.
 
     A status or resource is no patient's data and is shown as it is, so that it can be entered in the table; it is
-    masked only where the mapping takes it from elsewhere.
+    masked only where the mapping takes it from elsewhere. What no table knows may then be its own modality, so that
+    a title would show up there too.
     """
     counted = add_up(parts, _SCHEMA, keys=_KEYS)
     if masked:
-        shaped = counted.with_columns(shape_expr(pl.col("value")))
+        mapped = pl.col("mapped")
+        own = ~pl.col("known") & ~mapped.is_in(_FALLBACKS)
+        shaped = counted.with_columns(
+            shape_expr(pl.col("value")),
+            pl.when(own).then(shape_expr(mapped)).otherwise(mapped).alias("mapped"),
+        )
         counted = add_up([shaped], _SCHEMA, keys=_KEYS)
     return counted.head(ROWS)
 

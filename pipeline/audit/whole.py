@@ -46,7 +46,11 @@ class Whole:
         config, reveal = self.task.config, self.task.reveal
         gone = repeats.superseded_lines(self._of("repeats"))
         compared = accuracy.compare(
-            self._of("labelled"), self.task.labels, gone["line"].to_list(), reveal=reveal
+            self._of("labelled"),
+            self.task.labels,
+            gone["line"].to_list(),
+            reveal=reveal,
+            masked=[name for name in (STATUS, MODALITY) if self._masked(name)],
         )
         counted = census.by_source(self._of("census"), config)
         suggestions, proposals = suggestions_and_proposals(counted)

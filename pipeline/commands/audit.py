@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,8 +112,10 @@ def hold_to(found: Audit, percent: float) -> None:
         typer.secho("--fail-under: there was nothing to judge.", fg=typer.colors.RED, err=True)
     for row in found.judged.iter_rows(named=True):
         if row["percent"] < percent:
+            # Rounded down: what is under the limit must not read as the limit.
+            reached = math.floor(row["percent"] * 100) / 100
             typer.secho(
-                f"{row['name']}: {row['measure']} {row['percent']:.2f} % is under {percent:g} %",
+                f"{row['name']}: {row['measure']} {reached:.2f} % is under {percent:g} %",
                 fg=typer.colors.RED,
                 err=True,
             )

@@ -177,7 +177,8 @@ def _cell(name: str, value: object) -> Text:
     if name in _SHARES and isinstance(value, float):
         return Text(percent(value), style="" if name == "share" or value >= 1 else "yellow")
     if isinstance(value, list):
-        more = f" … {count(len(value) - _IDS)} more" if len(value) > _IDS else ""
+        # Lists are capped: how many there are in all stands in the column of bookings.
+        more = ", …" if len(value) > _IDS else ""
         return Text(", ".join(str(item) for item in value[:_IDS]) + more)
     if isinstance(value, int) and name != "booking_id":
         return Text(count(value))

@@ -229,7 +229,8 @@ def _cell(value: object, column: str, columns: Columns) -> str:
         return _YES_NO[column][value]
     if isinstance(value, list):
         most = {"booking_ids": _IDS, "examples": _EXAMPLES}.get(column, len(value))
-        more = f", … {len(value) - most} more" if column == "booking_ids" and len(value) > most else ""
+        # Lists are capped: how many there are in all stands in the column of bookings.
+        more = ", …" if column == "booking_ids" and len(value) > most else ""
         return (", ".join(_short(str(item)) for item in value[:most]) or _NONE) + more
     if column in columns.numbers and isinstance(value, int):
         return count(value)

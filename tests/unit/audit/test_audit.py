@@ -300,6 +300,13 @@ def test_a_vocabulary_taken_from_the_title_is_masked() -> None:
     config = {**sample_config(), "field_mapping": {"patient_id": "title", "modality": "title"}}
     found = audit([booking(1, "SUB001_John_Doe")], config)
     assert found.resources["value"].to_list() == ["AAA999_Aaaa_Aaa"]
+    # A title that is a valid code becomes the modality itself.
+    label = [{"booking_id": 1, "expected": {"modality": "MR"}}]
+    found = audit([booking(1, "DOE JOHN"), booking(2, "MR")], config, label)
+    assert "DOE" not in json.dumps(found.to_dict(), default=str)
+    assert found.resources["mapped"].to_list() == ["AA", "AAA AAAA"]
+    revealed = audit([booking(1, "DOE JOHN")], config, label, reveal=True)
+    assert "DOE JOHN" in revealed.resources["mapped"].to_list()
 
 
 @pytest.mark.parametrize(

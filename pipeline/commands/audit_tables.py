@@ -120,6 +120,7 @@ _TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
         {
             "value": "in Calpendo",
             "mapped": "on the worklist",
+            "cancelled": "marked cancelled",
             "bookings": "bookings",
             "known": "in the table",
         },
@@ -184,4 +185,5 @@ def _cell(name: str, value: object) -> Text:
         return Text(count(value))
     if name == "field":
         return Text(SAID.get(str(value), str(value)))
-    return Text(f"{value:+g}" if isinstance(value, float) else str(value))
+    text = f"{value:+g}" if isinstance(value, float) else str(value)
+    return Text(text if text.strip() else "(blank)")

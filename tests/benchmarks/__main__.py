@@ -125,7 +125,9 @@ def main(
                     if count <= most:
                         results.append(run_way(name, way, count, place))
                         typer.echo(results[-1].to_line())
-    write_results(output, results, described | {"minutes": round((time.time() - began) / 60, 1)})
+            # After each subject: a run takes long, and what it has measured shall not be lost with it.
+            minutes = round((time.time() - began) / 60, 1)
+            write_results(output, results, described | {"minutes": minutes})
     typer.echo(f"Written to {output}")
 
 

@@ -197,7 +197,8 @@ def _withdrawals(
     ).height
     verdict = withdrawal.judge(
         lines.filter(live)["booking_id"].to_list(),
-        held=answers.held,
+        # One that stands again begins anew: its absence must be seen twice in a row.
+        held=answers.held - standing,
         in_window=in_window,
         max_withdrawn=config.max_withdrawn,
         fetch_failed=bool(answers.failed),

@@ -47,8 +47,11 @@ class Health:
         }
 
     def is_older_than(self, limit: timedelta) -> bool:
-        """Tell whether nothing has succeeded for longer than ``limit``."""
-        return self.age is None or self.age > limit
+        """Tell whether nothing has succeeded for longer than ``limit``.
+
+        A success that lies further ahead than that says nothing either: the clock was set back since.
+        """
+        return self.last_success is None or abs(self.now - self.last_success) > limit
 
 
 def next_run(connection: sqlite3.Connection) -> int:

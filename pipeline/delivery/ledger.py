@@ -71,6 +71,16 @@ class Changes:
     held: Collection[int] = ()
 
 
+_PAST = (
+    "SELECT booking_id FROM entries WHERE start_utc < ?1 AND NOT (state = 'pending' AND EXISTS"
+    " (SELECT 1 FROM sightings AS seen WHERE seen.booking_id = entries.booking_id AND seen.last_seen >= ?1))"
+)
+_FORGET = (
+    "DELETE FROM sightings WHERE booking_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM entries WHERE booking_id IN (SELECT value FROM json_each(?))",
+)
+
+
 class Ledger(LedgerFile):
     """What was emitted, pending or delivered; what is owed; what waits for a second look."""
 
@@ -284,18 +294,17 @@ class Ledger(LedgerFile):
             self.settle_returned()
 
     def purge(self, before: datetime) -> int:
-        """Forget entries that started before a moment, and what was seen and owed of them; inside a transaction.
+        """Forget entries that started before a moment, and when they were seen; inside a transaction.
 
-        Pending entries go too: what no host took for so long concerns no scanner any more.
+        A pending one stays while Calpendo has named it since then: a booking may have been moved far into the past just
+        now, and the host still shows it where it was. What is owed stays until it answers or is gone.
         """
-        stamp = (microseconds(before),)
-        self.connection.execute(
-            "DELETE FROM sightings WHERE booking_id IN (SELECT booking_id FROM entries WHERE start_utc < ?)",
-            stamp,
-        )
-        gone = self.connection.execute("DELETE FROM entries WHERE start_utc < ?", stamp).rowcount
-        self.connection.execute("DELETE FROM owed WHERE since < ?", stamp)
-        return gone
+        gone = [row[0] for row in self.connection.execute(_PAST, (microseconds(before),)).fetchall()]
+        if gone:
+            which = (id_list(gone),)
+            for forget in _FORGET:
+                self.connection.execute(forget, which)
+        return len(gone)
 
     def shrink(self) -> None:
         """Give freed pages back to the disk, and drop old values from the write-ahead log."""

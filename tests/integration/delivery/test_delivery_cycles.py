@@ -256,6 +256,20 @@ def test_a_recovering_server_withdraws_nothing(make_site: MakeSite) -> None:
     assert site.plugin.last_report.held == 0
 
 
+def test_what_stood_again_in_between_needs_two_cycles_anew(make_site: MakeSite) -> None:
+    """Issue, guard: the same answer in a second cycle; a return in between counts, also in a cycle with a failed fetch."""
+    site = make_site(count=10)
+    site.fetch()
+    for absent in (True, False, True):
+        for number in range(1, 8):
+            site.simulator.delete(number) if absent else site.simulator.put(booking(number))
+        if not absent:
+            site.simulator.faults.add("status", match=r"/10$", code=500, times=1)
+        assert site.fetch() == {}
+        assert site.plugin.last_report.held == (7 if absent else 0)
+    assert site.statuses() == dict.fromkeys(range(1, 8), OFF)
+
+
 def test_failed_details_stay_owed(site: Site) -> None:
     """Issue: fetched again in later cycles, also when the window has moved on, until they answer or 404."""
     site.simulator.faults.add("status", match=r"/(2|4)$", code=500)

@@ -142,12 +142,26 @@ def test_entries_come_back_as_they_were(ledger: Ledger) -> None:
 def test_retention(ledger: Ledger) -> None:
     """Issue: entries and history older than the retention are forgotten; the last success stays."""
     emit(ledger, line(1, start=NOW - 100 * HOUR), line(2))
+    ledger.acknowledge([1])
     with ledger.transaction() as connection:
         assert ledger.purge(NOW - HOUR) == 1
         assert history.purge_runs(connection, NOW) == 0
     ledger.shrink()
     assert ledger.sighting(1) is None
     assert ledger.pending_ids() == [2]
+
+
+def test_what_the_host_has_not_got_is_kept_past_the_retention(ledger: Ledger) -> None:
+    """Issue: what is pending is sent again and what is owed stays owed, however far in the past it lies."""
+    emit(ledger, line(1, start=NOW - 100 * HOUR))
+    with ledger.transaction():
+        ledger.record(Changes(owed=[2]), NOW - 100 * HOUR)
+        assert ledger.purge(NOW - HOUR) == 0
+    assert ledger.pending_ids() == [1]
+    assert ledger.owed().keys() == {2}
+    with ledger.transaction():
+        assert ledger.purge(NOW + HOUR) == 1
+    assert ledger.pending_ids() == []
 
 
 def test_only_the_owner_may_read(ledger: Ledger, path: Path) -> None:

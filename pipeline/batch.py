@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,8 +42,6 @@ REJECTED = {
 }
 FILTERED = {"row": pl.UInt32, "booking_id": pl.Int64, "reason": pl.String}
 _LONGEST_NAME = 64
-_PART = 40_000
-"""Larger batches are transformed in parts of so many rows; shorter parts would wait for each other more than they work."""
 
 
 @dataclass(frozen=True)
@@ -116,26 +113,9 @@ def process_batch(
     """
     given = payloads if isinstance(payloads, Sequence) else list(payloads)
     with paused_collector():
-        return _told_apart(_transformed(given, config), given, config, selection)
-
-
-def _transformed(payloads: Sequence[Payload], config: PipelineConfig) -> pl.DataFrame:
-    """Read and transform; a large batch in parts, so that polars works on one part while Python reads the next.
-
-    No stage looks beyond a row, so that parts do not show.
-    """
-    if len(payloads) <= _PART:
-        return _columns(read_bookings(payloads, config), config)
-    with ThreadPoolExecutor(1, thread_name_prefix="calpendo-columns") as columns:
-        parts = []
-        for start in range(0, len(payloads), _PART):
-            bookings = read_bookings(payloads[start : start + _PART], config)
-            parts.append(columns.submit(_columns, bookings.with_columns(pl.col("row") + start), config))
-        return pl.concat([part.result() for part in parts])
-
-
-def _columns(bookings: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
-    return transform_bookings(bookings, config).collect(engine="in-memory")
+        bookings = read_bookings(given, config)
+        wide = transform_bookings(bookings, config).collect(engine="in-memory")
+        return _told_apart(wide, given, config, selection)
 
 
 def _told_apart(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polars.testing import assert_frame_equal
 
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
@@ -42,18 +41,6 @@ def test_t014_payloads_that_are_no_booking(payload: Any, reason: str) -> None:
     batch = batch_of(booking(), payload)
     assert batch.rejected["row"].to_list() == [1]
     assert batch.rejected["reason"].to_list() == [reason]
-
-
-@pytest.mark.parametrize("part", [1, 7, 100])
-def test_the_parts_of_a_large_batch_do_not_show(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Promise: a batch that is transformed in parts gives the rows, reasons and flags of one in a single piece."""
-    payloads = (DATA / "bookings.ndjson").read_bytes().split(b"\n")
-    whole = process_batch(payloads, config_of())
-    monkeypatch.setattr("pipeline.batch._PART", part)
-    parts = process_batch(payloads, config_of())
-    for name in ("entries", "rejected", "filtered", "asked_for"):
-        assert_frame_equal(getattr(parts, name), getattr(whole, name))
-    assert parts.flags == whole.flags
 
 
 def test_t014_half_a_surrogate_pair_is_rejected_with_its_id() -> None:

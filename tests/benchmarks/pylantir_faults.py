@@ -25,9 +25,10 @@ from tests.integration.pylantir.worklist_host import LostAnswerError
 
 ROOT = Path(__file__).parents[2]
 BOMB = """
-import resource, sys
+import sys
 from tests.integration.pylantir.conftest import new_plugin
 from tests.integration.pylantir.bookings import source
+from tests.peak_memory import own_peak
 plugin = new_plugin(sys.argv[1])
 plugin.validate_config(source(sys.argv[2], max_retries=0)["config"])
 outcome = "accepted"
@@ -35,7 +36,7 @@ try:
     plugin.fetch_entries({}, 360)
 except Exception as error:
     outcome = "refused"
-print(outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(outcome, own_peak())
 """
 
 

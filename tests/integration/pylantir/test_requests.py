@@ -57,6 +57,7 @@ BOMB = """
 import resource, sys
 from tests.integration.pylantir.conftest import new_plugin
 from tests.integration.pylantir.bookings import source
+from tests.peak_memory import own_peak
 limit = 1_500_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 plugin = new_plugin(sys.argv[1])
@@ -65,7 +66,7 @@ try:
     plugin.fetch_entries({}, 360)
 except Exception as error:
     print(type(error).__name__, "MemoryError" if "MemoryError" in repr(error) + repr(error.__cause__) else "")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(own_peak())
 """
 
 

@@ -12,7 +12,8 @@ import polars as pl
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import Split, split
 from pipeline.transform import reasons
-from pipeline.transform.bookings import SOURCE, read_bookings
+from pipeline.transform.booking_fields import SOURCE
+from pipeline.transform.bookings import read_bookings
 from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import (
     MODALITY,
@@ -132,12 +133,11 @@ def _told_apart(
     sound = wide["reject_reasons"].list.len() == 0
     candidates = _rows_where(wide.select(entry_columns(config)), sound)
     verdict = split(candidates)
-    is_accepted, reasons_found = _judged(wide["reject_reasons"], sound, verdict)
-    turned_away = wide.select("row", "booking_id").with_columns(reasons_found.alias("reasons"))
+    is_accepted = _accepted(sound, verdict)
     batch = Batch(
         config,
         entries=_rows_where(candidates, verdict.accepted),
-        rejected=_rejected(_rows_where(turned_away, ~is_accepted), payloads),
+        rejected=_rejected(wide, sound, verdict, payloads),
         filtered=filtered,
         asked_for=wide,
         is_accepted=is_accepted,
@@ -156,20 +156,25 @@ def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.D
     return wide.with_columns(more.list.concat("reject_reasons").alias("reject_reasons"))
 
 
-def _judged(reasons_given: pl.Series, sound: pl.Series, verdict: Split) -> tuple[pl.Series, pl.Series]:
-    """Put the gate's verdict on the sound rows among all rows: which are accepted, and the reasons against the others."""
+def _accepted(sound: pl.Series, verdict: Split) -> pl.Series:
+    """Put the gate's verdict on the sound rows among all rows."""
     if verdict.accepted.all():
-        return sound, reasons_given
-    rows = sound.arg_true()
-    failed = rows.filter(~verdict.accepted)
-    is_accepted = sound.clone().scatter(failed, False)
-    places = pl.int_range(len(sound), dtype=pl.UInt32, eager=True).scatter(
-        failed, pl.int_range(len(sound), len(sound) + len(failed), dtype=pl.UInt32, eager=True)
-    )
-    return is_accepted, pl.concat([reasons_given, verdict.reasons]).gather(places)
+        return sound
+    return sound.clone().scatter(sound.arg_true().filter(~verdict.accepted), False)
 
 
-def _rejected(turned_away: pl.DataFrame, payloads: Sequence[object]) -> pl.DataFrame:
+def _rejected(
+    wide: pl.DataFrame, sound: pl.Series, verdict: Split, payloads: Sequence[object]
+) -> pl.DataFrame:
+    """Return the rows that have a reason against them, or that the gate refused, in order."""
+    refused = sound.arg_true().filter(~verdict.accepted)
+    named = wide.select("row", "booking_id")
+    turned_away = pl.concat(
+        [
+            named.filter(~sound).with_columns(wide["reject_reasons"].filter(~sound).alias("reasons")),
+            named[refused.to_list()].with_columns(verdict.reasons.alias("reasons")),
+        ]
+    ).sort("row")
     texts = pl.Series([payload_text(payloads[row]) for row in turned_away["row"]], dtype=pl.String)
     return turned_away.select(
         "row",

@@ -9,12 +9,12 @@ that is no object is ``""``. On generation B the same keys are taken from where 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from json.encoder import encode_basestring_ascii  # what ``json.dumps`` itself writes a text with
 from typing import Any, Final
 
 import polars as pl
+import polars_hash as plh
 
 FIELDS: Final = ("title", "status", "formatted_name", "project", "resource")
 """Columns of the bookings frame that enter the hash."""
@@ -75,7 +75,8 @@ def booking_hash(formatted_name: pl.Expr) -> pl.Expr:
 
 def _hashes(fields: pl.Series) -> pl.Series:
     frame = fields.struct.unnest()
-    parts = {name: _escaped(frame[name]) for name in FIELDS}
+    unclean = frame.select(pl.col(*FIELDS).str.contains(_UNCLEAN).fill_null(value=False))
+    parts = {name: _escaped(frame[name], unclean[name]) for name in FIELDS}
     literals = {name: frame[literal_column(name)] for name in FIELDS}
     values = {
         key: _literal_or_quoted(literals[name], parts[name])
@@ -86,15 +87,12 @@ def _hashes(fields: pl.Series) -> pl.Series:
     # Where a field has no literals, the template itself holds the quotes.
     template = ", ".join(f'"{key}": ' + ('"{}"' if value is None else "{}") for key, value in values.items())
     written = [parts[_KEYS[key]].fill_null("") if value is None else value for key, value in values.items()]
-    texts = pl.select(pl.format("{{" + template + "}}", *map(pl.lit, written))).to_series()
-    sha256 = hashlib.sha256
-    digests = [sha256(text).hexdigest() for text in texts.cast(pl.Binary).to_list()]
-    return pl.Series(fields.name, digests, dtype=pl.String)
+    text = pl.format("{{" + template + "}}", *map(pl.lit, written)).alias("text")
+    return pl.select(text).select(plh.col("text").chash.sha2_256().alias(fields.name)).to_series()
 
 
-def _escaped(texts: pl.Series) -> pl.Series:
-    """Return the texts as JSON writes them between its quotes; few fields have anything to escape."""
-    unclean = texts.str.contains(_UNCLEAN).fill_null(value=False)
+def _escaped(texts: pl.Series, unclean: pl.Series) -> pl.Series:
+    """Return the texts as JSON writes them between its quotes."""
     if not unclean.any():
         return texts
     rows = unclean.arg_true()

@@ -8,8 +8,9 @@ import polars as pl
 
 from pipeline.errors import PluginSchemaError
 from pipeline.transform import reasons
+from pipeline.transform.booking_fields import SOURCE, bookings_schema
 from pipeline.transform.booking_hash import booking_hash
-from pipeline.transform.bookings import PAYLOAD_FAULTS, SOURCE, bookings_schema, is_readable
+from pipeline.transform.bookings import PAYLOAD_FAULTS, is_readable
 from pipeline.transform.extraction import extract
 from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import polars as pl
 
 from pipeline.transform import reasons
-from pipeline.transform.bookings import RESOURCE_NAME, is_readable
+from pipeline.transform.booking_fields import RESOURCE_NAME
+from pipeline.transform.bookings import is_readable
 from pipeline.transform.distinct import map_distinct
 
 RESOURCE = "resource"

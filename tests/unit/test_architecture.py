@@ -39,7 +39,20 @@ LEVELS: dict[str, int] = {
     "cli": 8,
     "__main__": 9,
 }
-HEAVY = ("polars", "pandera", "requests", "pydantic", "pandas", "altair", "dask", "rich", "orjson", "msgspec", "polars_hash", "pytz")
+HEAVY = (
+    "polars",
+    "pandera",
+    "requests",
+    "pydantic",
+    "pandas",
+    "altair",
+    "dask",
+    "rich",
+    "orjson",
+    "msgspec",
+    "polars_hash",
+    "pytz",
+)
 
 
 def _room(module: Path) -> str:

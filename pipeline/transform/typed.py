@@ -117,11 +117,9 @@ class TypedReader:
 
     def read(self, texts: Sequence[object]) -> tuple[list[Struct], list[int]]:
         """Return the records of the ordinary texts, in order, and the indices of those that are left."""
-        if not _are_utf8(texts):
-            return [], list(range(len(texts)))
         records: list[Struct] = []
         left: list[int] = []
-        remaining = iter(cast("Sequence[str | bytes]", texts))
+        remaining = iter(_utf8_texts(texts))
         while len(records) + len(left) < len(texts):
             try:
                 records.extend(map(self._decode, remaining))  # keeps what came before a refusal
@@ -239,12 +237,17 @@ def _keys(place: Place) -> tuple[str, ...]:
     return (UNDER.removesuffix("."), *place.keys) if place.in_properties else place.keys
 
 
-def _are_utf8(texts: Sequence[object]) -> bool:
-    """Tell whether all are ``str``, or all ``bytes`` of UTF-8: msgspec does not look at what it passes over."""
-    kinds = set(map(type, texts))
-    if kinds == {bytes}:
-        try:
-            b"\n".join(cast("Sequence[bytes]", texts)).decode()
-        except UnicodeDecodeError:
-            return False
-    return kinds in ({str}, {bytes})
+def _utf8_texts(given: Sequence[object]) -> Sequence[str | bytes]:
+    """Return the texts, an empty one, which is no JSON, for what is no text or no UTF-8: msgspec would pass over it."""
+    kinds = set(map(type, given))
+    if kinds == {str} or (kinds == {bytes} and _is_utf8(b"\n".join(cast("Sequence[bytes]", given)))):
+        return cast("Sequence[str | bytes]", given)
+    return [item if type(item) is str or (type(item) is bytes and _is_utf8(item)) else "" for item in given]
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -245,3 +245,12 @@ def test_usual_bookings_are_typed_records() -> None:
     records, left = reader.read(USUAL_TEXTS)
     assert len(records) + len(left) == len(USUAL_TEXTS)
     assert len(left) < 0.05 * len(USUAL_TEXTS)
+
+
+def test_an_odd_text_leaves_only_itself() -> None:
+    """Bytes that are no UTF-8, an object among the texts, no JSON: each is left alone, its neighbours stay records."""
+    reader = typed_reader(usual_kinds(config_of("usual")))
+    usual = [text for text in USUAL_TEXTS if reader.read([text])[0]][:3]
+    for odd in (b'{"id": 1, "operator": "\xff"}', {"id": 1}, "{", b"", None):
+        records, left = reader.read([usual[0], odd, *usual[1:]])
+        assert (len(records), left) == (3, [1])

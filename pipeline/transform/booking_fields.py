@@ -78,3 +78,16 @@ def usual_kinds(config: PipelineConfig) -> tuple[tuple[str, Kind], ...]:
     for path in source_columns(config).values():
         kinds.setdefault(path, TEXT_OR_NUMBER)
     return tuple(kinds.items())
+
+
+def without_rows(columns: dict[str, pl.Series], config: PipelineConfig) -> pl.DataFrame:
+    """Return the bookings frame but for ``row``; ``generation`` follows from the ranges among the columns."""
+    is_range = columns["range_start"].is_not_null() | columns["range_finish"].is_not_null()
+    generation = pl.Series(["A", "B"], dtype=pl.String).gather(is_range.cast(pl.UInt32))
+    whole = columns | {"generation": generation}
+    return pl.DataFrame({name: whole[name] for name in bookings_schema(config) if name != "row"})
+
+
+def no_texts(size: int) -> pl.Series:
+    """Return a column of text without any."""
+    return pl.Series([None], dtype=pl.String).new_from_index(0, size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -12,7 +11,7 @@ from pipeline.transform import reasons
 from pipeline.transform.anything import any_bookings
 from pipeline.transform.booking_fields import bookings_schema, usual_kinds
 from pipeline.transform.ordinary import ordinary_bookings
-from pipeline.transform.payloads import Payload, paused_collector
+from pipeline.transform.payloads import Payload, in_parts, paused_collector
 from pipeline.transform.typed import TypedColumns, typed_reader
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 PAYLOAD_FAULTS: Final = (reasons.PAYLOAD_NOT_JSON, reasons.PAYLOAD_NOT_OBJECT, reasons.LONE_SURROGATE)
 """Faults of a payload as a whole."""
-
-_AT_ONCE: Final = 250
-"""Payloads decoded together: few enough that the objects made of them stay within the processor's cache."""
 
 
 def is_readable() -> pl.Expr:
@@ -42,10 +38,10 @@ def read_bookings(payloads: Iterable[Payload], config: PipelineConfig) -> pl.Dat
     """
     with paused_collector():
         ordinary, left, size = _told_apart(payloads, config)
-        others = any_bookings(left.values(), config) if left else ordinary
-    rows = pl.int_range(size, dtype=pl.UInt32, eager=True)
-    if not left:
-        return ordinary.insert_column(0, rows.alias("row"))
+        rows = pl.int_range(size, dtype=pl.UInt32, eager=True)
+        if not left:
+            return ordinary.insert_column(0, rows.alias("row"))
+        others = any_bookings(left.values(), config)
     odd = pl.Series(list(left), dtype=pl.UInt32)
     return (
         pl.concat([ordinary, others])
@@ -62,9 +58,9 @@ def _told_apart(
     reader = typed_reader(usual_kinds(config))
     columns = TypedColumns(reader)
     left: dict[int, Payload] = {}
-    size, remaining = 0, iter(payloads)
+    size = 0
     is_tried = True
-    while some := list(islice(remaining, _AT_ONCE)):
+    for some in in_parts(payloads):
         records, others = reader.read(some) if is_tried else ([], range(len(some)))
         if records:
             columns.add(records)

@@ -15,8 +15,9 @@ from pipeline.transform.booking_fields import (
     ID,
     RANGES,
     TEXTS,
-    bookings_schema,
+    no_texts,
     source_columns,
+    without_rows,
 )
 from pipeline.transform.cells import HIDDEN
 
@@ -37,13 +38,11 @@ def ordinary_bookings(values: pl.DataFrame, config: PipelineConfig) -> pl.DataFr
     if any(series.null_count() < len(series) for series in ranges.values()):
         holds_times = columns["formatted_name"].str.starts_with("[").fill_null(value=False)
         ranges = {name: series.set(holds_times, None) for name, series in ranges.items()}
-    is_range = ranges["range_start"].is_not_null() | ranges["range_finish"].is_not_null()
     columns |= ranges | literals
-    columns["generation"] = pl.Series(["A", "B"], dtype=pl.String).gather(is_range.cast(pl.UInt32))
-    columns["fault"] = _nothing(len(values))
+    columns["fault"] = no_texts(len(values))
     columns["booking_id"] = values[ID]
     columns["cancelled"] = values[CANCELLED]
-    return pl.DataFrame({name: columns[name] for name in bookings_schema(config) if name != "row"})
+    return without_rows(columns, config)
 
 
 def _text(values: pl.Series) -> pl.Series:
@@ -56,7 +55,7 @@ def _text(values: pl.Series) -> pl.Series:
 def _literals(values: pl.Series, texts: pl.Series) -> pl.Series:
     """Return the JSON of what is no plain text: a missing value, or a hidden one. (None of them is null.)"""
     if texts.null_count() == 0:
-        return _nothing(len(texts))
+        return no_texts(len(texts))
     written = [None, booking_hash.literal(None, is_null=False), booking_hash.literal(HIDDEN, is_null=False)]
     which = texts.is_null().cast(pl.UInt32) + (texts.is_null() & values.is_not_null()).cast(pl.UInt32)
     return pl.Series(written, dtype=pl.String).gather(which)
@@ -69,7 +68,3 @@ def _first(columns: Iterable[pl.Series]) -> pl.Series:
         if first.null_count() and other.null_count() < len(other):
             first = first.zip_with(first.is_not_null(), other)
     return first
-
-
-def _nothing(size: int) -> pl.Series:
-    return pl.Series([None], dtype=pl.String).new_from_index(0, size)

@@ -103,7 +103,7 @@ class TypedReader:
             for place in _usual_places(path, kind):
                 tree.plant(_keys(place), kind)
         for path, kind in kinds.items():
-            for place in places(path)[: 1 if kind is IDENTIFIER else None]:
+            for place in _places(path, kind):
                 tree.forbid(_keys(place))
         self.kinds = kinds
         self.ways = {path: _ways(tree, path, kind) for path, kind in kinds.items()}
@@ -220,17 +220,20 @@ def _getter(name: str) -> Callable[[list[Struct]], list[Any]]:
     return cast("Callable[[list[Struct]], list[Any]]", eval(source))  # noqa: S307  of "f" and a number
 
 
+def _places(path: str, kind: Kind) -> tuple[Place, ...]:
+    """Return where the general way looks; behind an id, which cannot be missing, nowhere."""
+    return places(path)[:1] if kind is IDENTIFIER else places(path)
+
+
 def _usual_places(path: str, kind: Kind) -> tuple[Place, ...]:
     """Return where a server puts it: nested, below ``properties`` where the path says so, else at the top or below."""
     keys = tuple(path.removeprefix(UNDER).split("."))
-    if path.startswith(UNDER):
-        return (Place(True, keys),)
-    return (Place(False, keys),) if kind is IDENTIFIER else (Place(False, keys), Place(True, keys))
+    usual = (Place(True, keys),) if path.startswith(UNDER) else (Place(False, keys), Place(True, keys))
+    return tuple(place for place in usual if place in _places(path, kind))
 
 
 def _ways(tree: _Node, path: str, kind: Kind) -> tuple[Way, ...]:
-    wanted = places(path)[: 1 if kind is IDENTIFIER else None]
-    return tuple(way for place in wanted if (way := tree.way(_keys(place))) is not None)
+    return tuple(way for place in _places(path, kind) if (way := tree.way(_keys(place))) is not None)
 
 
 def _keys(place: Place) -> tuple[str, ...]:

@@ -12,56 +12,21 @@ import polars as pl
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import Split, split
 from pipeline.transform import reasons
-from pipeline.transform.booking_fields import SOURCE
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.duplicates import superseded
-from pipeline.transform.entries import (
-    MODALITY,
-    STATUS,
-    entry_columns,
-    patterned_rules,
-    transform_bookings,
-    vocabulary_source,
-)
+from pipeline.transform.entries import entry_columns, transform_bookings
+from pipeline.transform.flags import BatchFlags, batch_flags
 from pipeline.transform.labels import true_names
 from pipeline.transform.payloads import Payload, paused_collector, payload_text
 from pipeline.transform.rows import to_rows
 from pipeline.transform.selection import Selection
-from pipeline.transform.shapes import shape_expr
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
 __all__ = ["Batch", "BatchFlags", "Selection", "process_batch"]
 
-REJECTED = {
-    "row": pl.UInt32,
-    "booking_id": pl.Int64,
-    "reason": pl.String,
-    "reasons": pl.List(pl.String),
-    "payload": pl.String,
-}
 FILTERED = {"row": pl.UInt32, "booking_id": pl.Int64, "reason": pl.String}
-_LONGEST_NAME = 64
-
-
-@dataclass(frozen=True)
-class BatchFlags:
-    """What a person should look at, though nothing was rejected for it. Tuples hold booking ids.
-
-    ``unknown_statuses`` and ``unknown_resources`` count the accepted bookings by the value that no table knows (a
-    missing one counts under ``""``; one that is taken from another field or is very long, under its shape).
-    ``unmatched`` counts, for each target, the shapes of the source values that its pattern did not match, over all
-    bookings that were asked for, and ``unmatched_ids`` says which.
-    """
-
-    dst_ambiguous: tuple[int, ...]
-    dst_nonexistent: tuple[int, ...]
-    multi_day: tuple[int, ...]
-    unknown_statuses: dict[str, int]
-    unknown_resources: dict[str, int]
-    unmatched: dict[str, dict[str, int]]
-    unmatched_ids: dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +56,7 @@ class Batch:
     @cached_property
     def flags(self) -> BatchFlags:
         """What a person should look at."""
-        return _flags(self)
+        return batch_flags(self.config, self.asked_for, self.is_accepted)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the entries as dictionaries of plain Python values."""
@@ -152,8 +117,17 @@ def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.D
     flags = selection.reject_flags() if selection else {}
     if not flags and not duplicate.any():
         return wide
-    more = true_names({reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate), **flags})
-    return wide.with_columns(more.list.concat("reject_reasons").alias("reject_reasons"))
+    more = wide.select(true_names({reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate), **flags})).to_series()
+    rows = (more.list.len() > 0).arg_true()
+    return wide.with_columns(_with_more(wide["reject_reasons"], rows, more.gather(rows)))
+
+
+def _with_more(lists: pl.Series, rows: pl.Series, more: pl.Series) -> pl.Series:
+    """Put ``more`` before the lists of these rows, few of all, without writing the others anew."""
+    changed = pl.select(pl.lit(more).list.concat(pl.lit(lists.gather(rows)))).to_series()
+    which = pl.int_range(len(lists), dtype=pl.UInt32, eager=True)
+    which = which.scatter(rows, pl.int_range(len(lists), len(lists) + len(rows), dtype=pl.UInt32, eager=True))
+    return pl.concat([lists, changed.alias(lists.name)]).gather(which)
 
 
 def _accepted(sound: pl.Series, verdict: Split) -> pl.Series:
@@ -201,57 +175,3 @@ def _check_conservation(given: int, batch: Batch) -> None:
             f"{given} payloads, but {len(batch.entries)} entries of {len(accepted)} rows, "
             f"{len(batch.rejected)} rejected and {len(batch.filtered)} filtered"
         )
-
-
-def _flags(batch: Batch) -> BatchFlags:
-    """Read the flags off the few columns they stand in; the whole frame may be wide and long."""
-    ids = batch.asked_for["booking_id"]
-    raised = {
-        name: tuple(ids.filter(batch.asked_for[name] & batch.is_accepted).to_list())
-        for name in ("dst_ambiguous", "dst_nonexistent", "multi_day")
-    }
-    shapes, unmatched_ids = _unmatched(batch)
-    return BatchFlags(
-        **raised,
-        unknown_statuses=_unknown(batch, "status_known", _told_as(batch.config, STATUS, "status")),
-        unknown_resources=_unknown(batch, "modality_known", _told_as(batch.config, MODALITY, "resource")),
-        unmatched=shapes,
-        unmatched_ids=unmatched_ids,
-    )
-
-
-def _unknown(batch: Batch, known: str, told: pl.Expr) -> dict[str, int]:
-    """Count the accepted values that no table knows, the most frequent first."""
-    rows = batch.is_accepted & ~batch.asked_for[known]
-    return _counts(_rows_where(batch.asked_for, rows).select(told.fill_null("").alias("value")))
-
-
-def _told_as(config: PipelineConfig, target: str, field: str) -> pl.Expr:
-    """Return what an unknown value is told as: itself where it is a name out of ``field``, else its shape.
-
-    A mapping may cut a modality out of the title, and a text of that length is no resource's name either.
-    """
-    value = vocabulary_source(config, target)
-    sources = [rule.source.removeprefix("properties.") for rule in config.rules if rule.target == target]
-    if any(source.partition(".")[0] != field for source in sources):
-        return shape_expr(value)
-    return pl.when(value.str.len_chars() > _LONGEST_NAME).then(shape_expr(value)).otherwise(value)
-
-
-def _unmatched(batch: Batch) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, ...]]]:
-    failing = _rows_where(batch.asked_for, batch.asked_for["unmatched"].list.len() > 0)
-    shapes: dict[str, dict[str, int]] = {}
-    ids: dict[str, tuple[int, ...]] = {}
-    for rule in patterned_rules(batch.config) if len(failing) else ():
-        rows = failing.filter(pl.col("unmatched").list.contains(rule.target))
-        if len(rows):
-            shapes[rule.target] = _counts(
-                rows.select(shape_expr(pl.col(f"{SOURCE}{rule.source}")).alias("value"))
-            )
-            ids[rule.target] = tuple(rows["booking_id"].drop_nulls().to_list())
-    return shapes, ids
-
-
-def _counts(values: pl.DataFrame) -> dict[str, int]:
-    counted = values.group_by("value").len().sort(["len", "value"], descending=[True, False])
-    return dict(counted.rows())

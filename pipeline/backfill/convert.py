@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from pipeline.backfill.sources import Source
 from pipeline.backfill.spill import SpillWriter
 from pipeline.batch import Batch, process_batch
 from pipeline.transform.bookings import read_bookings
+from pipeline.transform.flags import TIME_FLAGS, unknown_resources, unknown_statuses
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
 
 if TYPE_CHECKING:
@@ -194,20 +194,11 @@ def _versions_of(bookings: pl.DataFrame, state: pl.Expr) -> pl.DataFrame:
 
 
 def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:
-    """Count what a person should look at, out of the few rows that have any of it."""
-    doubtful = pl.any_horizontal(
-        ~pl.col("status_known"), ~pl.col("modality_known"), "dst_ambiguous", "dst_nonexistent", "multi_day"
-    )
-    shown = batch.asked_for.select(doubtful).to_series().fill_null(value=False) & batch.is_accepted
-    few = replace(batch, asked_for=batch.asked_for.filter(shown), is_accepted=shown.filter(shown))
-    flags = few.flags
+    """Count what a person should look at; not the shapes that no pattern caught, which are the audit's to tell."""
+    told = (batch.config, batch.asked_for, batch.is_accepted)
     return {
-        "unknown_statuses": flags.unknown_statuses,
-        "unknown_resources": flags.unknown_resources,
-        "times": {
-            "dst_ambiguous": len(flags.dst_ambiguous),
-            "dst_nonexistent": len(flags.dst_nonexistent),
-            "multi_day": len(flags.multi_day),
-        },
+        "unknown_statuses": unknown_statuses(*told),
+        "unknown_resources": unknown_resources(*told),
+        "times": {name: int((batch.asked_for[name] & batch.is_accepted).sum()) for name in TIME_FLAGS},
         "filtered": dict(batch.filtered["reason"].value_counts().iter_rows()),
     }

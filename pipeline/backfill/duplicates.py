@@ -83,7 +83,7 @@ def losers_by_segment(output: Path, segments: Sequence[tuple[int, str]]) -> list
     losing = []
     for (place,), losers in found.partition_by("segment", as_dict=True, include_key=False).items():
         name = places[int(place)]
-        with whole_file(layout.losers / f"{name}.parquet") as temporary:
-            losers.write_parquet(temporary)
+        with whole_file(layout.losers / name) as temporary:
+            losers.write_ipc_stream(temporary)
         losing.append(name)
     return losing

@@ -14,10 +14,13 @@ import polars as pl
 from pipeline.backfill.files import private_directory, read_json, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import SegmentPieces
-from pipeline.backfill.spill import read_piece
+from pipeline.backfill.spill import read_piece, read_whole
 
 PART_ROWS = 200_000
 PART_BYTES = 64 << 20
+
+LOST = "row:lost"
+"""Marks rows on their way to a file; with a colon, no mapped field is called so."""
 
 Counts = dict[str, int]
 
@@ -25,14 +28,14 @@ Counts = dict[str, int]
 def merge_month(output: Path, month: str, segments: Sequence[SegmentPieces]) -> Counts:
     """Write the accepted rows of one month; return {"rows": …, "files": …}."""
     layout = Layout(output)
-    frames = (frame.drop("row") for frame, _ in _surviving(layout, "accepted", segments))
+    frames = (frame.drop("row") for frame, _ in _marked(layout, "accepted", segments))
     return _write(layout, f"month={month}", layout.staged / "entries" / f"month={month}", frames)
 
 
 def merge_rejected(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
     """Write the rejected rows, each with the source and line it came from."""
     layout = Layout(output)
-    frames = (_placed(frame, segment) for frame, segment in _surviving(layout, "rejected", segments))
+    frames = (_placed(frame, segment) for frame, segment in _marked(layout, "rejected", segments))
     return _write(layout, "rejected", layout.staged / "rejected", frames, count="reasons")
 
 
@@ -58,19 +61,19 @@ REPLACED = ("row", "booking_id", "modified")
 
 def losers_of(layout: Layout, segment: str) -> pl.DataFrame:
     """Return the rows of a segment that another segment's replaced."""
-    return pl.read_parquet(layout.losers / f"{segment}.parquet")
+    return read_whole(layout.losers / segment)
 
 
-def _surviving(
+def _marked(
     layout: Layout, kind: str, segments: Iterable[SegmentPieces]
 ) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
+    """Yield the pieces with a column ``LOST``: whether another segment has a newer version of the row."""
     for segment in segments:
-        losers = losers_of(layout, segment.segment)["row"] if segment.has_losers else None
+        losers = losers_of(layout, segment.segment)["row"].implode() if segment.has_losers else None
         for piece in segment.pieces:
             frame = read_piece(layout.segments / segment.segment / kind, piece)
-            if losers is not None:
-                frame = frame.filter(~pl.col("row").is_in(losers.implode()))
-            yield frame, segment
+            lost = pl.lit(value=False) if losers is None else pl.col("row").is_in(losers)
+            yield frame.with_columns(lost.alias(LOST)), segment
 
 
 def _placed(frame: pl.DataFrame, segment: SegmentPieces) -> pl.DataFrame:
@@ -109,16 +112,23 @@ def _write(
 
 
 def _filled(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Join frames to some as large as a file may be, without the rows that are marked as ``LOST``."""
     held: list[pl.DataFrame] = []
     rows = size = 0
     for frame in frames:
-        if frame.is_empty():
-            continue
         held.append(frame)
         rows += frame.height
         size += int(frame.estimated_size())
         if rows >= PART_ROWS or size >= PART_BYTES:
-            yield pl.concat(held)
+            yield from _kept(held)
             held, rows, size = [], 0, 0
     if held:
-        yield pl.concat(held)
+        yield from _kept(held)
+
+
+def _kept(frames: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    joined = pl.concat(frames)
+    if LOST in joined.columns:  # once for all of them: a filter for each of many small frames takes longer
+        joined = joined.filter(~pl.col(LOST)).drop(LOST)
+    if not joined.is_empty():
+        yield joined

@@ -11,8 +11,9 @@ from __future__ import annotations
 import gzip
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,8 +29,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Block:
     """Some payloads in the archive's order, and for each the number of its line (or row), from 0, in its segment."""
 
-    payloads: list[Any]
-    lines: list[int]
+    payloads: Sequence[Any]
+    lines: Sequence[int]
 
 
 @dataclass
@@ -155,16 +156,23 @@ def _blocks(segment: Segment, reader: LineReader, end: int) -> Iterator[Block]:
     """Split a segment's lines; blank ones are counted, not yielded."""
     first = reader.offset == 0
     while data := reader.take(end):
-        lines = data.removeprefix(BYTE_ORDER_MARK).split(b"\n") if first else data.split(b"\n")
+        lines = _lines(data.removeprefix(BYTE_ORDER_MARK) if first else data)
         first = False
-        if not lines[-1]:
-            lines.pop()
         for start in range(0, len(lines), BLOCK_ROWS):
             part = lines[start : start + BLOCK_ROWS]
-            base = segment.lines + start
-            numbers = [base + place for place, line in enumerate(part) if line and not line.isspace()]
-            if len(numbers) < len(part):
-                part = [part[number - base] for number in numbers]
+            numbers: Sequence[int] = range(segment.lines + start, segment.lines + start + len(part))
+            if not all(part) or any(map(bytes.isspace, part)):
+                filled = [place for place, line in enumerate(part) if line and not line.isspace()]
+                part = [part[place] for place in filled]
+                numbers = [numbers[place] for place in filled]
             if part:
                 yield Block(part, numbers)
         segment.lines += len(lines)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Return the lines without their ends. (As ``split`` would, which looks at one byte after the other.)"""
+    lines = [line[:-1] for line in BytesIO(data)]
+    if lines and not data.endswith(b"\n"):
+        lines[-1] = data[data.rfind(b"\n") + 1 :]
+    return lines

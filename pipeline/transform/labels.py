@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from pipeline.transform.distinct import map_distinct
+from pipeline.transform.distinct import places
 
 _NAMES: Final = pl.List(pl.String)
 _BITS: Final = 60
@@ -31,10 +31,20 @@ def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
     bits = pl.sum_horizontal(
         flag.fill_null(value=False).cast(pl.Int64) * (1 << place) for place, flag in enumerate(flags.values())
     )
-    spell = partial(_spell, names=tuple(flags))
-    return bits.map_batches(
-        lambda sets: map_distinct(sets, spell, _NAMES), return_dtype=_NAMES, is_elementwise=True
-    )
+    spell = partial(_spell_all, names=tuple(flags))
+    return bits.map_batches(spell, return_dtype=_NAMES, is_elementwise=True)
+
+
+def _spell_all(sets: pl.Series, names: tuple[str, ...]) -> pl.Series:
+    """Spell out the sets; the rows without a name, nearly all, are not looked up."""
+    rows = (sets != 0).arg_true()
+    named = sets.gather(rows)
+    distinct = named.unique()
+    lists = pl.Series([[], *(_spell(bits, names) for bits in distinct.to_list())], dtype=_NAMES)
+    if named.is_empty():
+        return lists.new_from_index(0, len(sets)).alias(sets.name)
+    which = pl.Series([0], dtype=pl.UInt32).new_from_index(0, len(sets))
+    return lists.gather(which.scatter(rows, places(named, distinct) + 1)).alias(sets.name)
 
 
 def _spell(bits: int, names: tuple[str, ...]) -> list[str]:

@@ -6,9 +6,10 @@ syntax ever reaches the Rust engine to mean something else there. What is writte
 - Constructs with one preference order in both engines: literals, classes, anchors, alternatives, groups, greedy and
   lazy repeats of something that is never empty. One group is captured, the one asked for, and only where it takes part
   in every match.
-- Classes are written as ranges of code points. ``\\w``, ``\\d``, ``\\s`` and ``\\b`` differ outside ASCII: a pattern with one of
-  them is only used for values of printable ASCII. Any other is used for all values without a line break, where ``$``
-  has no special case.
+- Classes are written as ranges of code points. ``\\w``, ``\\d`` and ``\\s`` differ outside ASCII from one version of Unicode to
+  the next: there they are written as this Python has them, and the pattern is only used for values of characters that
+  were looked at. ``\\b`` cannot be written so: a pattern with it is only used for values of printable ASCII. One without
+  any of them is used for all values without a line break, where ``$`` has no special case.
 
 Everything else (look-around, back-references, possessive and atomic groups, case folding, optional groups) is not
 translated and left to ``re``.
@@ -19,7 +20,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
-from functools import lru_cache
+from enum import Enum
+from functools import cache, lru_cache
 from re import _constants as sre  # type: ignore[attr-defined]  # no public name for Python's parse tree
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final, NamedTuple
@@ -39,6 +41,9 @@ _ASCII_CATEGORIES: Final[dict[Any, Ranges]] = {
     sre.CATEGORY_WORD: [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)],
 }
 """What is printable and ASCII of each category."""
+_BEYOND_ASCII: Final[Ranges] = [(0x80, 0xD7FF), (0xE000, 0x1FFFF)]
+"""Where Python is asked, one code point after the other, which are of a category: all scripts but rare Han signs."""
+_SYNTAX = {sre.CATEGORY_DIGIT: r"\d", sre.CATEGORY_SPACE: r"\s", sre.CATEGORY_WORD: r"\w"}
 _NEGATED = {
     sre.CATEGORY_NOT_DIGIT: sre.CATEGORY_DIGIT,
     sre.CATEGORY_NOT_SPACE: sre.CATEGORY_SPACE,
@@ -57,17 +62,23 @@ _REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT)
 _MAX_REPEAT = 1000
 
 
+class Scope(Enum):
+    """The values that a translation may be used for, as the pattern of what must not stand in them."""
+
+    ONE_LINE = r"\n"
+    LOOKED_AT = r"[^\x{20}-\x{7e}\x{80}-\x{1ffff}]"
+    PRINTABLE_ASCII = r"[^\x{20}-\x{7e}]"
+
+
 class Translation(NamedTuple):
-    """A Rust pattern whose group 1 is the wanted one, and which values it must not be used for."""
+    """A Rust pattern whose group 1 is the wanted one, and the values it may be used for."""
 
     pattern: str
-    ascii_only: bool
+    scope: Scope
 
     def excluded(self, values: pl.Series) -> pl.Series:
         """Tell which values must go through ``re`` (Boolean, false for null)."""
-        if self.ascii_only:
-            return values.str.contains(r"[^\x20-\x7e]").fill_null(value=False)
-        return values.str.contains("\n", literal=True).fill_null(value=False)
+        return values.str.contains(self.scope.value).fill_null(value=False)
 
 
 class _Untranslatable(Exception):  # noqa: N818  never leaves this module
@@ -75,7 +86,7 @@ class _Untranslatable(Exception):  # noqa: N818  never leaves this module
 
 
 class _Category(_Untranslatable):
-    """A construct that differs outside ASCII."""
+    """A construct that differs, or may differ, outside of the scope."""
 
 
 @lru_cache(maxsize=256)
@@ -92,36 +103,62 @@ def translate(pattern: str, group: int) -> Translation | None:
             return None
     if tree.state.flags & ~_HARMLESS_FLAGS:
         return None
-    for ascii_only in (False, True):
+    for scope in Scope:
+        if tree.state.flags & re.ASCII and scope is Scope.LOOKED_AT:
+            continue
         try:
-            body = _Writer(group, ascii_only=ascii_only).whole(list(tree))
+            body = _Writer(group, scope).whole(list(tree))
         except _Category:
             continue
         except (_Untranslatable, RecursionError):
             return None
-        return _compiled(Translation(body, ascii_only))
+        if _compiles(body):
+            return Translation(body, scope)
     return None
 
 
-def _compiled(translation: Translation) -> Translation | None:
+def _compiles(pattern: str) -> bool:
     try:
-        pl.Series([""]).str.extract(translation.pattern, 1)
+        pl.Series([""]).str.extract(pattern, 1)
     except pl.exceptions.ComputeError:  # too large for the engine
-        return None
-    return translation
+        return False
+    return True
+
+
+@cache
+def _category(category: Any, scope: Scope) -> Ranges:
+    """Return the code points of a category, as far as the scope goes."""
+    ranges = _ASCII_CATEGORIES[category]
+    if scope is Scope.PRINTABLE_ASCII:
+        return ranges
+    pattern = re.compile(_SYNTAX[category] + "+")
+    for first, last in _BEYOND_ASCII:
+        text = "".join(map(chr, range(first, last + 1)))
+        ranges = ranges + [
+            (first + found.start(), first + found.end() - 1) for found in pattern.finditer(text)
+        ]
+    return ranges
+
+
+_BOUNDS: Final[dict[Scope, Ranges]] = {
+    Scope.ONE_LINE: _ALL,
+    Scope.LOOKED_AT: [_PRINTABLE, *_BEYOND_ASCII],
+    Scope.PRINTABLE_ASCII: [_PRINTABLE],
+}
+"""What can stand in a value of each scope."""
 
 
 class _Writer:
     """Writes a parse tree in Rust's syntax."""
 
-    def __init__(self, group: int, *, ascii_only: bool) -> None:
+    def __init__(self, group: int, scope: Scope) -> None:
         self.group = group
-        self.ascii_only = ascii_only
+        self.scope = scope
 
     def whole(self, items: list[tuple[Any, Any]]) -> str:
         """Write the whole pattern, anchored at the start."""
         body = self._sequence(items, always=True)
-        start = r"(?-u)\A" if self.ascii_only else r"\A"
+        start = r"(?-u)\A" if self.scope is Scope.PRINTABLE_ASCII else r"\A"
         if self.group == 0:
             return f"{start}({body})"
         while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:
@@ -136,7 +173,7 @@ class _Writer:
         if kind in (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN):
             return self._class(self._characters(kind, argument))
         if kind is sre.AT and argument in _ANCHORS:
-            if argument in _BOUNDARIES and not self.ascii_only:
+            if argument in _BOUNDARIES and self.scope is not Scope.PRINTABLE_ASCII:
                 raise _Category
             return _ANCHORS[argument]
         if kind is sre.SUBPATTERN:
@@ -150,6 +187,8 @@ class _Writer:
     def _subpattern(self, number: int | None, added: int, removed: int, items: Any, *, always: bool) -> str:
         if (added | removed) & ~_HARMLESS_FLAGS:
             raise _Untranslatable
+        if added & re.ASCII and self.scope is Scope.LOOKED_AT:
+            raise _Category
         wanted = number is not None and number == self.group
         if wanted and not always:
             raise _Untranslatable
@@ -180,15 +219,16 @@ class _Writer:
         if kind is sre.RANGE:
             return [argument]
         if kind is sre.CATEGORY and (argument in _ASCII_CATEGORIES or argument in _NEGATED):
-            if not self.ascii_only:
+            if self.scope is Scope.ONE_LINE:
                 raise _Category
-            plain = _ASCII_CATEGORIES.get(argument)
-            return _without(_ASCII_CATEGORIES[_NEGATED[argument]]) if plain is None else plain
+            if argument in _NEGATED:
+                return _without(_category(_NEGATED[argument], self.scope))
+            return _category(argument, self.scope)
         raise _Untranslatable
 
     def _class(self, ranges: Ranges) -> str:
         """Write code points as hexadecimal ranges: nothing in them can be taken for syntax."""
-        bounds = [_PRINTABLE] if self.ascii_only else _ALL
+        bounds = _BOUNDS[self.scope]
         kept = [
             (max(low, first), min(high, last))
             for low, high in ranges
@@ -196,7 +236,7 @@ class _Writer:
             if max(low, first) <= min(high, last)
         ]
         if not kept:
-            return r"[^\x00-\xff]" if self.ascii_only else r"[^\x{0}-\x{10ffff}]"
+            return r"[^\x00-\xff]" if self.scope is Scope.PRINTABLE_ASCII else r"[^\x{0}-\x{10ffff}]"
         return "[" + "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in kept) + "]"
 
 

@@ -243,9 +243,18 @@ def _keys(place: Place) -> tuple[str, ...]:
 def _utf8_texts(given: Sequence[object]) -> Sequence[str | bytes]:
     """Return the texts, an empty one, which is no JSON, for what is no text or no UTF-8: msgspec would pass over it."""
     kinds = set(map(type, given))
-    if kinds == {str} or (kinds == {bytes} and _is_utf8(b"\n".join(cast("Sequence[bytes]", given)))):
+    if kinds == {str} or (kinds == {bytes} and _are_utf8(given)):
         return cast("Sequence[str | bytes]", given)
     return [item if type(item) is str or (type(item) is bytes and _is_utf8(item)) else "" for item in given]
+
+
+def _are_utf8(texts: Sequence[object]) -> bool:
+    """Tell whether all texts are UTF-8; polars looks without making Python's own text of them."""
+    try:
+        pl.Series(texts, dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -48,6 +48,7 @@ VALUES = st.lists(
         st.none(),
         st.text(alphabet="ab_- 19A", max_size=8),
         st.text(alphabet="ab_\n\t\x1c\x85\u2028é İſK9٣ \x7f", max_size=6),
+        st.text(alphabet="a1_ \xa0\u3000é٣९\U0001d7d8ªⅧ²中\U00020000\ue000😀\u0301\u200d", max_size=8),
         st.text(max_size=5),
         st.sampled_from(["SUB001_John_Doe", "a\n", "aab_19", "", "\n"]),
     ),
@@ -127,6 +128,24 @@ def test_usual_patterns_run_in_rust(pattern: str) -> None:
 def test_what_is_not_proved_is_left_to_re(pattern: str) -> None:
     """Look-around, back-references, case, optional groups: the Rust engine is not asked."""
     assert translate(pattern, 1) is None
+
+
+@pytest.mark.parametrize("category", [r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"])
+def test_every_character_is_of_python_s_category(category: str) -> None:
+    """T011: what is a digit, a blank or a letter is what this Python says, for each character there is."""
+    rule = FieldRule("patient_id", "title", f"({category})", 1, "null")
+    characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    found = extract_series(pl.Series("title", characters), rule).struct.field("value")
+    pattern = re.compile(category)
+    assert found.to_list() == [character if pattern.match(character) else None for character in characters]
+
+
+def test_usual_patterns_need_no_detour_for_names_of_any_script() -> None:
+    """Speed: a digit in the pattern and a name beyond ASCII in the title do not lead through Python."""
+    translation = translate(r"^[A-Z]+\d+_(.+)$", 1)
+    assert translation is not None
+    names = pl.Series(["SUB1_Дарья", "SUB2_李小龙", "SUB3_Zoë😀", "SUB4_Ναί"])
+    assert not translation.excluded(names).any()
 
 
 def test_a_named_group_and_a_number_are_the_same() -> None:

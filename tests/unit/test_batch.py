@@ -43,6 +43,16 @@ def test_t014_payloads_that_are_no_booking(payload: Any, reason: str) -> None:
     assert batch.rejected["reason"].to_list() == [reason]
 
 
+def test_t014_a_character_cut_between_two_payloads_is_whole_in_neither() -> None:
+    """Bytes are read payload by payload: what would be UTF-8 behind one another is none apart, also where unread."""
+    first, second = json.dumps(booking(description="x" * 30)).encode().split(b"x" * 15)
+    batch = batch_of(first + b"\xc3", b"\xa9" + second, json.dumps(booking()).encode())
+    assert batch.rejected["reason"].to_list() == ["payload_not_json"] * 2
+    unread = json.dumps(booking(description="y")).encode()
+    ends = (unread.replace(b'"y"', b'"y\xc3"'), unread.replace(b'"y"', b'"\xa9y"'))
+    assert batch_of(*ends).rejected["reason"].to_list() == ["payload_not_json"] * 2
+
+
 def test_t014_half_a_surrogate_pair_is_rejected_with_its_id() -> None:
     """A text that UTF-8 cannot carry costs its own booking only, as text and as an object."""
     torn = booking(title="SUB001_\ud800")

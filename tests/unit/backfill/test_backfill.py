@@ -258,9 +258,9 @@ def test_a_lost_row_is_an_error_and_nothing_is_published(
     """Law of conservation: were a row lost on the way, the backfill would fail and show no output."""
     from pipeline.backfill import merge
 
-    surviving = merge._surviving
+    marked = merge._marked
     monkeypatch.setattr(
-        merge, "_surviving", lambda *args: ((frame.head(-1), segment) for frame, segment in surviving(*args))
+        merge, "_marked", lambda *args: ((frame.head(-1), segment) for frame, segment in marked(*args))
     )
     with pytest.raises(PluginSchemaError, match="accounts for"):
         backfill([archive], tmp_path / "out", CONFIG)

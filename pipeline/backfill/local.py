@@ -60,7 +60,7 @@ class Inline:
 
 
 class LocalProcesses:
-    """``count`` fresh processes, each with one polars thread; they end when this process does, however it ends."""
+    """``count`` fresh processes, each with one polars thread; they start at once, and end when this process does, however it ends."""
 
     def __init__(self, count: int) -> None:
         import multiprocessing
@@ -69,6 +69,8 @@ class LocalProcesses:
         self._pool = ProcessPoolExecutor(
             count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
         )
+        for _ in range(count):  # A process is only started for a job.
+            self._pool.submit(int)
 
     def run(self, jobs: Iterable[Job], tick: Callable[[], None]) -> Iterator[Done]:
         """See ``Workers.run``. No more jobs are handed out than are soon begun, so that memory stays bounded.

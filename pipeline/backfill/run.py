@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,20 +82,22 @@ def backfill(
         plan = earlier or asked
         if earlier is None:
             _refuse_foreign_output(layout)
-            layout.make()
-            keep(layout.plan, plan)
-        listing = None
-        sources_now = plan.sources
-        if server is not None and credentials is not None:
-            listing = _bring(layout, server, config, credentials, progress)
-            sources_now = listing.sources
-        who = _workers(sources_now, cluster, workers)
-        try:
+        with ExitStack() as held:
+            # Archives are known already: the processes start while the plan is made durable.
+            who = None if server else held.enter_context(closing(_workers(plan.sources, cluster, workers)))
+            if earlier is None:
+                layout.make()
+                keep(layout.plan, plan)
+            listing = None
+            sources_now = plan.sources
+            if server is not None and credentials is not None:
+                listing = _bring(layout, server, config, credentials, progress)
+                sources_now = listing.sources
+            if who is None:
+                who = held.enter_context(closing(_workers(sources_now, cluster, workers)))
             who.check(layout.output, [source.path for source in sources_now])
             stages = Stages(layout, replace(plan, sources=sources_now), config, who, progress)
             summary = stages.run(listing, resumed=earlier is not None)
-        finally:
-            who.close()
         write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
         shutil.rmtree(layout.work, ignore_errors=True)
         return summary

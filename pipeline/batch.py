@@ -16,7 +16,6 @@ from pipeline.transform.bookings import read_bookings
 from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import entry_columns, transform_bookings
 from pipeline.transform.flags import BatchFlags, batch_flags
-from pipeline.transform.labels import true_names
 from pipeline.transform.payloads import Payload, paused_collector, payload_text
 from pipeline.transform.rows import to_rows
 from pipeline.transform.selection import Selection
@@ -80,14 +79,14 @@ def process_batch(
     given = payloads if isinstance(payloads, Sequence) else list(payloads)
     with paused_collector():
         bookings = read_bookings(given, config)
-        wide = transform_bookings(bookings, config).collect(engine="in-memory")
+        before = _batch_reasons(bookings, selection)
+        wide = transform_bookings(bookings, config, before).collect(engine="in-memory")
         return _told_apart(wide, given, config, selection)
 
 
 def _told_apart(
     wide: pl.DataFrame, payloads: Sequence[object], config: PipelineConfig, selection: Selection | None
 ) -> Batch:
-    wide = _with_batch_reasons(wide, selection)
     filtered = pl.DataFrame(schema=FILTERED)
     if selection is not None:
         why = wide.select(selection.filter_reason(wide.columns)).to_series()
@@ -111,23 +110,11 @@ def _told_apart(
     return batch
 
 
-def _with_batch_reasons(wide: pl.DataFrame, selection: Selection | None) -> pl.DataFrame:
-    """Put before ``reject_reasons`` what only the batch and the selection tell."""
-    duplicate = superseded(wide)
-    flags = selection.reject_flags() if selection else {}
-    if not flags and not duplicate.any():
-        return wide
-    more = wide.select(true_names({reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate), **flags})).to_series()
-    rows = (more.list.len() > 0).arg_true()
-    return wide.with_columns(_with_more(wide["reject_reasons"], rows, more.gather(rows)))
-
-
-def _with_more(lists: pl.Series, rows: pl.Series, more: pl.Series) -> pl.Series:
-    """Put ``more`` before the lists of these rows, few of all, without writing the others anew."""
-    changed = pl.select(pl.lit(more).list.concat(pl.lit(lists.gather(rows)))).to_series()
-    which = pl.int_range(len(lists), dtype=pl.UInt32, eager=True)
-    which = which.scatter(rows, pl.int_range(len(lists), len(lists) + len(rows), dtype=pl.UInt32, eager=True))
-    return pl.concat([lists, changed.alias(lists.name)]).gather(which)
+def _batch_reasons(bookings: pl.DataFrame, selection: Selection | None) -> dict[str, pl.Expr]:
+    """Return what only the batch and the selection tell, by reason code."""
+    duplicate = superseded(bookings)
+    flags = {reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate)} if duplicate.any() else {}
+    return flags | (selection.reject_flags() if selection else {})
 
 
 def _accepted(sound: pl.Series, verdict: Split) -> pl.Series:

@@ -11,7 +11,6 @@ from pipeline.audit.task import Task
 from pipeline.audit.vocabularies import RESOURCE_SOURCE, STATUS_SOURCE
 from pipeline.schema import split
 from pipeline.transform.entries import MODALITY, STATUS, entry_columns, transform_bookings, vocabulary_source
-from pipeline.transform.labels import true_names
 from pipeline.transform.selection import Selection
 
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
@@ -27,16 +26,13 @@ def judged(bookings: pl.DataFrame, task: Task) -> pl.DataFrame:
     ``booking_hash`` is left out and ``notes`` holds no digest of the booking.
     """
     config, selection = task.config, task.selection or Selection()
-    transformed = transform_bookings(bookings, config)
+    transformed = transform_bookings(bookings, config, selection.reject_flags())
     if not task.labels.name("notes"):
         transformed = transformed.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
     wide = transformed.with_columns(
         vocabulary_source(config, STATUS).alias(STATUS_SOURCE),
         vocabulary_source(config, MODALITY).alias(RESOURCE_SOURCE),
         any_unmatched=pl.col("unmatched").list.len() > 0,
-        reject_reasons=true_names(selection.reject_flags()).list.concat("reject_reasons")
-        if selection.reject_flags()
-        else pl.col("reject_reasons"),
         filtered=selection.filter_reason(transformed.collect_schema().names()),
     ).collect()
     reasons = _reasons(wide, entry_columns(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -58,14 +59,18 @@ def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
     return (*(rule.target for rule in mapped_rules(config)), *COMPUTED)
 
 
-def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
+def transform_bookings(
+    bookings: pl.LazyFrame | pl.DataFrame,
+    config: PipelineConfig,
+    reasons_before: Mapping[str, pl.Expr] | None = None,
+) -> pl.LazyFrame:
     """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
 
     In: the columns of ``read_bookings``. Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
     Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
     ``modality_known`` Boolean; ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not
-    match; ``reject_reasons`` List(String), codes of ``reasons``, empty where nothing is wrong so far; and the columns
-    of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and ``scheduled_start_time`` Time in
+    match; ``reject_reasons`` List(String), codes of ``reasons``, empty where nothing is wrong so far, first the
+    ``reasons_before`` (code -> Boolean) that only the caller can tell; and the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and ``scheduled_start_time`` Time in
     ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others String.
 
     Raises PluginSchemaError when a column is missing or of another type.
@@ -78,7 +83,7 @@ def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineCo
         .pipe(add_vocabularies, config)
         .pipe(add_mapped_fields, config)
         .pipe(add_origin, config)
-        .pipe(add_reject_reasons, config)
+        .pipe(add_reject_reasons, config, reasons_before or {})
         .drop("^unmatched:.*$")
     )
 
@@ -171,7 +176,9 @@ def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     )
 
 
-def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+def add_reject_reasons(
+    bookings: pl.LazyFrame, config: PipelineConfig, reasons_before: Mapping[str, pl.Expr]
+) -> pl.LazyFrame:
     """Add ``reject_reasons``: what makes an entry impossible, before DICOM's limits are looked at (T014)."""
     fault = pl.col("fault")
     is_range = pl.col("generation") == "B"
@@ -193,6 +200,7 @@ def add_reject_reasons(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Laz
         reasons.field_reason("patient_id", reasons.MISSING): patient_id_missing,
     }
     flags = {
+        **reasons_before,
         **{code: fault == code for code in (*PAYLOAD_FAULTS, reasons.BOOKING_ID_INVALID)},
         **{code: flag & is_readable() for code, flag in own.items()},
     }

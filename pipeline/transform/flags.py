@@ -55,30 +55,35 @@ def unknown_statuses(
     config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl.Series
 ) -> dict[str, int]:
     """Count the accepted bookings' statuses that no table knows, the most frequent first."""
-    return _unknown(asked_for, is_accepted & ~asked_for["status_known"], _told_as(config, STATUS, "status"))
+    return _unknown(config, STATUS, "status", asked_for, is_accepted & ~asked_for["status_known"])
 
 
 def unknown_resources(
     config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl.Series
 ) -> dict[str, int]:
     """Count the accepted bookings' resources that no table knows, the most frequent first."""
-    unknown = is_accepted & ~asked_for["modality_known"]
-    return _unknown(asked_for, unknown, _told_as(config, MODALITY, "resource"))
+    return _unknown(config, MODALITY, "resource", asked_for, is_accepted & ~asked_for["modality_known"])
 
 
-def _unknown(asked_for: pl.DataFrame, unknown: pl.Series, told: pl.Expr) -> dict[str, int]:
+def _unknown(
+    config: PipelineConfig, target: str, field: str, asked_for: pl.DataFrame, unknown: pl.Series
+) -> dict[str, int]:
     if not unknown.any():
         return {}
-    needed = asked_for.select(*dict.fromkeys(told.meta.root_names())).filter(unknown)
-    return _counts(needed.select(told.fill_null("").alias("value")))
+    value = vocabulary_source(config, target)
+    named = (
+        asked_for.select(*dict.fromkeys(value.meta.root_names())).filter(unknown).select(value.alias("value"))
+    )
+    counted = named.group_by("value").len()
+    return _counts(counted.with_columns(_told(config, target, field)))
 
 
-def _told_as(config: PipelineConfig, target: str, field: str) -> pl.Expr:
-    """Return what an unknown value is told as: itself where it is a name out of ``field``, else its shape.
+def _told(config: PipelineConfig, target: str, field: str) -> pl.Expr:
+    """Return what an unknown ``value`` is told as: itself where it is a name out of ``field``, else its shape.
 
     A mapping may cut a modality out of the title, and a text of that length is no resource's name either.
     """
-    value = vocabulary_source(config, target)
+    value = pl.col("value").fill_null("")
     sources = [rule.source.removeprefix("properties.") for rule in config.rules if rule.target == target]
     if any(source.partition(".")[0] != field for source in sources):
         return shape_expr(value)
@@ -99,13 +104,13 @@ def _unmatched(
     for rule in rules:
         rows = failing.filter(pl.col("unmatched").list.contains(rule.target))
         if len(rows):
-            shapes[rule.target] = _counts(
-                rows.select(shape_expr(pl.col(f"{SOURCE}{rule.source}")).alias("value"))
-            )
+            shape = shape_expr(pl.col(f"{SOURCE}{rule.source}")).alias("value")
+            shapes[rule.target] = _counts(rows.select(shape, len=pl.lit(1)))
             ids[rule.target] = tuple(rows["booking_id"].drop_nulls().to_list())
     return shapes, ids
 
 
 def _counts(values: pl.DataFrame) -> dict[str, int]:
-    counted = values.group_by("value").len().sort(["len", "value"], descending=[True, False])
-    return dict(counted.rows())
+    """Add up ``len`` by ``value``, the most frequent first."""
+    counted = values.group_by("value").agg(pl.col("len").sum())
+    return dict(counted.sort(["len", "value"], descending=[True, False]).rows())

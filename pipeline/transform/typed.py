@@ -157,10 +157,7 @@ class TypedColumns:
     def _make_columns(self) -> None:
         self._frames.append(
             pl.DataFrame(
-                {
-                    path: pl.Series(self._values[path], dtype=_DTYPES.get(kind, pl.String))
-                    for path, kind in self._reader.kinds.items()
-                }
+                {path: _series(self._values[path], kind) for path, kind in self._reader.kinds.items()}
             )
         )
         self._values = {path: [] for path in self._reader.kinds}
@@ -202,6 +199,14 @@ class _Walk:
                 found = [empty if item is None else item for item in found]
             self._objects[way] = None if kinds == {NoneType} else found
         return self._objects[way]
+
+
+def _series(values: list[Any], kind: Kind) -> pl.Series:
+    """Return the values as a column; where there is none, polars would look at one after the other for a type."""
+    dtype = _DTYPES.get(kind, pl.String)
+    if values and values[0] is None and values.count(None) == len(values):
+        return pl.Series([None], dtype=dtype).new_from_index(0, len(values))
+    return pl.Series(values, dtype=dtype)
 
 
 @lru_cache(maxsize=32)

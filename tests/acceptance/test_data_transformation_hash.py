@@ -7,11 +7,15 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.entries import transform_bookings
 from tests.acceptance.transformation import booking, config_of, entry_of
 from tests.reference.row_by_row import RowByRow
+
+CONFIG = config_of()
 
 
 def hash_of(payload: Any) -> str:
@@ -70,6 +74,23 @@ def test_t015_byte_for_byte_the_formula(changes: dict[str, Any]) -> None:
     config = config_of()
     bookings = read_bookings([payload, json.dumps(payload), json.dumps(payload, ensure_ascii=False)], config)
     assert transform_bookings(bookings, config).collect()["booking_hash"].to_list() == [expected] * 3
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from([*'a0u"é中😀\n\x7f\0\\', "\\u0000"])).map("".join), min_size=1, max_size=5
+    )
+)
+@example(["a\0", "b"])
+@example(["\\u0000", "b"])
+@example(["", "é", ""])
+def test_t015_titles_are_escaped_each_for_itself(titles: list[str]) -> None:
+    """T015: many titles are escaped at once; whatever stands in one, its neighbours' hashes do not feel it."""
+    payloads = [booking(id=number, title=title) for number, title in enumerate(titles, start=1)]
+    reference = RowByRow("calpendo", {})
+    bookings = read_bookings(payloads, CONFIG)
+    hashes = transform_bookings(bookings, CONFIG).collect()["booking_hash"].to_list()
+    assert hashes == [reference._compute_booking_hash(payload) for payload in payloads]
 
 
 def test_t015_missing_fields_hash_as_empty() -> None:

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 def ordinary_bookings(values: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
     """Return the bookings frame without ``row``; ``values`` has one column a path, see ``TypedColumns``."""
-    columns = {name: _text(values[path]) for name, path in (TEXTS | source_columns(config)).items()}
+    texts = _texts(values)
+    columns = {name: texts[path] for name, path in (TEXTS | source_columns(config)).items()}
     literals = {
         booking_hash.literal_column(name): _literals(values[path], columns[name])
         for name, path in HASHED.items()
     }
     for name, paths in FALLBACKS.items():
-        columns[name] = _first((columns[name], *(_text(values[path]) for path in paths)))
-    ranges = {name: _first(_text(values[path]) for path in paths) for name, paths in RANGES.items()}
+        columns[name] = _first((columns[name], *(texts[path] for path in paths)))
+    ranges = {name: _first(texts[path] for path in paths) for name, paths in RANGES.items()}
     if any(series.null_count() < len(series) for series in ranges.values()):
         holds_times = columns["formatted_name"].str.starts_with("[").fill_null(value=False)
         ranges = {name: series.set(holds_times, None) for name, series in ranges.items()}
@@ -45,11 +46,14 @@ def ordinary_bookings(values: pl.DataFrame, config: PipelineConfig) -> pl.DataFr
     return without_rows(columns, config)
 
 
-def _text(values: pl.Series) -> pl.Series:
+def _texts(values: pl.DataFrame) -> pl.DataFrame:
     """Return the values as ``cells.as_text`` would."""
     texts = values.cast(pl.String)
-    hidden = (texts == HIDDEN).fill_null(value=False)
-    return texts.set(hidden, None) if hidden.any() else texts
+    hidden = texts.select((pl.all() == HIDDEN).any()).row(0, named=True)
+    # Looked at together, mended one by one: hardly any site hides a field.
+    return texts.with_columns(
+        texts[path].set(texts[path] == HIDDEN, None) for path in texts.columns if hidden[path]
+    )
 
 
 def _literals(values: pl.Series, texts: pl.Series) -> pl.Series:

@@ -25,7 +25,7 @@ JsonObject = dict[str, Any]
 Payload = JsonObject | str | bytes
 
 _NOTHING: JsonObject = {}
-_AT_ONCE = 250
+_AT_ONCE = 500
 _pause_lock = threading.Lock()
 _pauses = 0
 _resume = False

@@ -37,7 +37,7 @@ _NOTHING: Final[Kind] = UnsetType
 """The type of a key at which no value may stand: no JSON value is of it."""
 _DTYPES: Final = {IDENTIFIER: pl.Int64, FLAG: pl.Boolean}
 _REFUSALS = (msgspec.DecodeError, UnicodeError, RecursionError)
-_AT_ONCE: Final = 2000
+_AT_ONCE: Final = 1000
 """Values that become columns together: few enough that their objects are still in the processor's cache."""
 
 

@@ -75,7 +75,7 @@ RESERVED_NAMES = frozenset(
         "payload",
     }
 )
-"""Columns of the pipeline's own frames; none may be a target."""
+"""Columns of the pipeline's own frames, and fields of a booking; none may be a target."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class SpillWriter:
     def add(self, frame: pl.DataFrame) -> Piece:
         """Write ``frame`` behind the others and return where it lies."""
         offset = self._file.tell()
-        frame.write_ipc_stream(self._file)
+        frame.write_ipc_stream(self._file, compression="lz4")
         return Piece(offset, self._file.tell() - offset, frame.height)
 
 

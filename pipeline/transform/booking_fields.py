@@ -18,13 +18,11 @@ RESOURCE_NAME: Final = "resource:name"
 ID: Final = "id"
 CANCELLED: Final = "properties.cancelled"
 TEXTS: Final = {
-    "biskit_type": "biskitType",
     "title": "title",
     "status": "status",
     "formatted_name": "formattedName",
     "project": "properties.project.formattedName",
     "resource": "properties.resource.formattedName",
-    "created": "properties.created",
     "modified": "properties.modified",
     RESOURCE_NAME: "properties.resource.name",
 }

@@ -31,8 +31,8 @@ def read_bookings(payloads: Iterable[Payload], config: PipelineConfig) -> pl.Dat
 
     Columns: ``row`` UInt32 (the payload's place), ``booking_id`` Int64, ``fault`` String (why the payload is
     unusable, a code of ``reasons``, else null), ``generation`` String (``A``: times in ``formattedName``; ``B``:
-    in ``dateRange``), then String as given ``biskit_type``, ``title``, ``status``, ``formatted_name``, ``project``,
-    ``resource``, ``created``, ``modified``, ``resource:name``, ``range_start`` and ``range_finish`` (only on B),
+    in ``dateRange``), then String as given ``title``, ``status``, ``formatted_name``, ``project``,
+    ``resource``, ``modified``, ``resource:name``, ``range_start`` and ``range_finish`` (only on B),
     ``cancelled`` Boolean, ``hash:*`` String (JSON of what the hash must not take from the text columns) and
     ``source:<path>`` String for each source of the mapping.
     """

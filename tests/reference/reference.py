@@ -116,7 +116,7 @@ def _booking_id(booking: dict[str, Any]) -> int | None:
 
 def _is_torn(booking: dict[str, Any], config: PipelineConfig) -> bool:
     """Half a surrogate pair in any text the pipeline reads."""
-    own = ["biskitType", "title", "status", "formattedName", "properties.created", "properties.modified"]
+    own = ["title", "status", "formattedName", "properties.modified"]
     own += [f"properties.{part}.formattedName" for part in ("project", "resource")] + [
         "properties.resource.name"
     ]

@@ -33,7 +33,7 @@ def _fetch(latencies: tuple[float, float]) -> dict[str, tuple[Way, int]]:
     ours = {
         f"{OURS}, {mode}": (
             servers.fetching(mode, latencies),
-            ONE_BY_ONE if mode == "details" else 200_000,
+            200_000 if mode == "bulk" else ONE_BY_ONE,  # the first cycle of "changed" asks for each as well
         )
         for mode in servers.MODES
     }

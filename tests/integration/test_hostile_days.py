@@ -193,7 +193,9 @@ def test_cycles_of_one_process_exclude_each_other(
     server: HostileDay, tmp_path: Path, patience: float, shared: bool
 ) -> None:
     """Issue: two at one ledger: the second gets a clear error at once, or waits; nobody gets an entry twice."""
-    options = {"state_path": str(tmp_path / "ledger.sqlite"), "lock_timeout": patience}
+    # A busy machine may take its time: an operator that comes too late would be a change, and sent.
+    times = {"list_timeout": 10.0, "detail_timeout": 10.0, "body_deadline": 15.0}
+    options = {"state_path": str(tmp_path / "ledger.sqlite"), "lock_timeout": patience, **times}
     plugins = [plugin_for(server.simulator.url, **options) for _ in range(1 if shared else 4)]
     four = plugins * (4 if shared else 1)
     returned, raised = at_once([partial(plugin.fetch_entries, 60) for plugin in four])

@@ -83,7 +83,7 @@ def transform_bookings(
         .pipe(add_vocabularies, config)
         .pipe(add_mapped_fields, config)
         .pipe(add_origin, config)
-        .pipe(add_reject_reasons, config, reasons_before or {})
+        .pipe(add_reject_reasons, config, reasons_before)
         .drop("^unmatched:.*$")
     )
 
@@ -177,7 +177,7 @@ def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
 
 
 def add_reject_reasons(
-    bookings: pl.LazyFrame, config: PipelineConfig, reasons_before: Mapping[str, pl.Expr]
+    bookings: pl.LazyFrame, config: PipelineConfig, reasons_before: Mapping[str, pl.Expr] | None = None
 ) -> pl.LazyFrame:
     """Add ``reject_reasons``: what makes an entry impossible, before DICOM's limits are looked at (T014)."""
     fault = pl.col("fault")
@@ -200,7 +200,7 @@ def add_reject_reasons(
         reasons.field_reason("patient_id", reasons.MISSING): patient_id_missing,
     }
     flags = {
-        **reasons_before,
+        **(reasons_before or {}),
         **{code: fault == code for code in (*PAYLOAD_FAULTS, reasons.BOOKING_ID_INVALID)},
         **{code: flag & is_readable() for code, flag in own.items()},
     }

@@ -60,7 +60,10 @@ class Inline:
 
 
 class LocalProcesses:
-    """``count`` fresh processes, each with one polars thread; they start at once, and end when this process does, however it ends."""
+    """``count`` fresh processes, each with one polars thread.
+
+    They start at once, and end when this process does, however it ends.
+    """
 
     def __init__(self, count: int) -> None:
         import multiprocessing

@@ -28,7 +28,7 @@ Counts = dict[str, int]
 def merge_month(output: Path, month: str, segments: Sequence[SegmentPieces]) -> Counts:
     """Write the accepted rows of one month; return {"rows": …, "files": …}."""
     layout = Layout(output)
-    frames = (frame.drop("row") for frame, _ in _marked(layout, "accepted", segments))
+    frames = (frame for frame, _ in _marked(layout, "accepted", segments))
     return _write(layout, f"month={month}", layout.staged / "entries" / f"month={month}", frames)
 
 
@@ -129,6 +129,6 @@ def _filled(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 def _kept(frames: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     joined = pl.concat(frames)
     if LOST in joined.columns:  # once for all of them: a filter for each of many small frames takes longer
-        joined = joined.filter(~pl.col(LOST)).drop(LOST)
+        joined = joined.filter(~pl.col(LOST)).drop(LOST, "row", strict=False)
     if not joined.is_empty():
         yield joined

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from pipeline.transform.distinct import places
+from pipeline.transform.distinct import map_distinct
 
 _NAMES: Final = pl.List(pl.String)
 _BITS: Final = 60
@@ -27,6 +27,16 @@ def true_names(flags: Mapping[str, pl.Expr]) -> pl.Expr:
     return reduce(lambda left, right: left.list.concat(right), lists)
 
 
+def put_lists(lists: pl.Series, rows: pl.Series, replacements: pl.Series) -> pl.Series:
+    """Return the lists with others in the given rows, one each; ``scatter`` does not take lists."""
+    if rows.is_empty():
+        return lists
+    size, more = len(lists), len(rows)
+    which = pl.int_range(size, dtype=pl.UInt32, eager=True)
+    which = which.scatter(rows, pl.int_range(size, size + more, dtype=pl.UInt32, eager=True))
+    return pl.concat([lists, replacements.alias(lists.name)]).gather(which)
+
+
 def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
     bits = pl.sum_horizontal(
         flag.fill_null(value=False).cast(pl.Int64) * (1 << place) for place, flag in enumerate(flags.values())
@@ -37,14 +47,9 @@ def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
 
 def _spell_all(sets: pl.Series, names: tuple[str, ...]) -> pl.Series:
     """Spell out the sets; the rows without a name, nearly all, are not looked up."""
+    lists = pl.Series(sets.name, [[]], dtype=_NAMES).new_from_index(0, len(sets))
     rows = (sets != 0).arg_true()
-    named = sets.gather(rows)
-    distinct = named.unique()
-    lists = pl.Series([[], *(_spell(bits, names) for bits in distinct.to_list())], dtype=_NAMES)
-    if named.is_empty():
-        return lists.new_from_index(0, len(sets)).alias(sets.name)
-    which = pl.Series([0], dtype=pl.UInt32).new_from_index(0, len(sets))
-    return lists.gather(which.scatter(rows, places(named, distinct) + 1)).alias(sets.name)
+    return put_lists(lists, rows, map_distinct(sets.gather(rows), partial(_spell, names=names), _NAMES))
 
 
 def _spell(bits: int, names: tuple[str, ...]) -> list[str]:

@@ -11,7 +11,6 @@ from pipeline.audit.task import Task
 from pipeline.audit.vocabularies import RESOURCE_SOURCE, STATUS_SOURCE
 from pipeline.schema import split
 from pipeline.transform.entries import MODALITY, STATUS, entry_columns, transform_bookings, vocabulary_source
-from pipeline.transform.labels import put_lists
 from pipeline.transform.selection import Selection
 
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
@@ -45,4 +44,15 @@ def _reasons(wide: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     reasons = wide["reject_reasons"]
     sound = reasons.list.len() == 0
     verdict = split(wide.filter(sound).select(columns))
-    return put_lists(reasons, sound.arg_true().filter(~verdict.accepted), verdict.reasons)
+    if verdict.accepted.all():
+        return reasons
+    return _put(reasons, sound.arg_true().filter(~verdict.accepted), verdict.reasons)
+
+
+def _put(lists: pl.Series, rows: pl.Series, replacements: pl.Series) -> pl.Series:
+    """Put lists into the given rows; ``scatter`` does not take lists."""
+    place = pl.DataFrame({"row": rows.cast(pl.UInt32), "other": replacements})
+    whole = (
+        lists.to_frame("own").with_row_index("row").join(place, on="row", how="left", maintain_order="left")
+    )
+    return whole.select(pl.coalesce("other", "own"))["other"]

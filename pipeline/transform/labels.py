@@ -27,29 +27,14 @@ def true_names(flags: Mapping[str, pl.Expr]) -> pl.Expr:
     return reduce(lambda left, right: left.list.concat(right), lists)
 
 
-def put_lists(lists: pl.Series, rows: pl.Series, replacements: pl.Series) -> pl.Series:
-    """Return the lists with others in the given rows, one each; ``scatter`` does not take lists."""
-    if rows.is_empty():
-        return lists
-    size, more = len(lists), len(rows)
-    which = pl.int_range(size, dtype=pl.UInt32, eager=True)
-    which = which.scatter(rows, pl.int_range(size, size + more, dtype=pl.UInt32, eager=True))
-    return pl.concat([lists, replacements.alias(lists.name)]).gather(which)
-
-
 def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
     bits = pl.sum_horizontal(
         flag.fill_null(value=False).cast(pl.Int64) * (1 << place) for place, flag in enumerate(flags.values())
     )
-    spell = partial(_spell_all, names=tuple(flags))
-    return bits.map_batches(spell, return_dtype=_NAMES, is_elementwise=True)
-
-
-def _spell_all(sets: pl.Series, names: tuple[str, ...]) -> pl.Series:
-    """Spell out the sets; the rows without a name, nearly all, are not looked up."""
-    lists = pl.Series(sets.name, [[]], dtype=_NAMES).new_from_index(0, len(sets))
-    rows = (sets != 0).arg_true()
-    return put_lists(lists, rows, map_distinct(sets.gather(rows), partial(_spell, names=names), _NAMES))
+    spell = partial(_spell, names=tuple(flags))
+    return bits.map_batches(
+        lambda sets: map_distinct(sets, spell, _NAMES), return_dtype=_NAMES, is_elementwise=True
+    )
 
 
 def _spell(bits: int, names: tuple[str, ...]) -> list[str]:

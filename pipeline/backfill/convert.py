@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import ExitStack
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pipeline.backfill.duplicates import STATES, by_bucket
-from pipeline.backfill.files import whole_directory, write_json
-from pipeline.backfill.layout import Layout, segment_name
+from pipeline.backfill.files import put_json, whole_directory
+from pipeline.backfill.layout import ROWS, Layout, segment_name
 from pipeline.backfill.plan import ServerRange
 from pipeline.backfill.readers import Block, Segment, read_segments
 from pipeline.backfill.records import Piece, SegmentRecord, add_counts
@@ -66,18 +65,19 @@ def convert_source(
         if segment.wanted:
             name = segment_name(source.index, segment.number)
             with whole_directory(layout.segments / name) as directory:
-                record = _Conversion(directory, buckets, config, selection).run(source, segment)
-                write_json(directory / "record.json", record.to_json())
+                with SpillWriter(directory / ROWS) as rows:
+                    record = _Conversion(rows, buckets, config, selection).run(source, segment)
+                put_json(directory / "record.json", record.to_json())
     return passed
 
 
 class _Conversion:
-    """One segment on its way: what it has counted, and the files it writes to."""
+    """One segment on its way: what it has counted, and the file it writes to."""
 
     def __init__(
-        self, directory: Path, buckets: int, config: PipelineConfig, selection: Selection | None
+        self, rows: SpillWriter, buckets: int, config: PipelineConfig, selection: Selection | None
     ) -> None:
-        self._directory = directory
+        self._rows = rows
         self._buckets = buckets
         self._config = config
         self._selection = selection
@@ -92,16 +92,11 @@ class _Conversion:
 
     def run(self, source: Source, segment: Segment) -> SegmentRecord:
         """Convert the segment's blocks and return its record."""
-        with ExitStack() as stack:
-            self._files = {
-                kind: stack.enter_context(SpillWriter(self._directory / kind))
-                for kind in ("accepted", "rejected", "replaced", "index")
-            }
-            for block in segment.blocks:
-                self._take(block)
-                if sum(frame.height for frame in self._held_index) >= HELD_ROWS:
-                    self._set_aside()
-            self._set_aside()
+        for block in segment.blocks:
+            self._take(block)
+            if sum(frame.height for frame in self._held_index) >= HELD_ROWS:
+                self._set_aside()
+        self._set_aside()
         return SegmentRecord(
             source=source.index,
             number=segment.number,
@@ -124,10 +119,10 @@ class _Conversion:
         entries = batch.entries.with_columns(batch.asked_for["row"].filter(batch.is_accepted))
         self._held.append(_at_lines(entries, lines))
         if not rejected.is_empty():
-            self._rejected.append(self._files["rejected"].add(_at_lines(rejected, lines)))
+            self._rejected.append(self._rows.add(_at_lines(rejected, lines)))
         if not replaced.is_empty():
             losers = versions.join(replaced.select("row"), on="row", how="semi", maintain_order="left")
-            self._replaced.append(self._files["replaced"].add(_at_lines(losers, lines)))
+            self._replaced.append(self._rows.add(_at_lines(losers, lines)))
             versions = versions.join(replaced.select("row"), on="row", how="anti", maintain_order="left")
         self._held_index.append(_at_lines(versions, lines))
         counted = {
@@ -156,13 +151,13 @@ class _Conversion:
 
     def _set_aside(self) -> None:
         if self._held:
-            month = pl.col("scheduled_start_date").dt.strftime("%Y-%m").alias("month")
-            held = pl.concat(self._held).with_columns(month)
-            for key, part in held.partition_by("month", as_dict=True, include_key=False).items():
-                self._months[str(key[0])].append(self._files["accepted"].add(part))
+            first_day = pl.col("scheduled_start_date").dt.month_start().alias("month")
+            held = pl.concat(self._held).with_columns(first_day)
+            for (month,), part in held.partition_by("month", as_dict=True, include_key=False).items():
+                self._months[month.isoformat()[: len("2026-01")]].append(self._rows.add(part))
         if self._held_index:
             for bucket, part in by_bucket(pl.concat(self._held_index), self._buckets).items():
-                self._index[bucket].append(self._files["index"].add(part))
+                self._index[bucket].append(self._rows.add(part))
         self._held, self._held_index = [], []
 
 

@@ -40,7 +40,7 @@ def find_replaced(output: Path, bucket: int, indexed: Sequence[Indexed]) -> dict
     if known is not None:
         return known
     frames = [
-        read_piece(layout.segments / name / "index", piece).with_columns(segment=pl.lit(place, pl.UInt32))
+        read_piece(layout.rows_of(name), piece).with_columns(segment=pl.lit(place, pl.UInt32))
         for place, name, pieces in indexed
         for piece in pieces
     ]

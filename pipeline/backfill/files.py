@@ -79,7 +79,12 @@ def sync(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        put_json(temporary, value)
+
+
+def put_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON into a file that nobody looks at yet."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

@@ -48,6 +48,10 @@ class Layout:
         """One directory a finished segment."""
         return self.work / "segments"
 
+    def rows_of(self, segment: str) -> Path:
+        """A finished segment's rows, see ``spill``."""
+        return self.segments / segment / ROWS
+
     @property
     def ends(self) -> Path:
         """One small file a compressed source that was read to its end: how many segments it has."""
@@ -106,6 +110,7 @@ class Layout:
 
 
 OUTPUTS = ("entries", "rejected", "replaced")
+ROWS = "rows"
 
 
 def segment_name(source: int, number: int) -> str:

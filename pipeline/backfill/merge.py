@@ -28,14 +28,14 @@ Counts = dict[str, int]
 def merge_month(output: Path, month: str, segments: Sequence[SegmentPieces]) -> Counts:
     """Write the accepted rows of one month; return {"rows": …, "files": …}."""
     layout = Layout(output)
-    frames = (frame for frame, _ in _marked(layout, "accepted", segments))
+    frames = (frame for frame, _ in _marked(layout, segments))
     return _write(layout, f"month={month}", layout.staged / "entries" / f"month={month}", frames)
 
 
 def merge_rejected(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
     """Write the rejected rows, each with the source and line it came from."""
     layout = Layout(output)
-    frames = (_placed(frame, segment) for frame, segment in _marked(layout, "rejected", segments))
+    frames = (_placed(frame, segment) for frame, segment in _marked(layout, segments))
     return _write(layout, "rejected", layout.staged / "rejected", frames, count="reasons")
 
 
@@ -45,9 +45,7 @@ def merge_replaced(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
 
     def frames() -> Iterator[pl.DataFrame]:
         for segment in segments:
-            found = [
-                read_piece(layout.segments / segment.segment / "replaced", piece) for piece in segment.pieces
-            ]
+            found = [read_piece(layout.rows_of(segment.segment), piece) for piece in segment.pieces]
             if segment.has_losers:
                 found.append(losers_of(layout, segment.segment))
             if found:
@@ -64,14 +62,12 @@ def losers_of(layout: Layout, segment: str) -> pl.DataFrame:
     return read_whole(layout.losers / segment)
 
 
-def _marked(
-    layout: Layout, kind: str, segments: Iterable[SegmentPieces]
-) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
+def _marked(layout: Layout, segments: Iterable[SegmentPieces]) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
     """Yield the pieces with a column ``LOST``: whether another segment has a newer version of the row."""
     for segment in segments:
         losers = losers_of(layout, segment.segment)["row"].implode() if segment.has_losers else None
         for piece in segment.pieces:
-            frame = read_piece(layout.segments / segment.segment / kind, piece)
+            frame = read_piece(layout.rows_of(segment.segment), piece)
             lost = pl.lit(value=False) if losers is None else pl.col("row").is_in(losers)
             yield frame.with_columns(lost.alias(LOST)), segment
 

@@ -18,8 +18,9 @@ from pipeline.errors import PluginConfigError, PluginStateError
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-FORMAT = 1
-SEGMENT_BYTES = 32 << 20
+FORMAT = 2
+"""Of the work directory: one that a killed backfill left in another form cannot be gone on with."""
+SEGMENT_BYTES = 24 << 20
 
 # How bookings are fetched, and where the ledger lies, has no part in what an entry looks like.
 NO_PART_IN_ENTRIES = frozenset(
@@ -143,8 +144,10 @@ def refuse_reserved_targets(config: PipelineConfig) -> None:
 
 def _differences(earlier: Plan, plan: Plan) -> list[str]:
     reasons = []
-    if earlier.format != plan.format or earlier.versions != plan.versions:
+    if earlier.versions != plan.versions:
         reasons.append(f"it was made by {earlier.versions}, this is {plan.versions}")
+    elif earlier.format != plan.format:
+        reasons.append("it was left in another form than this version's")
     if earlier.settings != plan.settings:
         reasons.append("it was made with another configuration")
     if earlier.server != plan.server:

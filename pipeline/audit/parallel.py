@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PluginError
+from pipeline.processes import fresh_processes
 
 if TYPE_CHECKING:
     from pipeline.audit.tally import Frames
@@ -21,12 +21,10 @@ def counted_by_processes(
 ) -> Iterator[tuple[int, Frames]]:
     """Yield the number of bookings and the frames of each chunk, in the chunks' order.
 
-    At most two chunks a worker are held. The processes are fresh ones (``spawn``), because polars does not survive a
-    fork; a script that calls this needs the usual ``if __name__ == "__main__"``. ``PluginError`` where one is killed.
+    At most two chunks a worker are held. ``PluginError`` where a process is killed.
     """
-    context = multiprocessing.get_context("spawn")
     waiting: deque[tuple[int, Future[Frames]]] = deque()
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    pool = fresh_processes(workers)
     try:
         line = 1
         for chunk in chunks:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -66,14 +66,10 @@ class LocalProcesses:
     """
 
     def __init__(self, count: int) -> None:
-        import multiprocessing
+        from pipeline.processes import fresh_processes
 
         self.count = count
-        self._pool = ProcessPoolExecutor(
-            count, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
-        )
-        for _ in range(count):  # A process is only started for a job.
-            self._pool.submit(int)
+        self._pool = fresh_processes(count, _begin_worker)
 
     def run(self, jobs: Iterable[Job], tick: Callable[[], None]) -> Iterator[Done]:
         """See ``Workers.run``. No more jobs are handed out than are soon begun, so that memory stays bounded.

@@ -62,7 +62,9 @@ def losers_of(layout: Layout, segment: str) -> pl.DataFrame:
     return read_whole(layout.losers / segment)
 
 
-def _marked(layout: Layout, segments: Iterable[SegmentPieces]) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
+def _marked(
+    layout: Layout, segments: Iterable[SegmentPieces]
+) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
     """Yield the pieces with a column ``LOST``: whether another segment has a newer version of the row."""
     for segment in segments:
         losers = losers_of(layout, segment.segment)["row"].implode() if segment.has_losers else None

@@ -56,7 +56,6 @@ def backfill(
     ``cluster``, with the same output. A backfill that was killed goes on when it is started again with the same
     arguments; one that is complete is not done again; ``restart`` throws away what is there. The ledger is not touched.
 
-    Called from a script, the call must stand under ``if __name__ == "__main__":``: workers are fresh processes.
     Raises ``PluginConfigError`` (sources, arguments), ``PluginStateError`` (the output belongs to another backfill, is
     in use, or a worker was killed), ``PluginFetchError`` (server), ``PluginSchemaError`` (the law did not hold).
     """

@@ -16,6 +16,7 @@ LEVELS: dict[str, int] = {
     "errors": 0,
     "wording": 1,
     "mapping": 1,
+    "processes": 1,
     "credentials": 1,
     "config": 2,
     "config_file": 2,

@@ -26,9 +26,8 @@ import json, sys
 from pipeline.backfill import backfill
 from pipeline.config import PipelineConfig
 
-if __name__ == "__main__":
-    config = PipelineConfig.from_dict(json.loads(sys.argv[1]), offline=True)
-    print(backfill(sys.argv[3:], sys.argv[2], config, workers=2, segment_bytes=200_000).to_json())
+config = PipelineConfig.from_dict(json.loads(sys.argv[1]), offline=True)
+print(backfill(sys.argv[3:], sys.argv[2], config, workers=2, segment_bytes=200_000).to_json())
 """
 
 

@@ -1,0 +1,41 @@
+"""Worker processes: what a script that asks for them must not have to know."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.audit.run import CHUNK
+from pipeline.calpendo.synthetic import synthetic_bookings
+from pipeline.sample import sample_config
+
+BOOKINGS = CHUNK + 1
+"""Enough to be shared by an audit's processes."""
+SCRIPT = """
+import json, sys
+from pipeline.audit import audit, read_payloads
+from pipeline.backfill import backfill
+from pipeline.config import PipelineConfig
+
+print("begun")
+config = PipelineConfig.from_dict(json.loads(sys.argv[1]), offline=True)
+print(backfill([sys.argv[2]], sys.argv[3], config, workers=2, segment_bytes=4_000_000).read)
+print(audit(read_payloads(sys.argv[2]), config, workers=2).overview.bookings)
+"""
+
+
+def test_a_plain_script_may_ask_for_workers(tmp_path: Path) -> None:
+    """Backfill and audit run with two workers from a script without a main guard, and the script runs once."""
+    script, archive = tmp_path / "script.py", tmp_path / "bookings.ndjson"
+    script.write_text(SCRIPT)
+    archive.write_text(
+        "".join(json.dumps(booking) + "\n" for booking in synthetic_bookings(BOOKINGS, seed=3))
+    )
+
+    call = [sys.executable, str(script), json.dumps(sample_config()), str(archive), str(tmp_path / "out")]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.stderr == ""
+    assert done.stdout.split() == ["begun", str(BOOKINGS), str(BOOKINGS)]

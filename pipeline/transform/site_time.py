@@ -101,22 +101,23 @@ def formatted(walls: pl.Expr) -> pl.Expr:
 
 
 def _read(given: pl.Series, zone: str) -> pl.Series:
+    """Read all starts and, behind them, all ends: each step's own cost is paid once."""
     columns = given.struct.unnest()
     is_range = columns["range_start"].is_not_null() | columns["range_finish"].is_not_null()
-    starts, ends = _read_pairs(columns["formatted_name"])
+    times = _read_pairs(columns["formatted_name"])
     if is_range.any():
-        rows = is_range.arg_true()
-        starts = _with_ranges(starts.walls, rows, columns["range_start"])
-        ends = _with_ranges(ends.walls, rows, columns["range_finish"])
-    start, end = _at_site(starts, zone), _at_site(ends, zone)
+        ranges = pl.concat([columns["range_start"], columns["range_finish"]])
+        times = _with_ranges(times.walls, pl.concat([is_range, is_range]).arg_true(), ranges)
+    site = _at_site(times, zone)
+    size = len(columns)
     return pl.DataFrame(
         {
-            "wall_start": start.walls,
-            "wall_end": end.walls,
-            "start_utc": start.instants,
-            "end_utc": end.instants,
-            "dst_ambiguous": start.ambiguous | end.ambiguous,
-            "dst_nonexistent": start.nonexistent | end.nonexistent,
+            "wall_start": site.walls.head(size),
+            "wall_end": site.walls.tail(size),
+            "start_utc": site.instants.head(size),
+            "end_utc": site.instants.tail(size),
+            "dst_ambiguous": site.ambiguous.head(size) | site.ambiguous.tail(size),
+            "dst_nonexistent": site.nonexistent.head(size) | site.nonexistent.tail(size),
         }
     ).to_struct("times")
 
@@ -136,16 +137,16 @@ def _at_site(given: GivenTimes, zone: str) -> SiteTimes:
     return SiteTimes(walls, instants, ambiguous & by_clock, nonexistent & by_clock)
 
 
-def _read_pairs(texts: pl.Series) -> tuple[GivenTimes, GivenTimes]:
-    """Read start and end of generation A."""
-    starts, ends = _stamps(texts.str.slice(1, 19)), _stamps(texts.str.slice(24, 19))
+def _read_pairs(texts: pl.Series) -> GivenTimes:
+    """Read generation A: all starts, then all ends."""
+    times = _stamps(pl.concat([texts.str.slice(1, 19), texts.str.slice(24, 19)]))
     usual = texts.str.contains(_USUAL_PAIR)
     if not usual.all():
         rows = (~usual).arg_true()
         groups = texts.gather(rows).str.extract_groups(_PAIR).struct.unnest()
-        starts = starts.scatter(rows, _stamps(groups["1"], groups["2"]))
-        ends = ends.scatter(rows, _stamps(groups["3"], groups["4"]))
-    return GivenTimes(starts, None), GivenTimes(ends, None)
+        stamps = _stamps(pl.concat([groups["1"], groups["3"]]), pl.concat([groups["2"], groups["4"]]))
+        times = times.scatter(pl.concat([rows, rows + len(texts)]), stamps)
+    return GivenTimes(times, None)
 
 
 def _with_ranges(walls: pl.Series, rows: pl.Series, texts: pl.Series) -> GivenTimes:

@@ -40,7 +40,7 @@ def extract_series(values: pl.Series, rule: FieldRule) -> pl.Series:
     """Apply a rule's pattern to a column of text, see ``extract``."""
     if rule.pattern is None:
         raise ValueError("the rule has no pattern")
-    filled = (values.is_not_null() & (values != "")).fill_null(value=False)
+    filled = (values != "").fill_null(value=False)
     pattern, _ = compile_pattern(rule.pattern)
     number = pattern.groupindex[rule.group] if isinstance(rule.group, str) else rule.group
     rust = translate(rule.pattern, number)

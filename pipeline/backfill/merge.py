@@ -16,8 +16,8 @@ from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import SegmentPieces
 from pipeline.backfill.spill import read_piece, read_whole
 
-PART_ROWS = 200_000
-PART_BYTES = 64 << 20
+PART_ROWS = 100_000
+PART_BYTES = 32 << 20
 
 LOST = "row:lost"
 """Marks rows on their way to a file; with a colon, no mapped field is called so."""

@@ -21,6 +21,7 @@ class FetchedBookings:
     ``failed``   booking id -> why its detail could not be had
     ``invalid``  list rows without an integer id, as they came
     ``warnings`` texts without patient data
+    ``operator_unknown`` scans of whose operators the server said nothing, as against that there is none
     ``mode``     how it was fetched in the end: details, bulk or changed
 
     Law: ``len(listed) = len(payloads) + len(cut) + len(gone) + len(failed)``. The text form holds no payload.
@@ -33,6 +34,7 @@ class FetchedBookings:
     failed: Mapping[int, str] = field(default_factory=dict)
     invalid: tuple[object, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
+    operator_unknown: frozenset[int] = frozenset()
     stats: FetchStats = field(default_factory=FetchStats)
     mode: str = "details"
 

@@ -177,6 +177,7 @@ class Gathering:
             failed={number: self.failed[number] for number in self.listed if number in self.failed},
             invalid=tuple(self.invalid),
             warnings=tuple(self.warnings),
+            operator_unknown=frozenset(self._operators.unknown),
             stats=self._client.stats.since(self._before, time.monotonic() - self._began),
             mode=mode,
         )

@@ -58,7 +58,10 @@ def names_by_id(rows: list[Any]) -> dict[int, str]:
 
 
 class Operators:
-    """Fetches operators beside the details; every failure becomes a warning."""
+    """Fetches operators beside the details; every failure becomes a warning.
+
+    ``unknown`` names the scans of whose operators the server said nothing, as against that there is none.
+    """
 
     def __init__(
         self, client: CalpendoClient, config: PipelineConfig, deadline: Deadline, warn: Callable[[str], None]
@@ -68,6 +71,7 @@ class Operators:
         self._deadline = deadline
         self._warn = warn
         self._window: Future[list[Any]] | None = None
+        self.unknown: set[int] = set()
 
     def begin(self, query: str) -> None:
         """Ask for all scans of a window, on a worker thread; does nothing where ``fetch_operators`` is off."""
@@ -106,8 +110,7 @@ class Operators:
             isinstance(refusal, ServerFault) and refusal.status in _REFUSING_STATUSES
         )
         if not refused or self._deadline.over:
-            self._warn(f"the operators of {len(scans)} scans could not be had: {refusal}")
-            return {}
+            return self._none_of(scans, refusal)
         self._warn(
             f"operators are looked up scan by scan, because the one query for all was not answered: {refusal}"
         )
@@ -117,8 +120,7 @@ class Operators:
         try:
             names |= names_by_id(self._deadline.result(self._lookup([first])))
         except AuthenticationFault as fault:
-            self._warn(f"the operators of {len(scans)} scans could not be had: {fault}")
-            return {}
+            return self._none_of(scans, fault)
         except CalpendoFault:
             others = list(scans)
         lost: list[int] = []
@@ -128,8 +130,14 @@ class Operators:
             except CalpendoFault:
                 lost.append(number)
         if lost:
+            self.unknown.update(lost)
             self._warn(f"the operators of {len(lost)} scans could not be had: bookings {_some(lost)}")
         return names
+
+    def _none_of(self, scans: Sequence[int], fault: CalpendoFault) -> dict[int, str]:
+        self.unknown.update(scans)
+        self._warn(f"the operators of {len(scans)} scans could not be had: {fault}")
+        return {}
 
 
 def _some(ids: Sequence[int]) -> str:

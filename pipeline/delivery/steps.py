@@ -100,6 +100,7 @@ class Cycle:
     def batch(self, answers: Answers) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate."""
         from pipeline.batch import process_batch
+        from pipeline.delivery.last_operators import with_last_operators
         from pipeline.transform.selection import Selection
 
         config, window = self._config, answers.window
@@ -127,6 +128,10 @@ class Cycle:
                     allowed_studies=config.allowed_studies,
                 ),
             )
+        unknown = answers.listed.operator_unknown | answers.followed.operator_unknown
+        listed = with_last_operators(listed, unknown, self.ledger, config)
+        if followed is not None:
+            followed = with_last_operators(followed, unknown, self.ledger, config)
         self._end("batch")
         return Checked(listed, followed, len(moved))
 

@@ -21,6 +21,7 @@ from tests.benchmarks.done import Call, Done
 
 PART = 20_000
 """So many bookings a row-by-row way holds at once: more of them only keep Python's collector busy."""
+MOST = 200_000
 TIMES = 10
 AT_ONCE = 200_000
 """So many bookings are handed to ``process_batch`` at once at most: a million dictionaries are over a gigabyte."""
@@ -35,9 +36,9 @@ def share_of(count: int) -> int:
     """Return on how many bookings a row-by-row way is timed: so many that it takes about as long as ours does for all.
 
     The machine's speed goes up and down within seconds. The best of a few short stretches is a lucky moment, the best
-    of a few long ones is nearly the mean; two ways are compared over stretches of one length.
+    of a few long ones is nearly the mean; two ways are compared over stretches of one length, half a minute at most.
     """
-    return min(count, max(PART, count // TIMES))
+    return min(count, max(PART, count // TIMES), MOST)
 
 
 def in_parts(lines: list[bytes]) -> Iterator[list[bytes]]:

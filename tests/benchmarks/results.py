@@ -70,7 +70,7 @@ def to_markdown(results: Sequence[Result], described: dict[str, Any]) -> str:
         ),
         "",
         (
-            "Seconds are wall time, the best of up to seven calls in each of up to three rounds, all ways in turns. *Processor* is the time of all processes together. "
+            "Seconds are wall time, the best of up to seven calls in each of up to five rounds, all ways in turns. *Processor* is the time of all processes together. "
             "*Memory* is the peak of a process and its workers together. "
             "A figure with ~ is scaled up from a share of the bookings, because a row-by-row way takes the same time for each."
         ),

@@ -72,7 +72,10 @@ def to_markdown(results: Sequence[Result], described: dict[str, Any]) -> str:
         (
             "Seconds are wall time, the best of up to seven calls in each of up to five rounds, all ways in turns. *Processor* is the time of all processes together. "
             "*Memory* is the peak of a process and its workers together. "
-            "A figure with ~ is scaled up from a share of the bookings, because a row-by-row way takes the same time for each."
+            "A figure with ~ is scaled up from a share of the bookings, because a row-by-row way takes the same time for each. "
+            "Every way runs in a process of its own, seconds apart, so that what else the machine does shows in the ratios; "
+            "the transform's, measured in turns within one process, are in "
+            "[Where the time goes](../transformation.md#where-the-time-goes)."
         ),
         "",
         "![Seconds by bookings, both logarithmic](growth.svg)",

@@ -58,12 +58,17 @@ def as_rejections(gone: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def as_pairs(gone: pl.DataFrame) -> pl.DataFrame:
     """What superseded lines add to the pairs of reasons."""
-    pair = pl.concat_list(pl.lit(reasons.DUPLICATE_BOOKING_ID), pl.col("reasons")).list.sort()
+    # Not a sorted list of the two: polars 1.40 cannot make one where there are no rows.
+    other, own = pl.col("reasons"), pl.lit(reasons.DUPLICATE_BOOKING_ID)
+    comes_first = other < own
     return (
         gone.select("reasons")
         .explode("reasons")
         .filter(pl.col("reasons").is_not_null())
-        .select(pair.list.first().alias("reason"), pair.list.last().alias("with_reason"))
+        .select(
+            reason=pl.when(comes_first).then(other).otherwise(own),
+            with_reason=pl.when(comes_first).then(own).otherwise(other),
+        )
         .group_by("reason", "with_reason", maintain_order=True)
         .agg(pl.len().cast(pl.Int64).alias("bookings"))
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from types import ModuleType
+
+_hiding = threading.Lock()
 
 
 def fresh_processes(count: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
@@ -28,9 +31,12 @@ def fresh_processes(count: int, initializer: Callable[[], None] | None = None) -
 @contextmanager
 def _script_hidden() -> Iterator[None]:
     """Let ``multiprocessing`` find no script that a process starting now would have to run first."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
+    with (
+        _hiding
+    ):  # Else one of two threads would take the other's empty module for the script, and leave it there.
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script

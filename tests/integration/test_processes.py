@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.audit.run import CHUNK
 from pipeline.calpendo.synthetic import synthetic_bookings
+from pipeline.processes import fresh_processes
 from pipeline.sample import sample_config
 
 BOOKINGS = CHUNK + 1
@@ -39,3 +41,13 @@ def test_a_plain_script_may_ask_for_workers(tmp_path: Path) -> None:
 
     assert done.stderr == ""
     assert done.stdout.split() == ["begun", str(BOOKINGS), str(BOOKINGS)]
+
+
+def test_threads_that_ask_at_once_leave_the_script_in_place() -> None:
+    """Promise: however many threads start workers at once, the script is itself again afterwards."""
+    script = sys.modules["__main__"]
+    with ThreadPoolExecutor(4) as threads:
+        pools = list(threads.map(fresh_processes, [1] * 8))
+    for pool in pools:
+        pool.shutdown()
+    assert sys.modules["__main__"] is script

@@ -11,7 +11,7 @@ import re
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ PART = 20_000
 """So many bookings a row-by-row way holds at once: more of them only keep Python's collector busy."""
 MOST = 200_000
 TIMES = 10
+"""About so many times as fast as row by row ours is."""
 AT_ONCE = 200_000
 """So many bookings are handed to ``process_batch`` at once at most: a million dictionaries are over a gigabyte."""
 
@@ -41,10 +42,11 @@ def share_of(count: int) -> int:
     return min(count, max(PART, count // TIMES), MOST)
 
 
-def in_parts(lines: list[bytes]) -> Iterator[list[bytes]]:
+def in_parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
     """Yield the lines, ``PART`` of them at once."""
-    for start in range(0, len(lines), PART):
-        yield lines[start : start + PART]
+    remaining = iter(lines)
+    while part := list(itertools.islice(remaining, PART)):
+        yield part
 
 
 def lines_of(path: Path, count: int | None = None) -> list[bytes]:
@@ -148,11 +150,10 @@ def archive_to_parquet_rows(count: int, folder: Path) -> Iterator[Call]:
 
         def call() -> Done:
             with archive.open("rb") as file:
-                for start in range(0, share, PART):
-                    lines = itertools.islice(file, min(PART, share - start))
-                    entries = [entry for line in lines if (entry := one(line))]
+                for number, part in enumerate(in_parts(itertools.islice(file, share))):
+                    entries = [entry for line in part if (entry := one(line))]
                     frame = pl.from_dicts(entries, infer_schema_length=None)
-                    frame.write_parquet(Path(output) / f"entries-{start}.parquet")
+                    frame.write_parquet(Path(output) / f"entries-{number}.parquet")
             return Done(share)
 
         yield call

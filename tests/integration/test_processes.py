@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.audit.run import CHUNK
 from pipeline.calpendo.synthetic import synthetic_bookings
-from pipeline.processes import fresh_processes
+from pipeline.processes import _script_hidden
 from pipeline.sample import sample_config
 
 BOOKINGS = CHUNK + 1
@@ -43,11 +44,27 @@ def test_a_plain_script_may_ask_for_workers(tmp_path: Path) -> None:
     assert done.stdout.split() == ["begun", str(BOOKINGS), str(BOOKINGS)]
 
 
-def test_threads_that_ask_at_once_leave_the_script_in_place() -> None:
-    """Promise: however many threads start workers at once, the script is itself again afterwards."""
+def test_two_threads_leave_the_script_in_place() -> None:
+    """Promise: where a second thread starts workers while a first one does, the script is itself again afterwards."""
     script = sys.modules["__main__"]
-    with ThreadPoolExecutor(4) as threads:
-        pools = list(threads.map(fresh_processes, [1] * 8))
-    for pool in pools:
-        pool.shutdown()
-    assert sys.modules["__main__"] is script
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with _script_hidden():
+            first_is_in.set()
+            second_is_in.wait(0.3)  # It must not come in meanwhile.
+        first_is_out.set()
+
+    def second() -> None:
+        first_is_in.wait(5)
+        with _script_hidden():
+            second_is_in.set()
+            first_is_out.wait(5)
+
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            for done in [threads.submit(first), threads.submit(second)]:
+                done.result()
+        assert sys.modules["__main__"] is script
+    finally:
+        sys.modules["__main__"] = script

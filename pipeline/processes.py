@@ -31,9 +31,8 @@ def fresh_processes(count: int, initializer: Callable[[], None] | None = None) -
 @contextmanager
 def _script_hidden() -> Iterator[None]:
     """Let ``multiprocessing`` find no script that a process starting now would have to run first."""
-    with (
-        _hiding
-    ):  # Else one of two threads would take the other's empty module for the script, and leave it there.
+    # Else one of two threads would take the other's empty module for the script, and leave it there.
+    with _hiding:
         script = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:

@@ -10,11 +10,11 @@ that is no object is ``""``. On generation B the same keys are taken from where 
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from json.encoder import encode_basestring_ascii  # what ``json.dumps`` itself writes a text with
 from typing import Any, Final
 
 import polars as pl
-import polars_hash as plh
 
 FIELDS: Final = ("title", "status", "formatted_name", "project", "resource")
 """Columns of the bookings frame that enter the hash."""
@@ -82,7 +82,8 @@ def _hashes(fields: pl.Series) -> pl.Series:
     if has_literal.any():  # in hardly any row
         rows = has_literal.arg_true()
         texts = texts.scatter(rows, _written_by_field(frame.select(pl.all().gather(rows))))
-    return texts.to_frame("text").select(plh.col("text").chash.sha2_256().alias(fields.name)).to_series()
+    digests = [sha256(text).digest() for text in texts.cast(pl.Binary)]
+    return pl.Series(fields.name, digests, dtype=pl.Binary).bin.encode("hex")
 
 
 def _written(frame: pl.DataFrame) -> pl.Series:

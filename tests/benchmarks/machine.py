@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-LIBRARIES = ("polars", "polars-hash", "msgspec", "orjson", "pandera", "pytz", "requests", "pylantir")
+LIBRARIES = ("polars", "msgspec", "orjson", "pandera", "pytz", "requests", "pylantir")
 
 
 def machine() -> dict[str, object]:

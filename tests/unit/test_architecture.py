@@ -51,7 +51,6 @@ HEAVY = (
     "rich",
     "orjson",
     "msgspec",
-    "polars_hash",
     "pytz",
 )
 

@@ -1,9 +1,10 @@
-"""Payloads -> ``Batch``: the one door to the columns. Plugin, audit and backfill all go through it."""
+"""Payloads -> ``Batch``: the one door to the columns. Plugin, audit, check and backfill all go through it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +24,21 @@ from pipeline.transform.selection import Selection
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-__all__ = ["Batch", "BatchFlags", "Selection", "process_batch"]
+__all__ = ["Batch", "BatchFlags", "Selection", "judge_bookings", "process_batch"]
 
-FILTERED = {"row": pl.UInt32, "booking_id": pl.Int64, "reason": pl.String}
+_NAMED = ("row", "booking_id", "fault", "modified")
+_NO_HASH = json.dumps({"booking_hash": "0" * 64})
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch, told apart: every payload is in exactly one of ``accepted``, ``rejected`` and ``filtered``.
+    """One batch in three parts: every payload is in exactly one of ``accepted``, ``rejected`` and ``filtered``.
 
-    ``entries``: exactly the emitted columns, one row an accepted booking.
-    ``rejected``: ``row``, ``booking_id`` (null if unreadable), ``reason`` ("a; b"), ``reasons``, ``payload`` (JSON text).
-    ``filtered``: ``row``, ``booking_id``, ``reason`` (resource, status, window or study): read, but not asked for.
+    ``entries``: exactly the emitted columns, one row per accepted booking.
+    ``rejected``: ``row``, ``booking_id`` (null if unreadable), ``reason`` ("a; b"), ``reasons``, ``payload`` (JSON text;
+    null where the batch was made of a frame).
+    ``filtered``: ``row``, ``booking_id``, ``fault``, ``modified``, ``reason`` (resource, status, window or study): read,
+    but not asked for.
     ``asked_for``: the transformed frame (see ``transform_bookings``) without the filtered rows; ``is_accepted`` says of
     each of its rows whether it is among the entries. Rows keep the payloads' order. The frames hold patients' names;
     ``repr`` does not.
@@ -79,41 +83,77 @@ def process_batch(
     given = payloads if isinstance(payloads, Sequence) else list(payloads)
     with paused_collector():
         bookings = read_bookings(given, config)
-        before = _batch_reasons(bookings, selection)
-        wide = transform_bookings(bookings, config, before).collect(engine="in-memory")
-        return _told_apart(wide, given, config, selection)
+        if len(bookings) != len(given):
+            raise PluginSchemaError(f"{len(given)} payloads became {len(bookings)} bookings")
+        batch = judge_bookings(bookings, config, selection=selection, older=superseded(bookings))
+        texts = pl.Series(
+            "payload", [payload_text(given[row]) for row in batch.rejected["row"]], dtype=pl.String
+        )
+        return replace(batch, rejected=batch.rejected.with_columns(texts))
 
 
-def _told_apart(
-    wide: pl.DataFrame, payloads: Sequence[object], config: PipelineConfig, selection: Selection | None
+def judge_bookings(
+    bookings: pl.DataFrame,
+    config: PipelineConfig,
+    *,
+    selection: Selection | None = None,
+    older: pl.Series | None = None,
+    hashed: bool = True,
 ) -> Batch:
-    filtered = pl.DataFrame(schema=FILTERED)
-    if selection is not None:
-        why = wide.select(selection.filter_reason(wide.columns)).to_series()
-        # A duplicate is rejected as such, wherever it would belong.
-        why = why.set(wide["reject_reasons"].list.contains(reasons.DUPLICATE_BOOKING_ID), None)
-        filtered = wide.select("row", "booking_id").with_columns(why).filter(why.is_not_null())
-        wide = _rows_where(wide, why.is_null())
+    """Judge a frame of bookings as ``process_batch`` judges payloads.
+
+    Args:
+        bookings: the columns of ``read_bookings``; ``row`` is unique.
+        config: the mapping and the vocabularies.
+        selection: what was asked for; without it nothing is filtered.
+        older: Boolean, one per row: another payload of the same booking counts instead. Who looks at
+            several frames together finds these rows itself (``transform.duplicates``).
+        hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
+            out and ``notes`` holds zeros.
+
+    Returns:
+        The batch, whose rejected rows have no payload.
+
+    Raises:
+        PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
+    """
+    before = _batch_reasons(older, selection)
+    transformed = transform_bookings(bookings, config, before)
+    if not hashed:  # Lazily left out, so that it is never computed.
+        transformed = transformed.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
+    wide = transformed.collect(engine="in-memory")
+    if selection is None:
+        why = pl.lit(None, dtype=pl.String).alias("reason")
+        filtered = wide.clear().select(*_NAMED, why)
+    else:
+        filtered, wide = _left_out(wide, selection)
     sound = wide["reject_reasons"].list.len() == 0
     candidates = _rows_where(wide.select(entry_columns(config)), sound)
     verdict = split(candidates)
-    is_accepted = _accepted(sound, verdict)
     batch = Batch(
         config,
         entries=_rows_where(candidates, verdict.accepted),
-        rejected=_rejected(wide, sound, verdict, payloads),
+        rejected=_rejected(wide, sound, verdict),
         filtered=filtered,
         asked_for=wide,
-        is_accepted=is_accepted,
+        is_accepted=_accepted(sound, verdict),
     )
-    _check_conservation(len(payloads), batch)
+    _check_conservation(len(bookings), batch)
     return batch
 
 
-def _batch_reasons(bookings: pl.DataFrame, selection: Selection | None) -> dict[str, pl.Expr]:
+def _left_out(wide: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what was not asked for, with the reason, and the rest."""
+    why = wide.select(selection.filter_reason(wide.columns)).to_series()
+    # A duplicate is rejected as such, wherever it would belong.
+    why = why.set(wide["reject_reasons"].list.contains(reasons.DUPLICATE_BOOKING_ID), None)
+    filtered = wide.select(_NAMED).with_columns(why).filter(why.is_not_null())
+    return filtered, _rows_where(wide, why.is_null())
+
+
+def _batch_reasons(older: pl.Series | None, selection: Selection | None) -> dict[str, pl.Expr]:
     """Return what only the batch and the selection tell, by reason code."""
-    duplicate = superseded(bookings)
-    flags = {reasons.DUPLICATE_BOOKING_ID: pl.lit(duplicate)} if duplicate.any() else {}
+    flags = {reasons.DUPLICATE_BOOKING_ID: pl.lit(older)} if older is not None and older.any() else {}
     return flags | (selection.reject_flags() if selection else {})
 
 
@@ -124,9 +164,7 @@ def _accepted(sound: pl.Series, verdict: Split) -> pl.Series:
     return sound.clone().scatter(sound.arg_true().filter(~verdict.accepted), False)
 
 
-def _rejected(
-    wide: pl.DataFrame, sound: pl.Series, verdict: Split, payloads: Sequence[object]
-) -> pl.DataFrame:
+def _rejected(wide: pl.DataFrame, sound: pl.Series, verdict: Split) -> pl.DataFrame:
     """Return the rows that have a reason against them, or that the gate refused, in order."""
     refused = sound.arg_true().filter(~verdict.accepted)
     named = wide.select("row", "booking_id")
@@ -136,13 +174,12 @@ def _rejected(
             named[refused.to_list()].with_columns(verdict.reasons.alias("reasons")),
         ]
     ).sort("row")
-    texts = pl.Series([payload_text(payloads[row]) for row in turned_away["row"]], dtype=pl.String)
     return turned_away.select(
         "row",
         "booking_id",
         pl.col("reasons").list.join("; ").alias("reason"),
         "reasons",
-        texts.alias("payload"),
+        pl.lit(None, dtype=pl.String).alias("payload"),
     )
 
 
@@ -159,6 +196,6 @@ def _check_conservation(given: int, batch: Batch) -> None:
     rows = pl.concat([accepted, batch.rejected["row"], batch.filtered["row"]])
     if len(accepted) != len(batch.entries) or len(rows) != given or rows.n_unique() != given:
         raise PluginSchemaError(
-            f"{given} payloads, but {len(batch.entries)} entries of {len(accepted)} rows, "
+            f"{given} bookings, but {len(batch.entries)} entries of {len(accepted)} rows, "
             f"{len(batch.rejected)} rejected and {len(batch.filtered)} filtered"
         )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import polars as pl
 
 from pipeline.audit import accuracy, census, duplicates, fields, rejections, repeats, times, vocabularies
-from pipeline.audit.judged import judged
 from pipeline.audit.tally import Frames
 from pipeline.audit.task import Payload, Task
+from pipeline.audit.vocabularies import RESOURCE_SOURCE, STATUS_SOURCE
+from pipeline.batch import Batch, judge_bookings
 from pipeline.transform.bookings import read_bookings
+from pipeline.transform.entries import MODALITY, STATUS, vocabulary_source
 
 
 def count_payloads(task: Task, payloads: Sequence[Payload], first_line: int) -> Frames:
@@ -19,22 +21,29 @@ def count_payloads(task: Task, payloads: Sequence[Payload], first_line: int) -> 
 
 
 def count_chunk(task: Task, bookings: pl.DataFrame, first_line: int) -> Frames:
-    """Judge a bookings frame and count it for every subject; ``first_line`` is the line of its first booking."""
-    every = judged(bookings, task).with_columns(
-        line=pl.int_range(first_line, first_line + len(bookings), dtype=pl.Int64, eager=True)
+    """Judge a bookings frame and count it for every subject; ``first_line`` is the line of its first booking.
+
+    Copies of one booking are not told here but over all chunks (``repeats``). The booking hash is only computed where
+    a label names ``notes``.
+    """
+    rows = pl.int_range(len(bookings), dtype=pl.UInt32, eager=True)
+    batch = judge_bookings(
+        bookings.with_columns(row=rows),
+        task.config,
+        selection=task.selection,
+        hashed=task.labels.name("notes"),
     )
-    wide = every.filter(pl.col("filtered").is_null()) if task.selection else every
+    wide = _looked_at(batch, first_line)
     readable = wide.filter(pl.col("fault").is_null())
-    rejected = wide.filter("rejected")
     found = {
-        "chunks": _size(every, wide, readable, rejected),
+        "chunks": _size(batch, readable),
         **fields.collect(readable, task.config, reveal=task.reveal),
         **times.collect(readable, task.config.timezone),
         "census": census.collect(readable, task.config),
         "statuses": vocabularies.collect(readable, vocabularies.STATUS),
         "resources": vocabularies.collect(readable, vocabularies.RESOURCE),
-        "rejections": rejections.collect(rejected),
-        "co_occurrence": rejections.collect_pairs(rejected),
+        "rejections": rejections.collect(batch.rejected),
+        "co_occurrence": rejections.collect_pairs(batch.rejected),
         "duplicates": duplicates.collect(wide.filter(~pl.col("rejected"))),
         "repeats": repeats.collect(wide),
     }
@@ -43,16 +52,32 @@ def count_chunk(task: Task, bookings: pl.DataFrame, first_line: int) -> Frames:
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
-def _size(
-    every: pl.DataFrame, wide: pl.DataFrame, readable: pl.DataFrame, rejected: pl.DataFrame
-) -> pl.DataFrame:
+def _looked_at(batch: Batch, first_line: int) -> pl.DataFrame:
+    """Return the bookings asked for with what the subjects look at besides.
+
+    Added: ``reasons`` List(String), why the batch rejects the row; ``rejected`` and ``any_unmatched`` Boolean;
+    ``status_source`` and ``resource_source`` String, what the vocabularies were asked; ``line`` Int64.
+    """
+    why = batch.rejected.select("row", "reasons")
+    return batch.asked_for.join(why, on="row", how="left", maintain_order="left").with_columns(
+        vocabulary_source(batch.config, STATUS).alias(STATUS_SOURCE),
+        vocabulary_source(batch.config, MODALITY).alias(RESOURCE_SOURCE),
+        pl.col("reasons").fill_null([]),
+        rejected=pl.col("reasons").is_not_null(),
+        any_unmatched=pl.col("unmatched").list.len() > 0,
+        line=pl.col("row").cast(pl.Int64) + first_line,
+    )
+
+
+def _size(batch: Batch, readable: pl.DataFrame) -> pl.DataFrame:
     days = readable["wall_start"].dt.date()
+    asked_for, filtered = len(batch.asked_for), len(batch.filtered)
     return pl.DataFrame(
         {
-            "bookings": [len(every)],
-            "filtered": [len(every) - len(wide)],
-            "unreadable": [len(wide) - len(readable)],
-            "rejected": [len(rejected)],
+            "bookings": [asked_for + filtered],
+            "filtered": [filtered],
+            "unreadable": [asked_for - len(readable)],
+            "rejected": [len(batch.rejected)],
             "first_day": pl.Series([days.min()], dtype=pl.Date),
             "last_day": pl.Series([days.max()], dtype=pl.Date),
         }

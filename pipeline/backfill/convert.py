@@ -23,7 +23,6 @@ from pipeline.backfill.records import Piece, SegmentRecord, add_counts
 from pipeline.backfill.sources import Source
 from pipeline.backfill.spill import SpillWriter
 from pipeline.batch import Batch, process_batch
-from pipeline.transform.bookings import read_bookings
 from pipeline.transform.flags import TIME_FLAGS, unknown_resources, unknown_statuses
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
 
@@ -115,7 +114,7 @@ class _Conversion:
         lines = pl.Series("row", block.lines, dtype=pl.UInt32)
         older = batch.rejected["reasons"].list.contains(DUPLICATE_BOOKING_ID)
         replaced, rejected = batch.rejected.filter(older), batch.rejected.filter(~older)
-        versions = self._versions(block, batch)
+        versions = _versions(batch)
         entries = batch.entries.with_columns(batch.asked_for["row"].filter(batch.is_accepted))
         self._held.append(_at_lines(entries, lines))
         if not rejected.is_empty():
@@ -135,19 +134,6 @@ class _Conversion:
         for name, count in counted.items():
             self._counts[name] += count
         add_counts(self._remarks, _remarks(batch), REMARKED_VALUES)
-
-    def _versions(self, block: Block, batch: Batch) -> pl.DataFrame:
-        """Return booking_id, modified, row and state of the block's payloads that are versions of a booking.
-
-        As in ``process_batch``, a payload without an id, or one that is unusable, stands for itself.
-        """
-        state = pl.when(batch.is_accepted).then(STATES.index("accepted")).otherwise(STATES.index("rejected"))
-        parts = [_versions_of(batch.asked_for, state)]
-        if not batch.filtered.is_empty():
-            rows = batch.filtered["row"]
-            filtered = read_bookings([block.payloads[row] for row in rows], self._config)
-            parts.append(_versions_of(filtered.with_columns(rows), pl.lit(STATES.index("filtered"))))
-        return pl.concat(parts)
 
     def _set_aside(self) -> None:
         if self._held:
@@ -182,10 +168,22 @@ def _at_lines(frame: pl.DataFrame, lines: pl.Series) -> pl.DataFrame:
     return frame.with_columns(row=lines.gather(frame["row"]))
 
 
-def _versions_of(bookings: pl.DataFrame, state: pl.Expr) -> pl.DataFrame:
-    readable = pl.col("fault").is_null() & pl.col("booking_id").is_not_null()
-    versions = bookings.select("booking_id", "modified", "row", "fault", state=state.cast(pl.UInt8))
-    return versions.filter(readable).drop("fault")
+def _versions(batch: Batch) -> pl.DataFrame:
+    """Return booking_id, modified, row and state of the payloads that are versions of a booking.
+
+    As in ``process_batch``, a payload without an id, or one that is unusable, stands for itself.
+    """
+    accepted, rejected, filtered = (pl.lit(number, dtype=pl.UInt8) for number in range(len(STATES)))
+    state = pl.when(batch.is_accepted).then(accepted).otherwise(rejected)
+    parts = [(batch.asked_for, state)]
+    if not batch.filtered.is_empty():
+        parts.append((batch.filtered, filtered))
+    return pl.concat(
+        part.select("booking_id", "modified", "row", "fault", state=state)
+        .filter(pl.col("fault").is_null() & pl.col("booking_id").is_not_null())
+        .drop("fault")
+        for part, state in parts
+    )
 
 
 def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:

@@ -13,7 +13,6 @@ from pipeline.check.reading import Row
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import BookingSchema
 from pipeline.transform import reasons
-from pipeline.transform.bookings import read_bookings
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -31,19 +30,19 @@ class BookingCheck:
     def add(self, rows: Sequence[Row]) -> None:
         """Check a chunk. Raises PluginSchemaError where its bookings frame has not the known structure."""
         payloads: list[Any] = [row.content if row.text is None else row.text for row in rows]
-        bookings = read_bookings(payloads, self._config)
+        batch = process_batch(payloads, self._config)
         try:
-            BookingSchema.validate(bookings, lazy=True)
+            BookingSchema.validate(batch.asked_for, lazy=True)
         except SchemaErrors as error:
             raise PluginSchemaError(
                 f"bookings frame: {len(error.failure_cases)} faults of its structure"
             ) from None
         broken: dict[int, list[str]] = {}
-        for place, codes in process_batch(payloads, self._config).rejected.select("row", "reasons").rows():
+        for place, codes in batch.rejected.select("row", "reasons").rows():
             told = [code for code in codes if self._mapped or code in reasons.REASONS]
             if told:
                 broken[place] = told
-        ids = bookings["booking_id"].to_list()
+        ids = batch.asked_for["booking_id"].to_list()
         for place, booking_id in enumerate(ids):
             # Within a chunk process_batch has told the older one; here it is one of an earlier chunk.
             if booking_id in self._seen and reasons.DUPLICATE_BOOKING_ID not in broken.get(place, []):

@@ -107,6 +107,16 @@ def test_the_columns_know_no_outside_world() -> None:
         assert not imported & forbidden, f"{module.name} imports {sorted(imported & forbidden)}"
 
 
+def test_there_is_one_door_to_the_columns() -> None:
+    """Design: whoever needs entries calls ``batch``; nobody else chains the transform and the gate."""
+    allowed = {"transform_bookings": {"__init__", "batch"}, "split": {"batch", "check"}}
+    for module in (path for path in PACKAGE.rglob("*.py") if _room(path) not in ("transform", "schema")):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+                for name in {alias.name for alias in node.names} & allowed.keys():
+                    assert _room(module) in allowed[name], f"{module.relative_to(ROOT)} imports {name}"
+
+
 def test_help_loads_nothing_heavy() -> None:
     """Issue promise: `calpendo-pipeline --help` starts fast because heavy imports stay lazy."""
     code = f"import sys, pipeline.cli; print([name for name in {HEAVY!r} if name in sys.modules])"

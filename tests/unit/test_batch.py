@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.batch import process_batch
+from pipeline.batch import judge_bookings, process_batch
 from pipeline.config import PipelineConfig
 from pipeline.config_file import select_source
 from pipeline.errors import PluginSchemaError
@@ -164,6 +164,32 @@ def test_what_cannot_be_told_to_be_asked_for_is_rejected(changes: dict[str, Any]
     batch = process_batch([booking(**changes), "{", booking(id=2)], config_of(), selection=selection)
     assert batch.rejected["reason"].to_list() == [reason, "payload_not_json"]
     assert batch.accepted["booking_id"].to_list() == [2]
+
+
+def test_a_frame_is_judged_as_its_payloads_are() -> None:
+    """One door: who holds a frame gets the verdicts that its payloads get, but for their text; the hash is optional."""
+    config = config_of()
+    selection = Selection(resources=("3T Diagnostic",))
+    elsewhere = {"resource": {"formattedName": "EEG"}, "modified": "2026-01-01T00:00:00Z"}
+    payloads = [booking(), "{", booking(id=2, properties=elsewhere), booking(id=3, formattedName="?")]
+    batch = process_batch(payloads, config, selection=selection)
+    frame = read_bookings(payloads, config)
+    judged = judge_bookings(frame, config, selection=selection)
+    for part in ("entries", "filtered", "asked_for"):
+        assert getattr(judged, part).equals(getattr(batch, part))
+    assert judged.rejected.drop("payload").equals(batch.rejected.drop("payload"))
+    assert judged.rejected["payload"].to_list() == [None, None]
+    assert batch.filtered.select("row", "modified", "reason").rows() == [
+        (2, "2026-01-01T00:00:00Z", "resource")
+    ]
+    unhashed = judge_bookings(frame, config, selection=selection, hashed=False)
+    assert unhashed.entries.drop("notes").equals(batch.entries.drop("notes"))
+    assert unhashed.entries["notes"].to_list() == ['{"booking_hash": "' + "0" * 64 + '"}']
+    older = judge_bookings(frame, config, older=frame["booking_id"] == 3)
+    assert older.rejected["reason"].to_list() == [
+        "payload_not_json",
+        "duplicate_booking_id; times_unreadable",
+    ]
 
 
 def test_a_booking_moved_away_takes_its_older_copy_along() -> None:

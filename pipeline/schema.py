@@ -10,32 +10,20 @@ pandera's own messages hold cell values, which are patients' names: nothing of t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import NamedTuple, Optional
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import pandera.polars as pa
 import polars as pl
 from pandera.api.polars.types import PolarsData
 
+from pipeline import fields
 from pipeline.errors import PluginSchemaError
-from pipeline.transform.dicom_limits import VR, entry_rules
+from pipeline.fields import WorklistField
+from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.labels import true_names
-from pipeline.transform.reasons import (
-    BAD_CHARACTER,
-    MALFORMED,
-    MISSING,
-    TOO_LONG,
-    TOO_MANY_COMPONENTS,
-    TOO_MANY_GROUPS,
-)
 
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "entry_schema", "split"]
-
-_DTYPES = {
-    "scheduled_start_date": pl.Date(),
-    "scheduled_start_time": pl.Time(),
-    "scheduled_procedure_step_duration": pl.Int64(),
-}
 
 
 class BookingSchema(pa.DataFrameModel):
@@ -59,68 +47,38 @@ class BookingSchema(pa.DataFrameModel):
     cancelled: pl.Boolean = pa.Field(nullable=True)
 
 
-def _fields_with(ending: str) -> list[str]:
-    fields = (*VR, *WORKLIST_COMPUTED)
-    return [rule.field for rule in entry_rules(fields) if rule.ending == ending]
-
-
-WORKLIST_COMPUTED = (*_DTYPES, "data_source", "source_record_id", "notes")
-
-
 class WorklistEntrySchema(pa.DataFrameModel):
     """The emitted entries: types, what must be there, and DICOM's limits; each check is named after its rule.
 
-    Mapped targets other than ``patient_id`` may be missing as columns and null as values; targets that this table
-    does not know may follow as text.
+    Built from ``fields.WORKLIST``. Mapped fields other than ``patient_id`` may be missing as columns and null as values;
+    columns that the table does not know may follow as text.
     """
 
-    patient_id: pl.String
-    patient_name: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045  pandera reads the annotation
-    patient_birth_date: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    patient_sex: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    patient_weight_lb: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    accession_number: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    referring_physician_name: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    study_description: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    study_instance_uid: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    scheduled_station_aetitle: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    performing_physician: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    procedure_description: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    protocol_name: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    station_name: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    hisris_coding_designator: Optional[pl.String] = pa.Field(nullable=True)  # noqa: UP045
-    scheduled_start_date: pl.Date
-    scheduled_start_time: pl.Time
-    scheduled_procedure_step_duration: pl.Int64
-    modality: pl.String
-    performed_procedure_step_status: pl.String
-    data_source: pl.String
-    source_record_id: pl.String
-    notes: pl.String
+    @classmethod
+    def to_schema(cls) -> pa.DataFrameSchema:
+        """Return the schema of the fields as the table has them now."""
+        return _of_table(fields.WORKLIST)
 
-    @pa.check(*_fields_with(MISSING), name=MISSING)
-    def _present(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, MISSING)
 
-    @pa.check(*_fields_with(TOO_LONG), name=TOO_LONG)
-    def _short_enough(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, TOO_LONG)
-
-    @pa.check(*_fields_with(BAD_CHARACTER), name=BAD_CHARACTER)
-    def _good_characters(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, BAD_CHARACTER)
-
-    @pa.check(*_fields_with(MALFORMED), name=MALFORMED)
-    def _well_formed(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, MALFORMED)
-
-    @pa.check(*_fields_with(TOO_MANY_GROUPS), name=TOO_MANY_GROUPS)
-    def _few_groups(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, TOO_MANY_GROUPS)
-
-    @pa.check(*_fields_with(TOO_MANY_COMPONENTS), name=TOO_MANY_COMPONENTS)
-    def _few_components(cls, data: PolarsData) -> pl.LazyFrame:  # noqa: N805
-        return _holds(data, TOO_MANY_COMPONENTS)
+@lru_cache(maxsize=8)
+def _of_table(table: tuple[WorklistField, ...]) -> pa.DataFrameSchema:
+    rules = entry_rules(field.name for field in table)
+    return pa.DataFrameSchema(
+        {
+            field.name: pa.Column(
+                getattr(pl, field.dtype),
+                checks=[
+                    pa.Check(partial(_holds, broken=rule.broken), name=rule.ending)
+                    for rule in rules
+                    if rule.field == field.name
+                ],
+                nullable=not field.required,
+                required=field.required,
+            )
+            for field in table
+        },
+        name="WorklistEntry",
+    )
 
 
 class Split(NamedTuple):
@@ -152,9 +110,13 @@ def split(entries: pl.DataFrame) -> Split:
     return Split(accepted.scatter(rows, False), broken)
 
 
-@lru_cache(maxsize=32)
 def entry_schema(columns: tuple[str, ...]) -> pa.DataFrameSchema:
     """Return the gate for entries of these columns: types, and one check of all rules (``dicom_rules``)."""
+    return _gate(columns, fields.WORKLIST)
+
+
+@lru_cache(maxsize=32)
+def _gate(columns: tuple[str, ...], _table: tuple[WorklistField, ...]) -> pa.DataFrameSchema:
     holds = ~pl.any_horizontal(rule.broken.fill_null(value=False) for rule in entry_rules(columns))
     return pa.DataFrameSchema(
         {name: pa.Column(dtype, nullable=True) for name, dtype in _types(columns).items()},
@@ -165,9 +127,9 @@ def entry_schema(columns: tuple[str, ...]) -> pa.DataFrameSchema:
 
 def _types(columns: Iterable[str]) -> dict[str, pl.DataType]:
     """Return the types of these columns and of those that no entry may lack."""
-    model = WorklistEntrySchema.to_schema().columns
-    required = [name for name, column in model.items() if column.required]
-    return {name: _DTYPES.get(name, pl.String()) for name in dict.fromkeys((*columns, *required))}
+    known = fields.by_name()
+    wanted = dict.fromkeys((*columns, *fields.names(required=True)))
+    return {name: getattr(pl, known[name].dtype)() if name in known else pl.String() for name in wanted}
 
 
 def _wrong_columns(entries: pl.DataFrame) -> str:
@@ -176,7 +138,6 @@ def _wrong_columns(entries: pl.DataFrame) -> str:
     )
 
 
-def _holds(data: PolarsData, ending: str) -> pl.LazyFrame:
-    """Return whether each row keeps the rule of this field and ending."""
-    broken = next(rule.broken for rule in entry_rules((data.key,)) if rule.ending == ending)
+def _holds(data: PolarsData, broken: pl.Expr) -> pl.LazyFrame:
+    """Return whether each row keeps a rule."""
     return data.lazyframe.select(~broken.fill_null(value=False))

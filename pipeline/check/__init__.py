@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import fields
 from pipeline.check import labels
 from pipeline.check.bookings import BookingCheck, looks_like_booking
-from pipeline.check.entries import REQUIRED, EntryCheck
+from pipeline.check.entries import EntryCheck, required_keys
 from pipeline.check.model import CheckResult, Failure, Kind, readable_id
 from pipeline.check.reading import PAYLOAD, Row, columns, file_format, parsed, read_chunks
 from pipeline.config import PipelineConfig
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["CheckResult", "Failure", "check_file", "explain"]
 
 _SAMPLE = 500
-_ENTRY_KEYS = frozenset(REQUIRED) - {"patient_id"}
 
 
 def check_file(path: str | Path, config: PipelineConfig | None = None) -> CheckResult:
@@ -47,7 +47,7 @@ def check_file(path: str | Path, config: PipelineConfig | None = None) -> CheckR
     except PluginSchemaError as error:
         structure = (str(error),)
     if kind == "entries" and form != "ndjson":
-        lacking = [name for name in REQUIRED if name not in columns(path, form)]
+        lacking = [name for name in required_keys() if name not in columns(path, form)]
         structure = (*(f"column {name} is missing" for name in lacking),) or structure
     return CheckResult(
         kind=kind,
@@ -106,16 +106,11 @@ class _Check:
 
 def _entry_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys to hold entries to: those required, and each other one whose values are text."""
-    others = dict.fromkeys(key for record in records for key in record if key not in REQUIRED)
+    required = required_keys()
+    others = dict.fromkeys(key for record in records for key in record if key not in required)
     texts = [key for key in others if any(isinstance(record.get(key), str) for record in records)]
-    known = [key for key in others if key in _mapped_fields()]
-    return [*REQUIRED, *dict.fromkeys((*known, *texts))]
-
-
-def _mapped_fields() -> frozenset[str]:
-    from pipeline.transform.dicom_limits import VR
-
-    return frozenset(VR)
+    known = [key for key in others if key in fields.by_name()]
+    return [*required, *dict.fromkeys((*known, *texts))]
 
 
 def _record(row: Row) -> dict[str, Any] | str:
@@ -137,10 +132,11 @@ def _kind(path: Path, first: Sequence[Row], names: Sequence[str]) -> Kind:
         return "bookings"
     votes: dict[Kind, int] = {"labels": 0, "entries": 0, "bookings": 0}
     samples = [record for row in first[:_SAMPLE] if isinstance(record := _record(row), dict)]
+    of_entries = set(required_keys()) - {"patient_id"}
     for record in samples or [dict.fromkeys(names)]:
         if labels.looks_like_label(record):
             votes["labels"] += 1
-        elif record.keys() & _ENTRY_KEYS:
+        elif record.keys() & of_entries:
             votes["entries"] += 1
         elif looks_like_booking(record):
             votes["bookings"] += 1

@@ -9,29 +9,20 @@ from typing import Any
 
 import polars as pl
 
+from pipeline import fields
 from pipeline.check.model import Failure, readable_id
 from pipeline.check.reading import Row
 from pipeline.schema import split
 from pipeline.transform import reasons
 from pipeline.wording import sendable
 
-DATE, TIME, MINUTES = "scheduled_start_date", "scheduled_start_time", "scheduled_procedure_step_duration"
 IDENTITY = "source_record_id"
-REQUIRED = (
-    "patient_id",
-    DATE,
-    TIME,
-    MINUTES,
-    "modality",
-    "performed_procedure_step_status",
-    "data_source",
-    IDENTITY,
-    "notes",
-)
-"""The keys that every entry has; a file that lacks one in all rows is not what the pipeline emits."""
-
-_TYPES: dict[str, Any] = {DATE: pl.Date, TIME: pl.Time, MINUTES: pl.Int64}
 _MAX_MINUTES = 2**53
+
+
+def required_keys() -> tuple[str, ...]:
+    """Return the keys that every entry has; a file that lacks one in all rows is not what the pipeline emits."""
+    return fields.names(required=True)
 
 
 class EntryCheck:
@@ -47,7 +38,11 @@ class EntryCheck:
         Raises PluginSchemaError where the chunk has no frame that the schema knows.
         """
         broken: dict[int, list[str]] = defaultdict(list)
-        series = [self._column(name, records, broken) for name in columns]
+        known = fields.by_name()
+        series = [
+            self._column(name, known[name].dtype if name in known else "String", records, broken)
+            for name in columns
+        ]
         verdict = split(pl.DataFrame(series))
         failing = verdict.accepted.not_().arg_true().to_list()
         for place, rules in zip(failing, verdict.reasons.to_list(), strict=True):
@@ -75,10 +70,10 @@ class EntryCheck:
         ]
 
     def _column(
-        self, name: str, records: Sequence[dict[str, Any]], broken: dict[int, list[str]]
+        self, name: str, dtype: str, records: Sequence[dict[str, Any]], broken: dict[int, list[str]]
     ) -> pl.Series:
         """Return one column in its type; a value of another type becomes null and breaks ``<name>_malformed``."""
-        read = _READERS.get(name, _text)
+        read = _READERS[dtype]
         values: list[Any] = []
         for place, record in enumerate(records):
             value = record.get(name)
@@ -87,7 +82,7 @@ class EntryCheck:
             except ValueError:
                 broken[place].append(reasons.field_reason(name, reasons.MALFORMED))
                 values.append(None)
-        return pl.Series(name, values, dtype=_TYPES.get(name, pl.String), strict=True)
+        return pl.Series(name, values, dtype=getattr(pl, dtype), strict=True)
 
 
 def _text(value: object) -> str:
@@ -120,4 +115,4 @@ def _minutes(value: object) -> int:
     raise ValueError("no whole number")
 
 
-_READERS: dict[str, Any] = {DATE: _date, TIME: _time, MINUTES: _minutes}
+_READERS: dict[str, Any] = {"String": _text, "Date": _date, "Time": _time, "Int64": _minutes}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.check.entries import DATE, IDENTITY, MINUTES, TIME
+from pipeline.check.entries import IDENTITY
 from pipeline.transform import reasons
 
 UNKNOWN_REASON = "rejected_unknown_reason"
@@ -28,9 +28,9 @@ REASONS = {
 
 _SOUND: dict[str, Any] = {
     "patient_id": "X",
-    DATE: "2000-01-01",
-    TIME: "00:00:00",
-    MINUTES: 0,
+    "scheduled_start_date": "2000-01-01",
+    "scheduled_start_time": "00:00:00",
+    "scheduled_procedure_step_duration": 0,
     "modality": "OT",
     "performed_procedure_step_status": "SCHEDULED",
     "data_source": "labels",

@@ -7,17 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from pipeline.mapping import (
-    COMPUTED_FIELDS,
-    HOST_FIELDS,
-    RESERVED_NAMES,
-    FieldRule,
-    OnNoMatch,
-    compile_pattern,
-)
+from pipeline import fields
+from pipeline.mapping import FieldRule, OnNoMatch, compile_pattern
 from pipeline.wording import Wording, near_miss, sendable, unsound
 
-_KNOWN_TARGETS = (*HOST_FIELDS, *COMPUTED_FIELDS)
 _TITLE_TARGETS = ("patient_id", "patient_name")
 _EXTRACT_KEYS = ("pattern", "group", "on_no_match")
 _TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -132,7 +125,7 @@ class MappingReader:
                 f"{where}: a second rule for the target {self.wording.name(target)}; write one rule for each target"
             )
             return
-        if target in COMPUTED_FIELDS:
+        if target in fields.names("computed"):
             self.warnings.append(f"{where}: the pipeline works {target} out itself; this rule is ignored")
             return
         self.rules[target] = FieldRule(
@@ -142,7 +135,7 @@ class MappingReader:
     def _check_target(self, where: str, target: str) -> None:
         if _is_target(target):
             return
-        meant = near_miss(target, _KNOWN_TARGETS, cutoff=_TARGET_CUTOFF)
+        meant = near_miss(target, fields.names(), cutoff=_TARGET_CUTOFF)
         if meant:
             self.faults.append(
                 f"{where}: {self.wording.name(target)} is no field of a worklist entry; did you mean {meant!r}?"
@@ -150,7 +143,7 @@ class MappingReader:
         elif not _is_custom_target(target):
             self.faults.append(
                 f"{where}: neither {self.wording.name(target)} nor its value is a field of a worklist entry; write "
-                f"one of {', '.join(HOST_FIELDS)}"
+                f"one of {', '.join(fields.names('mapped', 'looked_up'))}"
             )
         else:
             self.warnings.append(
@@ -284,16 +277,16 @@ class MappingReader:
 
 
 def _is_target(name: str) -> bool:
-    return name in _KNOWN_TARGETS
+    return name in fields.by_name()
 
 
 def _is_custom_target(name: str) -> bool:
-    return _TARGET_NAME.match(name) is not None and name not in RESERVED_NAMES
+    return _TARGET_NAME.match(name) is not None and name not in fields.FRAME_COLUMNS
 
 
 def _is_path(name: str) -> bool:
     """Tell whether a name can only be a booking's field: dotted, or a name the frames give to one."""
-    return "." in name or name in RESERVED_NAMES
+    return "." in name or name in fields.FRAME_COLUMNS
 
 
 def _groups(number: int) -> str:

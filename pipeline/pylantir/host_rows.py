@@ -12,36 +12,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import fields
 from pipeline.pylantir.steps import IN_PROGRESS, Step
 from pipeline.pylantir.wire import dicom_date, dicom_time
-
-COLUMNS = (
-    "patient_name",
-    "patient_id",
-    "patient_birth_date",
-    "patient_sex",
-    "patient_weight_lb",
-    "accession_number",
-    "referring_physician_name",
-    "modality",
-    "study_description",
-    "scheduled_station_aetitle",
-    "scheduled_start_date",
-    "scheduled_start_time",
-    "performing_physician",
-    "procedure_description",
-    "protocol_name",
-    "station_name",
-    "hisris_coding_designator",
-)
-"""The columns that a record of this plugin may fill, beside status and study UID."""
 
 # Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
 _FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
 
 STATUS = "performed_procedure_step_status"
+_STUDY_UID = "study_instance_uid"
 # Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
 _BUSY_SECONDS = 5.0
+
+
+def stored_columns() -> tuple[str, ...]:
+    """Return the columns that a record of this plugin may fill, beside status and study UID."""
+    return tuple(
+        field.name
+        for field in fields.WORKLIST
+        if field.host != "no" and field.name not in (STATUS, _STUDY_UID)
+    )
 
 
 def database_path() -> Path | None:
@@ -74,7 +64,7 @@ def read_rows(path: Path, source_name: str, ids: Collection[int]) -> dict[int, d
 
 def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give the columns of a record as Pylantir stores them, those left out that it fills by itself."""
-    columns = {name: record[name] for name in COLUMNS if name in record}
+    columns = {name: record[name] for name in stored_columns() if name in record}
     for name, dicom in (("scheduled_start_date", dicom_date), ("scheduled_start_time", dicom_time)):
         value = dicom(columns.get(name))
         columns[name] = value.strftime("") if hasattr(value, "strftime") else value

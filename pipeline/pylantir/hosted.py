@@ -145,7 +145,7 @@ class HostedPlugin(CalendoPlugin):
         if not numbers or database is None or name is None:
             return []
         return [
-            {column: row[column] for column in host_rows.COLUMNS}
+            {column: row[column] for column in host_rows.stored_columns()}
             | {STATUS: DISCONTINUED, "source_record_id": str(number), NOT_ACKNOWLEDGED: True}
             | host_rows.moment_of(row)
             for number, row in (self._rows(database, name, dict.fromkeys(numbers)) or {}).items()

@@ -105,7 +105,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         step = self._step(core, number, prepared, existing_record)
         prepared[STATUS] = step.status
         if existing_record is not None:
-            stored = {name: getattr(existing_record, name, None) for name in host_rows.COLUMNS}
+            stored = {name: getattr(existing_record, name, None) for name in host_rows.stored_columns()}
             prepared |= host_rows.running_identity(step, stored)
         prepared["study_instance_uid"] = self._uid(core, number, record, existing_record)
         before = getattr(existing_record, STATUS, None)

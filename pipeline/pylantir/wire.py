@@ -7,31 +7,26 @@ middle, and the scanner loses the rest of the list. So nothing leaves here that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as of
 from datetime import date, time
 from functools import lru_cache
 from typing import Any
 
+from pipeline import fields
 from pipeline.pylantir.transliteration import transliterate
-
-VALUE_REPRESENTATIONS = {
-    "patient_id": "LO",
-    "patient_name": "PN",
-    "patient_birth_date": "DA",
-    "patient_sex": "CS",
-    "patient_weight_lb": "DS",
-    "study_instance_uid": "UI",
-    "referring_physician_name": "PN",
-    "study_description": "LO",
-    "modality": "CS",
-    "protocol_name": "LO",
-    "station_name": "SH",
-    "hisris_coding_designator": "SH",
-}
-"""The fields that Pylantir 0.4.6 puts on the wire (``mwl_server.row_to_mwl_dataset``), by their DICOM type (PS3.6)."""
 
 REQUIRED = ("patient_id", "patient_name", "modality")
 """Without one of these an entry does not go out; any other field goes out empty."""
+
+
+def sent_texts() -> dict[str, str]:
+    """Return the value representations of the text fields that Pylantir puts on the wire."""
+    return {
+        field.name: field.vr
+        for field in fields.WORKLIST
+        if field.host == "sent" and field.vr is not None and field.dtype == "String"
+    }
 
 
 class DicomDate(date):
@@ -76,9 +71,9 @@ class WireRecord:
 @dataclass
 class _Form:
     transliterating: bool
-    transliterated: list[str] = field(default_factory=list)
-    cleared: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    transliterated: list[str] = of(default_factory=list)
+    cleared: list[str] = of(default_factory=list)
+    faults: list[str] = of(default_factory=list)
 
 
 def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRecord:
@@ -89,7 +84,7 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
     """
     form = _Form(transliterating)
     record = {name: _storable(form, name, value) for name, value in entry.items()}
-    for name, representation in VALUE_REPRESENTATIONS.items():
+    for name, representation in sent_texts().items():
         if record.get(name) is not None:
             record[name] = _value(form, name, representation, record[name])
     if not record.get("patient_id"):

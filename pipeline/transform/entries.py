@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from pipeline import fields
 from pipeline.errors import PluginSchemaError
 from pipeline.transform import reasons
 from pipeline.transform.booking_fields import SOURCE, bookings_schema
@@ -29,24 +30,13 @@ if TYPE_CHECKING:
 
 MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"
-COMPUTED: Final = (
-    "scheduled_start_date",
-    "scheduled_start_time",
-    "scheduled_procedure_step_duration",
-    MODALITY,
-    STATUS,
-    "data_source",
-    "source_record_id",
-    "notes",
-)
-"""Entry columns that every entry has, behind the mapped ones."""
-
 _UNMATCHED = "unmatched:"
 
 
 def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
     """Return the rules that fill a text field of the entry: all but those that feed a vocabulary."""
-    return tuple(rule for rule in config.rules if rule.target not in COMPUTED)
+    made = always()
+    return tuple(rule for rule in config.rules if rule.target not in made)
 
 
 def patterned_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
@@ -56,7 +46,12 @@ def patterned_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
 
 def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
     """Return the keys of an entry, in order."""
-    return (*(rule.target for rule in mapped_rules(config)), *COMPUTED)
+    return (*(rule.target for rule in mapped_rules(config)), *always())
+
+
+def always() -> tuple[str, ...]:
+    """Return the entry columns that every entry has, behind the mapped ones."""
+    return fields.names("looked_up", "computed")
 
 
 def transform_bookings(

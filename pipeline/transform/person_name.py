@@ -13,7 +13,6 @@ import polars as pl
 NameForm = Literal["as_extracted", "given", "family_given"]
 
 MAX_GROUPS: Final = 3
-MAX_GROUP_LENGTH: Final = 64
 MAX_COMPONENTS: Final = 5
 
 _GAP = "[ _]"
@@ -58,8 +57,6 @@ def too_many_components(name: pl.Expr) -> pl.Expr:
     return name.str.contains(rf"(?:\^[^=^]*){{{MAX_COMPONENTS}}}")
 
 
-def too_long(name: pl.Expr) -> pl.Expr:
-    """Tell whether one of a name's groups is longer than 64 characters."""
-    return (name.str.len_chars() > MAX_GROUP_LENGTH) & name.str.contains(
-        rf"(?s)[^=]{{{MAX_GROUP_LENGTH + 1}}}"
-    )
+def too_long(name: pl.Expr, limit: int) -> pl.Expr:
+    """Tell whether one of a name's groups is longer than the limit."""
+    return (name.str.len_chars() > limit) & name.str.contains(rf"(?s)[^=]{{{limit + 1}}}")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config import OPTIONS, PipelineConfig
 from pipeline.config_file import read_sources
 from pipeline.errors import PluginConfigError
-from pipeline.mapping import HOST_FIELDS
+from pipeline.fields import names
 
 PASSWORD = "s3cret-Pass"
 ENVIRON = {"CALPENDO_USERNAME": "reader-name", "CALPENDO_PASSWORD": PASSWORD}
@@ -36,7 +36,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 names = st.sampled_from(
     [
         *OPTIONS,
-        *HOST_FIELDS,
+        *names("mapped", "looked_up"),
         "field_mapping",
         "source_field",
         "_extract",

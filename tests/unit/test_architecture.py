@@ -14,6 +14,7 @@ PACKAGE = ROOT / "pipeline"
 
 LEVELS: dict[str, int] = {
     "errors": 0,
+    "fields": 1,
     "wording": 1,
     "mapping": 1,
     "processes": 1,

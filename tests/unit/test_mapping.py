@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from pipeline import fields
 from pipeline.config.mapping_reader import MappingReader
-from pipeline.mapping import COMPUTED_FIELDS, HOST_FIELDS, RESERVED_NAMES, FieldRule, compile_pattern
+from pipeline.mapping import FieldRule, compile_pattern
 from pipeline.wording import Wording
 
 ID = {"pattern": "^([A-Z0-9]+)_", "group": 1}
@@ -93,7 +94,7 @@ def test_comments_are_left_out() -> None:
     assert read(commented).warnings == []
 
 
-@pytest.mark.parametrize("target", COMPUTED_FIELDS)
+@pytest.mark.parametrize("target", fields.names("computed"))
 def test_computed_fields_are_left_to_the_pipeline(target: str) -> None:
     """Promise: a rule for a field that the pipeline works out itself is accepted and ignored with a warning."""
     for mapping in ({target: "id"}, {"some.path": target}, {target: {"source_field": "id"}}):
@@ -269,7 +270,7 @@ def test_other_targets_are_carried_with_a_warning(target: str) -> None:
     assert target in reader.warnings[0]
 
 
-@pytest.mark.parametrize("target", ["has blank", "1st", "a.b", "überschrift", *sorted(RESERVED_NAMES)])
+@pytest.mark.parametrize("target", ["has blank", "1st", "a.b", "überschrift", *sorted(fields.FRAME_COLUMNS)])
 def test_a_target_cannot_be_a_column_of_the_pipeline(target: str) -> None:
     """Promise: names of the pipeline's own columns, and what is no name, are refused as targets."""
     assert read({target: {"source_field": "properties.x"}}).faults
@@ -277,8 +278,8 @@ def test_a_target_cannot_be_a_column_of_the_pipeline(target: str) -> None:
 
 def test_known_names_are_apart() -> None:
     """Promise: what the host stores, what the pipeline computes and what the frames use do not overlap."""
-    assert not set(HOST_FIELDS) & set(COMPUTED_FIELDS)
-    assert not RESERVED_NAMES & {*HOST_FIELDS, *COMPUTED_FIELDS}
+    assert len(set(fields.names())) == len(fields.WORKLIST)
+    assert not fields.FRAME_COLUMNS & set(fields.names())
 
 
 def test_pythons_cautions_become_warnings() -> None:

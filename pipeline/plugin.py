@@ -153,12 +153,12 @@ class CalendoPlugin(DataSourcePlugin):
         else:
             copy = Ledger.memory()
         kept = self.last_report
-        try:
-            delivery = self._run(copy, sync_interval, replace(self._known))
-            return plan_of(delivery, self.last_report)
-        finally:
-            self.last_report = kept
-            copy.release()
+        with copy:
+            try:
+                delivery = self._run(copy, sync_interval, replace(self._known))
+                return plan_of(delivery, self.last_report)
+            finally:
+                self.last_report = kept
 
     def acknowledge(self, booking_ids: Iterable[int | str]) -> int:
         """Say that the host has the last entries of these bookings (``source_record_id`` or integer); give how many.

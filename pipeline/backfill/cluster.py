@@ -40,7 +40,11 @@ class Cluster:
             raise PluginConfigError(
                 f"--cluster: no Dask scheduler answers at {address} ({type(error).__name__}); is it running there?"
             ) from error
-        self.count = sum(self._threads().values())
+        try:
+            self.count = sum(self._threads().values())
+        except BaseException:
+            self.close()
+            raise
 
     def _threads(self) -> dict[str, int]:
         workers = self._client.scheduler_info(n_workers=-1)["workers"]

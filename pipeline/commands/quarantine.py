@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,15 +24,10 @@ Config = Annotated[
 Source = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
 
 
-@contextmanager
-def _copy(path: Path) -> Iterator[Ledger]:
+def _copy(path: Path) -> Ledger:
     from pipeline.delivery.ledger import Ledger
 
-    ledger = Ledger.copy(path) if path.exists() else Ledger.memory()
-    try:
-        yield ledger
-    finally:
-        ledger.release()
+    return Ledger.copy(path) if path.exists() else Ledger.memory()
 
 
 @quarantine_app.command("list")
@@ -168,11 +161,8 @@ def purge(
         path = find_ledger(config, source)
         count = 0
         if path.exists():
-            ledger = Ledger.beside(path)
-            try:
+            with Ledger.beside(path) as ledger:
                 with ledger.transaction() as connection:
                     count = quarantine.purge(connection, datetime.now(UTC) - length)
                 ledger.shrink()
-            finally:
-                ledger.release()
         typer.echo(f"{count} forgotten")

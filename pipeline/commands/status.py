@@ -58,11 +58,8 @@ def _health(path: Path, now: datetime, last: int) -> Health:
 
     if not path.exists():
         return Health(now)
-    ledger = Ledger.copy(path)
-    try:
+    with Ledger.copy(path) as ledger:
         return health(ledger, now, runs=last)
-    finally:
-        ledger.release()
 
 
 def _show(found: Health) -> None:

@@ -72,8 +72,8 @@ class Changes:
 
 
 _PAST = (
-    "SELECT booking_id FROM entries WHERE start_utc < ?1 AND NOT (state = 'pending' AND EXISTS"
-    " (SELECT 1 FROM sightings AS seen WHERE seen.booking_id = entries.booking_id AND seen.last_seen >= ?1))"
+    "SELECT booking_id FROM entries WHERE start_utc < ? AND NOT (state = 'pending' AND EXISTS"
+    " (SELECT 1 FROM sightings AS seen WHERE seen.booking_id = entries.booking_id AND seen.last_seen >= ?))"
 )
 _FORGET = (
     "DELETE FROM sightings WHERE booking_id IN (SELECT value FROM json_each(?))",
@@ -92,8 +92,12 @@ class Ledger(LedgerFile):
     def snapshot(self) -> Self:
         """Copy this ledger to memory, as the next cycle would find it; what is done to the copy leaves no trace."""
         copy = super().snapshot()
-        copy._returned = set(self._returned)
-        copy.settle_returned()
+        try:
+            copy._returned = set(self._returned)
+            copy.settle_returned()
+        except BaseException:
+            copy.abandon()
+            raise
         return copy
 
     def lines(
@@ -192,9 +196,9 @@ class Ledger(LedgerFile):
         )
         # One statement over a narrow table: 10,000 unchanged bookings cost about 40 pages and a few milliseconds.
         self.connection.execute(
-            "INSERT INTO sightings SELECT value, ?2, ?2 FROM json_each(?1) WHERE true"
+            "INSERT INTO sightings SELECT value, ?, ? FROM json_each(?) WHERE true"
             " ON CONFLICT (booking_id) DO UPDATE SET last_seen = excluded.last_seen",
-            (id_list(changes.seen), stamp),
+            (stamp, stamp, id_list(changes.seen)),
         )
         self.owe(changes.owed, now)
         write("DELETE FROM owed WHERE booking_id = ?", [(booking_id,) for booking_id in changes.settled])
@@ -299,7 +303,8 @@ class Ledger(LedgerFile):
         A pending one stays while Calpendo has named it since then: a booking may have been moved far into the past just
         now, and the host still shows it where it was. What is owed stays until it answers or is gone.
         """
-        gone = [row[0] for row in self.connection.execute(_PAST, (microseconds(before),)).fetchall()]
+        stamp = microseconds(before)
+        gone = [row[0] for row in self.connection.execute(_PAST, (stamp, stamp)).fetchall()]
         if gone:
             which = (id_list(gone),)
             for forget in _FORGET:

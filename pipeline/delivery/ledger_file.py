@@ -46,6 +46,14 @@ class LedgerFile:
         self._cycle = threading.Lock()
         self._inode = _inode(path)
 
+    def __enter__(self) -> Self:
+        """Return the ledger."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Give the ledger back."""
+        self.release()
+
     def __repr__(self) -> str:
         """Name the file."""
         return f"{type(self).__name__}({str(self.path or MEMORY)!r})"
@@ -71,7 +79,7 @@ class LedgerFile:
                     ledger._claim(source_name)
                     ledger._after_opening()
                 except BaseException:
-                    ledger._file.close()
+                    ledger.abandon()
                     raise
                 with cls._shared_lock:
                     cls._shared[key] = ledger
@@ -104,7 +112,11 @@ class LedgerFile:
         """Copy a ledger to memory, beside a running process too; what is done to the copy leaves no trace."""
         place = _place(path)
         ledger = cls(open_copy(place), place)
-        ledger._after_copying()
+        try:
+            ledger._after_copying()
+        except BaseException:
+            ledger.abandon()
+            raise
         return ledger
 
     @classmethod

@@ -67,8 +67,8 @@ def ledger_path(config: PipelineConfig) -> Path | None:
 
 def open_memory() -> StateFile:
     """Open a ledger that lives as long as the object."""
-    connection = _connect(MEMORY)
-    _migrate(connection, 0)
+    with _closed_on_error(_connect(MEMORY)) as connection:
+        _migrate(connection, 0)
     return StateFile(connection)
 
 
@@ -81,43 +81,29 @@ def open_exclusive(path: Path, *, lock_timeout: float = 0.0) -> StateFile:
     """
     with _explained(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _lock(path, lock_timeout)
     warnings: list[str] = []
-    try:
-        with _explained(path):
-            if _is_damaged(path):
-                warnings.append(_set_aside(path))
-            _create_private(path)
-            connection = _connect(path)
-            try:
-                version = _version(connection, path)
-                if version == 0:
-                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA secure_delete = ON")
-                _migrate(connection, version)
-            except BaseException:
-                connection.close()
-                raise
-    except BaseException:
-        lock.close()
-        raise
+    with _closed_on_error(_lock(path, lock_timeout)) as lock, _explained(path):
+        if _is_damaged(path):
+            warnings.append(_set_aside(path))
+        _create_private(path)
+        with _closed_on_error(_connect(path)) as connection:
+            version = _version(connection, path)
+            if version == 0:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            _migrate(connection, version)
     return StateFile(connection, lock, warnings)
 
 
 def open_shared(path: Path) -> StateFile:
     """Open an existing ledger of today's version for one short write beside a running process."""
     _require(path)
-    with _explained(path):
-        connection = _connect(path)
-        try:
-            _require_current(_version(connection, path), path)
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")
-        except BaseException:
-            connection.close()
-            raise
+    with _explained(path), _closed_on_error(_connect(path)) as connection:
+        _require_current(_version(connection, path), path)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
     return StateFile(connection)
 
 
@@ -133,20 +119,30 @@ def open_copy(path: Path) -> StateFile:
         contextlib.closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as source,
     ):
         version = _version(source, path)
-        copy = copied(source)
-        _migrate(copy, version)
+        with _closed_on_error(copied(source)) as copy:
+            _migrate(copy, version)
     return StateFile(copy)
 
 
 def copied(source: sqlite3.Connection) -> sqlite3.Connection:
     """Copy a whole database to memory, as it was committed last."""
-    copy = _connect(MEMORY)
-    source.backup(copy)
+    with _closed_on_error(_connect(MEMORY)) as copy:
+        source.backup(copy)
     return copy
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Hand on a connection that stays open, unless preparing it fails."""
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _require_current(version: int, path: Path) -> None:
@@ -183,23 +179,20 @@ def _lock(path: Path, timeout: float) -> sqlite3.Connection:
     place = path.with_name(f"{path.name}.lock")
     with _explained(place):
         _create_private(place)
-        lock = sqlite3.connect(
+        connection = sqlite3.connect(
             place, isolation_level=None, check_same_thread=False, timeout=max(timeout, _LOOK_SECONDS)
         )
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            lock.close()
-            if error.sqlite_errorname != "SQLITE_BUSY":
-                raise
-            waited = f" after waiting {timeout:g} s" if timeout > 0 else ""
-            raise PluginStateError(
-                f"the ledger {path} is in use by {_holder(path)}{waited}: one source has one host. Stop that process,"
-                " raise 'lock_timeout', or give this one its own 'state_path'"
-            ) from None
-        except BaseException:
-            lock.close()
-            raise
+        with _closed_on_error(connection) as lock:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname != "SQLITE_BUSY":
+                    raise
+                waited = f" after waiting {timeout:g} s" if timeout > 0 else ""
+                raise PluginStateError(
+                    f"the ledger {path} is in use by {_holder(path)}{waited}: one source has one host. Stop that process,"
+                    " raise 'lock_timeout', or give this one its own 'state_path'"
+                ) from None
     return lock
 
 

@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +203,10 @@ def ledger_diff(count: int, folder: Path) -> Iterator[Call]:
     batch = process_batch(lines_of(archive_of(count, folder)), config_of())
     ids = batch.accepted["booking_id"].to_list()
     ever = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        ledger = Ledger.open(Path(place) / "ledger.sqlite", source_name="bench")
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        Ledger.open(Path(place) / "ledger.sqlite", source_name="bench") as ledger,
+    ):
         with ledger.transaction():
             ledger.record(Changes(emitted=_lines(_keys(batch), batch.to_dicts()), seen=ids), ever[0])
         ledger.acknowledge(ids)
@@ -215,7 +217,6 @@ def ledger_diff(count: int, folder: Path) -> Iterator[Call]:
             return Done(len(ids))
 
         yield call
-        ledger.release()
 
 
 @contextmanager
@@ -227,8 +228,10 @@ def ledger_diff_rows(count: int, folder: Path) -> Iterator[Call]:
     one = templates()
     lines = [line for line in lines_of(archive_of(count, folder), share_of(count)) if one(line)]
     bookings = [json.loads(line) for line in lines]
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        database = sqlite3.connect(Path(place) / "sent.sqlite")
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        closing(sqlite3.connect(Path(place) / "sent.sqlite")) as database,
+    ):
         database.execute("CREATE TABLE sent (id INTEGER PRIMARY KEY, hash TEXT)")
         rows = {booking["id"]: reference._compute_booking_hash(booking) for booking in bookings}
         database.executemany("INSERT INTO sent VALUES (?, ?)", rows.items())
@@ -243,4 +246,3 @@ def ledger_diff_rows(count: int, folder: Path) -> Iterator[Call]:
             return Done(len(bookings))
 
         yield call
-        database.close()

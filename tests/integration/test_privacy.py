@@ -245,9 +245,8 @@ def test_what_a_troubled_server_writes_is_never_repeated(trouble: str, tmp_path:
         with plugin, pytest.raises(PluginFetchError) as caught:
             plugin.fetch_entries(60)
         report = plugin.last_report
-        ledger = Ledger.copy(path)
-        history = written_by(ledger)
-        ledger.release()
+        with Ledger.copy(path) as ledger:
+            history = written_by(ledger)
     assert report.outcome == "failed"
     # urllib3 names at DEBUG what it asks for, and after a redirect that is the server's own text.
     log = ear.text(logging.INFO if trouble == "redirect" else logging.DEBUG)
@@ -462,9 +461,8 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         done = desk.call(*arguments)
         assert done.exit_code in (0, 1), done.output
         assert (arguments[:2], heard(done.output + done.stderr)) == (arguments[:2], [])
-    ledger = Ledger.copy(desk.folder / "ledger.sqlite")
-    items = quarantine.items(ledger)
-    ledger.release()
+    with Ledger.copy(desk.folder / "ledger.sqlite") as ledger:
+        items = quarantine.items(ledger)
     assert len(items) > 20
     assert [item.name for item in items if heard(quarantine.masked(item.payload))] == []
     for item in (items[0], items[-1]):

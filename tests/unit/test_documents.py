@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,20 +39,32 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in _anchors(linked), f"{document.name}: {target}: no such heading"
 
 
+def _ci(function: str, call: str) -> str:
+    """Call a shell function of ``.ci/run``."""
+    script = (ROOT / ".ci/run").read_text()
+    found = re.search(rf"^{function}\(\) \{{\n.*?^\}}$", script, flags=re.DOTALL | re.MULTILINE)
+    assert found
+    command = ["bash", "-c", f"{found.group()}\n{call}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [("demo", "pip install . && calpendo-pipeline demo"), ("test", "pip install '.[test]' && pytest")],
 )
 def test_ci_runs_the_commands_of_the_first_screen(name: str, command: str) -> None:
     """Issue promise: both commands stand in the README's first screen, and .ci/run takes them from there."""
-    awk = re.search(
-        r"^readme_block\(\) \{.*?^\}", (ROOT / ".ci/run").read_text(), flags=re.DOTALL | re.MULTILINE
-    )
-    assert awk
-    script = f"{awk.group()}\nreadme_block {name}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.strip() == command
+    assert _ci("readme_block", f"readme_block {name}") == command
     assert command in "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
+
+
+def test_ci_tests_every_python_that_is_claimed() -> None:
+    """Promise: .ci/run takes the Pythons from the classifiers; README and lower bound name the same ones."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    claimed = re.findall(r"Python :: (3\.\d+)$", "\n".join(project["classifiers"]), flags=re.MULTILINE)
+    assert _ci("claimed_pythons", "claimed_pythons").split() == claimed
+    assert project["requires-python"] == f">={claimed[0]}"
+    assert f"Python {', '.join(claimed[:-1])} or {claimed[-1]}" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_names_every_command() -> None:

@@ -49,11 +49,8 @@ def ledger_file(site: Site) -> Path:
 
 def contents(path: Path) -> list[str]:
     """Give everything a ledger holds, as SQL."""
-    ledger = Ledger.copy(path)
-    try:
+    with Ledger.copy(path) as ledger:
         return list(ledger.connection.iterdump())
-    finally:
-        ledger.release()
 
 
 def test_a_plan_shows_everything_and_changes_nothing(site: Site, ledger_file: Path) -> None:
@@ -122,8 +119,9 @@ def test_the_quarantine_keeps_every_rejected_booking(rejected: Site, ledger_file
     rejected.simulator.edit(2, title="SUB002_Testa_Anna")
     rejected.now += timedelta(minutes=1)
     rejected.fetch()
-    ledger = Ledger.copy(ledger_file)
-    both = quarantine.items(ledger, resolved=True)
+    with Ledger.copy(ledger_file) as ledger:
+        both = quarantine.items(ledger, resolved=True)
+        still = quarantine.items(ledger)
     assert [(item.booking_id, item.reasons, item.run) for item in both] == [
         (2, ("patient_id_missing",), 2),
         (4, ("patient_name_too_long",), 3),
@@ -131,10 +129,9 @@ def test_the_quarantine_keeps_every_rejected_booking(rejected: Site, ledger_file
     assert [item.first_seen for item in both] == [NOW, NOW]
     assert both[0].resolved == both[1].last_seen == NOW + timedelta(minutes=2)
     assert both[0].schema_version == quarantine.SCHEMA_VERSION
-    assert [item.booking_id for item in quarantine.items(ledger)] == [4]
+    assert [item.booking_id for item in still] == [4]
     assert "Secretname" in both[1].payload
     assert "Secretname" not in repr(both[1])
-    ledger.release()
 
 
 def test_a_booking_without_an_id_is_kept_once(site: Site, ledger_file: Path) -> None:
@@ -143,9 +140,8 @@ def test_a_booking_without_an_id_is_kept_once(site: Site, ledger_file: Path) -> 
     for _ in range(2):
         site.fetch()
     assert site.plugin.last_report.rejected == 1
-    ledger = Ledger.copy(ledger_file)
-    items = quarantine.items(ledger)
-    ledger.release()
+    with Ledger.copy(ledger_file) as ledger:
+        items = quarantine.items(ledger)
     assert [(item.name, item.booking_id) for item in items] == [("q1", None)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
@@ -64,11 +65,9 @@ def check_ledger(ledger_path: Path, host_path: Path) -> int:
     """See that the ledger opens, is whole, and calls delivered only what the host holds; count what is pending."""
     if not ledger_path.exists():
         return 0
-    host = sqlite3.connect(host_path)
-    rows = dict(host.execute("SELECT booking_id, entry FROM rows"))
-    host.close()
-    ledger = Ledger.open(ledger_path, source_name="calpendo")
-    try:
+    with contextlib.closing(sqlite3.connect(host_path)) as host:
+        rows = dict(host.execute("SELECT booking_id, entry FROM rows"))
+    with Ledger.open(ledger_path, source_name="calpendo") as ledger:
         assert ledger.rows("PRAGMA integrity_check") == [("ok",)]
         assert ledger.warnings == ()
         for number, entry in ledger.rows("SELECT booking_id, entry FROM entries WHERE state = 'delivered'"):
@@ -76,8 +75,6 @@ def check_ledger(ledger_path: Path, host_path: Path) -> int:
                 f"booking {number} is called delivered, but the host does not have it"
             )
         return len(ledger.pending_ids())
-    finally:
-        ledger.release()
 
 
 def kill_often(tmp_path: Path, runs: int, acknowledge: str) -> tuple[int, int]:
@@ -116,9 +113,8 @@ def kill_often(tmp_path: Path, runs: int, acknowledge: str) -> tuple[int, int]:
         assert last.wait(60) == 0
         last.communicate()
         assert check_ledger(tmp_path / "ledger.sqlite", host) == 0
-        connection = sqlite3.connect(host)
-        rows = {number: from_text(entry) for number, entry in connection.execute("SELECT * FROM rows")}
-        connection.close()
+        with contextlib.closing(sqlite3.connect(host)) as connection:
+            rows = {number: from_text(entry) for number, entry in connection.execute("SELECT * FROM rows")}
         oracle = Oracle(site)
         for number, entry in oracle.wanted.items():
             assert rows.get(number) == entry

@@ -225,11 +225,8 @@ class Delivery(RuleBasedStateMachine):
         """Give everything a ledger holds."""
         if not path.exists():
             return []
-        ledger = Ledger.copy(path)
-        try:
+        with Ledger.copy(path) as ledger:
             return [row for row in ledger.connection.iterdump() if "holder" not in row]
-        finally:
-            ledger.release()
 
     def kill(self) -> None:
         """Kill the process; what it had recorded as pending may or may not have left it."""
@@ -238,9 +235,8 @@ class Delivery(RuleBasedStateMachine):
         self.site.on_step = lambda _step: None
         path = Path(self.site.config["state_path"])
         if path.exists():
-            ledger = Ledger.copy(path)
-            self.host.doubtful |= set(ledger.pending_ids())
-            ledger.release()
+            with Ledger.copy(path) as ledger:
+                self.host.doubtful |= set(ledger.pending_ids())
 
     def fetch(self) -> bool:
         """Run a cycle, check everything that it returns, and hand it to the host."""

@@ -45,11 +45,8 @@ def other(site: Site, **options: object) -> CalendoPlugin:
 
 def pending(path: str | Path) -> list[int]:
     """Read beside the host what waits for its acknowledgement."""
-    ledger = Ledger.copy(path)
-    try:
+    with Ledger.copy(path) as ledger:
         return ledger.pending_ids()
-    finally:
-        ledger.release()
 
 
 @pytest.fixture
@@ -143,9 +140,8 @@ def test_a_host_that_could_not_use_it_leaves_no_note(site: Site) -> None:
 def test_a_note_costs_no_cycle(site: Site) -> None:
     """Promise: a cycle that returns nothing writes no note, and the next one takes the old note away."""
     site.fetch()
-    ledger = Ledger.copy(site.config["state_path"])
-    assert ledger.meta("returned") is None, "settled in the copy"
-    ledger.release()
+    with Ledger.copy(site.config["state_path"]) as ledger:
+        assert ledger.meta("returned") is None, "settled in the copy"
     assert site.fetch() == {}
     assert site.plugin._ledger is not None
     assert site.plugin._ledger.meta("returned") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 
@@ -77,9 +78,8 @@ def test_a_row_lost_or_changed_by_another_hand_is_written_again(site: Callable, 
     here.sim.put(booking(1, "SUB1_Doe"))
     here.sync()
     before = here.host.find()
-    with sqlite3.connect(here.host.database) as connection:
+    with contextlib.closing(sqlite3.connect(here.host.database)) as connection, connection:
         connection.execute(damage)
-    connection.close()
     assert here.sync() == 1
     assert here.host.find() == before
     assert here.sync() == 0
@@ -92,9 +92,8 @@ def test_a_new_database_gets_every_row_with_the_same_study_uids(site: Callable) 
         here.sim.put(booking(number, f"SUB{number}_Doe"))
     here.sync()
     before = {line.patient_id: line.study_uid for line in here.host.find()}
-    with sqlite3.connect(here.host.database) as connection:
+    with contextlib.closing(sqlite3.connect(here.host.database)) as connection, connection:
         connection.execute("DELETE FROM worklist_items")
-    connection.close()
     here.sync()
     assert {line.patient_id: line.study_uid for line in here.host.find()} == before
 
@@ -106,9 +105,8 @@ def test_a_row_that_was_withdrawn_does_not_come_back_by_the_loss_of_the_database
     here.sync()
     here.sim.edit(1, status="Cancelled")
     here.sync()
-    with sqlite3.connect(here.host.database) as connection:
+    with contextlib.closing(sqlite3.connect(here.host.database)) as connection, connection:
         connection.execute("DELETE FROM worklist_items")
-    connection.close()
     assert here.sync() == 0
 
 

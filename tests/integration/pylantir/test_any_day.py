@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tempfile
 from dataclasses import dataclass
@@ -152,9 +153,8 @@ class AnyDay(RuleBasedStateMachine):
         """Somebody deletes a row that the scanner did not touch yet."""
         number = self.pick(index, "waits")
         if number is not None:
-            with sqlite3.connect(self.host.database) as connection:
+            with contextlib.closing(sqlite3.connect(self.host.database)) as connection, connection:
                 connection.execute("DELETE FROM worklist_items WHERE source_record_id = ?", (str(number),))
-            connection.close()
             self.settled = False
 
     @rule()

@@ -251,11 +251,11 @@ def test_a_bare_study_uid_of_pylantirs_own_plugin_is_replaced(site: Callable) ->
     here = site()
     here.sim.put(booking(1, "SUB1_Doe"))
     here.sync()
+    import contextlib
     import sqlite3
 
-    with sqlite3.connect(here.host.database) as connection:
+    with contextlib.closing(sqlite3.connect(here.host.database)) as connection, connection:
         connection.execute("UPDATE worklist_items SET study_instance_uid = '1'")
-    connection.close()
     here.sim.edit(1, project="Heart Study")
     here.sync()
     assert here.host.find()[0].study_uid.startswith("2.25.")

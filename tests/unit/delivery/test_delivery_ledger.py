@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -298,9 +300,8 @@ def test_a_kill_during_migration_leaves_the_old_file(path: Path, monkeypatch: py
     with pytest.raises(PluginStateError, match="nowhere"):
         Ledger.open(path, source_name="calpendo")
     monkeypatch.undo()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-    connection.close()
     ledger = Ledger.open(path, source_name="calpendo")
     assert ledger.pending_ids() == [102]
     ledger.release()
@@ -309,9 +310,8 @@ def test_a_kill_during_migration_leaves_the_old_file(path: Path, monkeypatch: py
 def test_a_newer_ledger_is_refused(path: Path) -> None:
     """Issue: a file of a newer version is refused with a clear error, and stays as it is."""
     Ledger.open(path, source_name="calpendo").release()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA user_version = {CURRENT + 1}")
-    connection.close()
     before = path.read_bytes()
     for way in (lambda: Ledger.open(path, source_name="calpendo"), lambda: Ledger.copy(path)):
         with pytest.raises(PluginStateError, match=f"version {CURRENT + 1}, written by a newer"):
@@ -322,9 +322,8 @@ def test_a_newer_ledger_is_refused(path: Path) -> None:
 def test_another_programs_database_is_refused(path: Path) -> None:
     """Promise: a database that is no ledger is never touched."""
     path.parent.mkdir()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE theirs (a)")
-    connection.close()
     before = path.read_bytes()
     with pytest.raises(PluginStateError, match="another program"):
         Ledger.open(path, source_name="calpendo")
@@ -376,3 +375,96 @@ def test_a_short_write_beside_a_running_process(path: Path) -> None:
         Ledger.beside(old)
     with pytest.raises(PluginStateError, match="no ledger at"):
         Ledger.beside(path.with_name("none"))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """Note every connection that is made: only the newest Pythons warn of one that is never closed."""
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        made.append(connect(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    return made
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Return whether a connection refuses to work."""
+    try:
+        connection.total_changes  # noqa: B018 - raises when closed
+    except sqlite3.ProgrammingError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", ["open", "copy", "beside", "memory"])
+def test_whoever_opens_a_ledger_can_leave_it_to_a_with_block(
+    way: str, path: Path, opened: list[sqlite3.Connection]
+) -> None:
+    """Promise: every way to a ledger closes all its connections at the end of a `with` block."""
+    Ledger.open(path, source_name="calpendo").release()
+    arguments = {"memory": ()}.get(way, (path,))
+    options = {"source_name": "calpendo"} if way == "open" else {}
+    with getattr(Ledger, way)(*arguments, **options) as ledger, ledger.snapshot():
+        assert not is_closed(ledger.connection)
+    assert len(opened) > 2
+    assert all(map(is_closed, opened))
+
+
+@pytest.mark.parametrize(
+    ("way", "broken"),
+    [
+        ("open", "_migrate"),
+        ("open", "_version"),
+        ("open", "_is_damaged"),
+        ("open", "Ledger._claim"),
+        ("open", "Ledger._after_opening"),
+        ("copy", "_migrate"),
+        ("copy", "_version"),
+        ("copy", "Ledger._after_copying"),
+        ("beside", "_version"),
+        ("memory", "_migrate"),
+    ],
+)
+def test_what_was_opened_is_closed_when_opening_fails(
+    way: str, broken: str, path: Path, opened: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise: a step of opening that breaks, whichever, leaves neither a connection nor the lock behind."""
+    with Ledger.open(path, source_name="calpendo") as ledger:
+        emit(ledger, line(1))
+
+    def fail(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = {"memory": ()}.get(way, (path,))
+    options = {"source_name": "calpendo"} if way == "open" else {}
+    with monkeypatch.context() as patch:
+        if broken.startswith("Ledger."):
+            patch.setattr(Ledger, broken.removeprefix("Ledger."), fail)
+        else:
+            patch.setattr(f"pipeline.delivery.state_file.{broken}", fail)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(Ledger, way)(*arguments, **options)
+    assert all(map(is_closed, opened))
+    with Ledger.open(path, source_name="calpendo") as ledger:
+        assert ledger.pending_ids() == [1]
+
+
+def test_a_snapshot_that_fails_is_closed(
+    ledger: Ledger, opened: list[sqlite3.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise: the copy in memory of a dry run goes as well when it cannot be brought up to date."""
+    emit(ledger, line(1))
+
+    def fail(_ledger: Ledger) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "settle_returned", fail)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.snapshot()
+    monkeypatch.undo()
+    assert [is_closed(connection) for connection in opened] == [True]
+    assert ledger.pending_ids() == [1]

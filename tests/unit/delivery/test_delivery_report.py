@@ -132,37 +132,35 @@ def test_the_history_keeps_a_report_short() -> None:
 
 def test_a_run_by_other_laws_is_passed_over() -> None:
     """Promise: a history that another version wrote never breaks `status`."""
-    ledger = Ledger.memory()
-    with ledger.transaction() as connection:
-        history.add_run(connection, 1, report(), NOW)
-        connection.execute(
-            'UPDATE runs SET report = replace(report, \'"source"\', \'"listed": 9, "source"\')'
-        )
-        history.add_run(connection, 2, report(), NOW)
-    assert len(history.last_runs(ledger, 9)) == 1
-    ledger.release()
+    with Ledger.memory() as ledger:
+        with ledger.transaction() as connection:
+            history.add_run(connection, 1, report(), NOW)
+            connection.execute(
+                'UPDATE runs SET report = replace(report, \'"source"\', \'"listed": 9, "source"\')'
+            )
+            history.add_run(connection, 2, report(), NOW)
+        assert len(history.last_runs(ledger, 9)) == 1
 
 
 def test_history_and_health() -> None:
     """Issue: each run's report is kept; the time since the last success is known; old runs are forgotten."""
-    ledger = Ledger.memory()
-    assert history.health(ledger, NOW).age is None
-    assert history.health(ledger, NOW).is_older_than(timedelta(days=999))
-    runs = [
-        report(),
-        report(outcome="failed", error="PluginFetchError: down", started=NOW + timedelta(hours=1)),
-    ]
-    with ledger.transaction() as connection:
-        for run in runs:
-            history.add_run(connection, history.next_run(connection), run, run.started)
-    later = NOW + timedelta(hours=2)
-    found = history.health(ledger, later, runs=5)
-    assert [run.outcome for run in found.runs] == ["failed", "ok"]
-    assert found.age == timedelta(hours=2)
-    assert not found.is_older_than(timedelta(hours=2))
-    assert found.is_older_than(timedelta(minutes=119))
-    assert json.loads(json.dumps(found.to_dict()))["age"] == 7200
-    with ledger.transaction() as connection:
-        assert history.purge_runs(connection, later) == 1
-    assert history.health(ledger, later).age == timedelta(hours=2), "the last success is never forgotten"
-    ledger.release()
+    with Ledger.memory() as ledger:
+        assert history.health(ledger, NOW).age is None
+        assert history.health(ledger, NOW).is_older_than(timedelta(days=999))
+        runs = [
+            report(),
+            report(outcome="failed", error="PluginFetchError: down", started=NOW + timedelta(hours=1)),
+        ]
+        with ledger.transaction() as connection:
+            for run in runs:
+                history.add_run(connection, history.next_run(connection), run, run.started)
+        later = NOW + timedelta(hours=2)
+        found = history.health(ledger, later, runs=5)
+        assert [run.outcome for run in found.runs] == ["failed", "ok"]
+        assert found.age == timedelta(hours=2)
+        assert not found.is_older_than(timedelta(hours=2))
+        assert found.is_older_than(timedelta(minutes=119))
+        assert json.loads(json.dumps(found.to_dict()))["age"] == 7200
+        with ledger.transaction() as connection:
+            assert history.purge_runs(connection, later) == 1
+        assert history.health(ledger, later).age == timedelta(hours=2), "the last success is never forgotten"

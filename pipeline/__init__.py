@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pipeline.version import __version__
+
 if TYPE_CHECKING:
     from pipeline.batch import Batch, process_batch
     from pipeline.config import PipelineConfig
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from pipeline.schema import BookingSchema, WorklistEntrySchema
     from pipeline.transform.bookings import read_bookings
     from pipeline.transform.entries import transform_bookings
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Batch": "pipeline.batch",

@@ -42,7 +42,7 @@ def _options(
     version: bool = typer.Option(False, "--version", help="Show the version and stop."),
 ) -> None:
     if version:
-        from pipeline import __version__
+        from pipeline.version import __version__
 
         typer.echo(f"calpendo-pipeline {__version__}")
         raise typer.Exit

@@ -1,7 +1,7 @@
 """How accurate is the mapping: counted, compared with hand-checked entries, and told in words.
 
-``audit`` gives small frames; ``pipeline.audit.page`` draws them, ``pipeline.audit.words`` says them. Only the commands
-and notebooks print.
+``audit`` gives small frames; ``pipeline.audit.model`` says them in sentences, ``pipeline.audit.page`` draws them. Only the
+commands and notebooks print.
 """
 
 from __future__ import annotations

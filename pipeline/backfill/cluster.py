@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__
 from pipeline.backfill.local import POLL_SECONDS, Done, Job
 from pipeline.backfill.steps import perform
 from pipeline.errors import PluginConfigError, PluginStateError
+from pipeline.version import __version__
 
 CONNECT_SECONDS = 20
 RETRIES = 1
@@ -115,7 +115,7 @@ def _distributed() -> Any:
 
 def _what_is_missing(token: str, paths: tuple[str, ...], version: str) -> str:
     """Run on a worker: say what it lacks, or nothing."""
-    from pipeline import __version__
+    from pipeline.version import __version__
 
     if version != __version__:
         return f"has calpendo-pipeline {__version__}, this is {version}"

@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import __version__
 from pipeline.backfill.files import read_json, write_json
 from pipeline.backfill.sources import Source, changed_sources
 from pipeline.errors import PluginConfigError, PluginStateError
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig

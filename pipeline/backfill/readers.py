@@ -4,6 +4,11 @@ An archive is cut into segments of its uncompressed bytes: segment ``k`` holds t
 ``[k * size, (k + 1) * size)``, so that the same lines form the same segment whether the file is plain, gzip or zstd,
 and whoever reads it. In a Parquet file a segment is a range of rows. Segments are the unit of work, of resuming and
 of giving work to another machine.
+
+A Parquet archive holds payload texts, or bookings as columns. With a column ``payload`` (text or binary) each row is one
+booking's JSON; the rejected rows of an earlier backfill have this form, so that they can be read again. Otherwise the
+columns are a booking's own keys (``id``, ``title``, ``properties`` as a struct, ...). Parquet cannot tell an absent key
+from a null one: null is read as absent. Dates and times that are not text become ISO 8601 text.
 """
 
 from __future__ import annotations
@@ -13,9 +18,12 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+
+import polars as pl
 
 from pipeline.backfill.lines import LineReader
 from pipeline.backfill.sources import Source
@@ -28,6 +36,7 @@ BLOCK_BYTES = 24 << 20
 Usually a block is a segment: then nothing of one is held while the next is read.
 """
 PARQUET_ROWS = 50_000
+PAYLOAD = "payload"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -60,9 +69,7 @@ def segment_count(source: Source, size: int) -> int | None:
         case "ndjson":
             return max(1, -(-source.size // size))
         case "parquet":
-            from pipeline.backfill.parquet_archive import row_count
-
-            return max(1, -(-row_count(source) // PARQUET_ROWS))
+            return max(1, -(-_row_count(source) // PARQUET_ROWS))
         case _:
             return None
 
@@ -76,9 +83,7 @@ def read_segments(source: Source, size: int, wanted: Callable[[int], bool]) -> I
     """
     match source.kind:
         case "parquet":
-            from pipeline.backfill.parquet_archive import parquet_segments
-
-            yield from parquet_segments(source, PARQUET_ROWS, wanted)
+            yield from _parquet_segments(source, wanted)
         case "ndjson":
             yield from _plain_segments(source, size, wanted)
         case _:
@@ -189,3 +194,62 @@ def _lines(data: bytes) -> list[bytes]:
     if lines and not data.endswith(b"\n"):
         lines[-1] = data[data.rfind(b"\n") + 1 :]
     return lines
+
+
+def _row_count(source: Source) -> int:
+    """Return the number of rows from the file's own footer."""
+    return int(_scan(source).select(pl.len()).collect().item())
+
+
+def _parquet_segments(source: Source, wanted: Callable[[int], bool]) -> Iterator[Segment]:
+    total = _row_count(source)
+    for number in filter(wanted, range(max(1, -(-total // PARQUET_ROWS)))):
+        count = min(PARQUET_ROWS, total - number * PARQUET_ROWS)
+        segment = Segment(number, lines=count, stored_bytes=source.size * count // max(total, 1))
+        if count:
+            segment.blocks = _parquet_blocks(source, number * PARQUET_ROWS, count)
+        yield segment
+
+
+def _parquet_blocks(source: Source, start: int, count: int) -> Iterator[Block]:
+    frame = _scan(source).slice(start, count).collect()
+    if PAYLOAD in frame.columns:
+        payloads: list[Any] = ["null" if text is None else text for text in frame[PAYLOAD]]
+    else:
+        payloads = [_as_json(row) for row in frame.iter_rows(named=True)]
+    yield Block(payloads, list(range(count)))
+
+
+def _scan(source: Source) -> pl.LazyFrame:
+    try:
+        frame = pl.scan_parquet(source.path, hive_partitioning=False, glob=False)
+        schema = frame.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        raise PluginConfigError(
+            f"{source.name}: cannot be read as Parquet ({type(error).__name__})"
+        ) from error
+    if PAYLOAD in schema:
+        if schema[PAYLOAD] not in (pl.String, pl.Binary):
+            raise PluginConfigError(
+                f"{source.name}: column 'payload' is {schema[PAYLOAD]}; it must be text or binary"
+            )
+        return frame.select(PAYLOAD)
+    if "id" not in schema:
+        shown = ", ".join(schema.names()[:8])
+        raise PluginConfigError(
+            f"{source.name}: holds no bookings: it has neither a column 'payload' with their JSON nor a column 'id' "
+            f"(columns: {shown})"
+        )
+    return frame
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _as_json(item) for key, item in value.items() if item is not None}
+        case list():
+            return [_as_json(item) for item in value]
+        case datetime() | date() | time():
+            return value.isoformat()
+        case _:
+            return value

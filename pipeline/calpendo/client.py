@@ -17,7 +17,6 @@ from urllib.parse import quote, urlsplit
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util.retry import RequestHistory, Retry
 
-from pipeline import __version__
 from pipeline.calpendo import answers
 from pipeline.calpendo.deadline import Deadline
 from pipeline.calpendo.faults import CalpendoFault, RefusedFault, ServerFault
@@ -25,6 +24,7 @@ from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.stats import Counter, FetchStats
 from pipeline.calpendo.transport import Answer, Transport
 from pipeline.calpendo.verdicts import check_status, named, redirected
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType

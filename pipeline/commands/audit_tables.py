@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.audit.words import SAID, count, findings, percent, verdict
+from pipeline.audit.model import SAID, count, findings, percent, verdict
 
 if TYPE_CHECKING:
     import polars as pl

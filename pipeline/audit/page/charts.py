@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import altair as alt
 import polars as pl
 
-from pipeline.audit.model import Audit
+from pipeline.audit.model import SAID, Audit
 from pipeline.audit.page.picture import BAD, FONT, GOOD, INK, LOOK, NOTHING, Chart, Picture, dates, made
-from pipeline.audit.words import SAID
 
 _SHAPES_SHOWN = 14
 _BARS = 80

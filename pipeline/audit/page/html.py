@@ -13,11 +13,10 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from pipeline.audit.model import Audit
+from pipeline.audit.model import Audit, count, findings, percent, verdict
 from pipeline.audit.page.charts import pictures
 from pipeline.audit.page.picture import Picture, vega_lite_version
 from pipeline.audit.page.tables import tables
-from pipeline.audit.words import count, findings, percent, verdict
 
 _DRAW = """
 const places = document.querySelectorAll("[data-chart]");

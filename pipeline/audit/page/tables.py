@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.audit.model import Audit
+from pipeline.audit.model import SAID, Audit, count, number, percent
 from pipeline.audit.page.picture import FONT, INK, LINE, MUTED
-from pipeline.audit.words import SAID, count, number, percent
 
 if TYPE_CHECKING:
     from great_tables import GT

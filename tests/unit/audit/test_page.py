@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.audit import Audit, audit, read_payloads
+from pipeline.audit.model import findings, number, percent, verdict
 from pipeline.audit.page import picture, pictures, render_page, table
-from pipeline.audit.words import findings, number, percent, verdict
 from pipeline.sample import sample_bookings, sample_config
 
 DATA = Path(__file__).parents[3] / "data"

@@ -15,7 +15,7 @@ from pipeline.schema import Split, split
 from pipeline.transform import reasons
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.duplicates import superseded
-from pipeline.transform.entries import entry_columns, transform_bookings
+from pipeline.transform.entries import entry_columns, transformed
 from pipeline.transform.flags import BatchFlags, batch_flags
 from pipeline.transform.payloads import Payload, paused_collector, payload_text
 from pipeline.transform.rows import to_rows
@@ -118,10 +118,10 @@ def judge_bookings(
         PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
     """
     before = _batch_reasons(older, selection)
-    transformed = transform_bookings(bookings, config, before)
+    plan = transformed(bookings, config, before)
     if not hashed:  # Lazily left out, so that it is never computed.
-        transformed = transformed.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
-    wide = transformed.collect(engine="in-memory")
+        plan = plan.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
+    wide = plan.collect(engine="in-memory")
     if selection is None:
         why = pl.lit(None, dtype=pl.String).alias("reason")
         filtered = wide.clear().select(*_NAMED, why)

@@ -152,37 +152,39 @@ def _content(version: str, current: dict[str, Any], versions: Mapping[str, str])
 
 
 def _columns(schema: pa.DataFrameSchema) -> dict[str, Any]:
-    return {name: _column(name, column) for name, column in schema.columns.items()}
+    return {name: _column(name, column, schema) for name, column in schema.columns.items()}
 
 
-def _column(name: str, column: pa.Column) -> dict[str, Any]:
-    refused = _refused(name, column)
+def _column(name: str, column: pa.Column, schema: pa.DataFrameSchema) -> dict[str, Any]:
+    refused = _refused(name, column, schema)
+    # A check of the frame is a promise about the columns of which it refuses anything.
+    checks = [str(check.name) for check in column.checks]
+    checks += [str(check.name) for check in schema.checks if check.name in refused]
     return {
         "dtype": str(column.dtype),
-        "nullable": column.nullable,
+        "nullable": column.nullable and not any(None in values for values in refused.values()),
         "required": column.required,
         "unique": column.unique,
-        "checks": {
-            str(check.name): _summary(refused.get(number, [])) for number, check in enumerate(column.checks)
-        },
+        "checks": {check: _summary(refused.get(check, [])) for check in checks},
     }
 
 
-def _refused(name: str, column: pa.Column) -> dict[int, list[Any]]:
-    """Put every probe to the column as pandera does; returns the refused probes by the check's number."""
+def _refused(name: str, column: pa.Column, schema: pa.DataFrameSchema) -> dict[str, list[Any]]:
+    """Put every probe to the column's checks and the frame's; returns the refused probes by the check's name."""
     values = _probes(column)
     frame = pl.DataFrame({name: pl.Series([*values, None], dtype=column.dtype.type)})
     try:
-        pa.DataFrameSchema({name: column}).validate(frame, lazy=True)
+        pa.DataFrameSchema({name: column}, checks=schema.checks).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
         failures = error.failure_cases.filter(
             pl.col("index").is_not_null() & pl.col("check_number").is_not_null()
         )
     else:
         return {}
-    found: dict[int, list[Any]] = {}
-    for number, index in failures.select("check_number", "index").sort("index").iter_rows():
-        found.setdefault(number, []).append([*values, None][index])
+    found: dict[str, list[Any]] = {}
+    for check, index in failures.select("check", "index").sort("index").iter_rows():
+        # A built-in check is told with its arguments, "isin(['A', 'B'])", in a failure case.
+        found.setdefault(check.partition("(")[0], []).append([*values, None][index])
     return found
 
 

@@ -1,21 +1,22 @@
-"""The schema gate: pandera models of the two frames, and the split into accepted and rejected rows.
+"""The two pandera models, which are the gates: what ``read_bookings`` promises, and what may leave as an entry.
 
-Every rule is one named Boolean expression (``transform.dicom_limits``). ``WorklistEntrySchema`` carries each as a check of
-its own, for reading and for files. The gate of a batch, ``split``, is the same schema with all rules in one check: pandera
-spends a millisecond on each check, and a rule is evaluated once this way. Failing rows are then named rule by rule.
+Each DICOM rule (``transform.dicom_limits``) is a named check of the whole frame: pandera spends half a millisecond on a
+check, whether it looks at one column or at all, so there is one for each kind of rule (``too_long``) and not one for each
+field. Its failure cases say which rows fail, and the fields are named for these rows alone.
 
-pandera's own messages hold cell values, which are patients' names: nothing of them leaves this module.
+What stands in the environment or in pandera's configuration does not open the gates. pandera's own messages
+and failure cases hold cell values, which are patients' names: nothing of them leaves this module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pandera.polars as pa
 import polars as pl
 from pandera.api.polars.types import PolarsData
+from pandera.config import CONFIG, ValidationDepth, config_context
 
 from pipeline import fields
 from pipeline.errors import PluginSchemaError
@@ -23,7 +24,7 @@ from pipeline.fields import WorklistField
 from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.labels import true_names
 
-__all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "entry_schema", "split"]
+__all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]
 
 
 class BookingSchema(pa.DataFrameModel):
@@ -51,7 +52,7 @@ class WorklistEntrySchema(pa.DataFrameModel):
     """The emitted entries: types, what must be there, and DICOM's limits; each check is named after its rule.
 
     Built from ``fields.WORKLIST``. Mapped fields other than ``patient_id`` may be missing as columns and null as values;
-    columns that the table does not know may follow as text.
+    columns that the table does not know may follow as text. A check looks at every column that the frame has.
     """
 
     @classmethod
@@ -62,21 +63,14 @@ class WorklistEntrySchema(pa.DataFrameModel):
 
 @lru_cache(maxsize=8)
 def _of_table(table: tuple[WorklistField, ...]) -> pa.DataFrameSchema:
-    rules = entry_rules(field.name for field in table)
+    endings = dict.fromkeys(rule.ending for rule in entry_rules(field.name for field in table))
     return pa.DataFrameSchema(
         {
-            field.name: pa.Column(
-                getattr(pl, field.dtype),
-                checks=[
-                    pa.Check(partial(_holds, broken=rule.broken), name=rule.ending)
-                    for rule in rules
-                    if rule.field == field.name
-                ],
-                nullable=not field.required,
-                required=field.required,
-            )
+            # The check ``missing`` refuses null where a field is required; pandera's own way costs another pass a column.
+            field.name: pa.Column(getattr(pl, field.dtype), nullable=True, required=field.required)
             for field in table
         },
+        checks=[pa.Check(partial(_holds, ending=ending), name=ending) for ending in endings],
         name="WorklistEntry",
     )
 
@@ -89,55 +83,91 @@ class Split(NamedTuple):
 
 
 def split(entries: pl.DataFrame) -> Split:
-    """Validate entries eagerly and tell the rows apart; ``reasons`` has one item for each row not accepted, in order.
+    """Put entries through ``WorklistEntrySchema`` and tell the rows apart.
 
-    Raises PluginSchemaError where not single rows but the frame itself is wrong: a column is missing or has another type.
+    Args:
+        entries: the columns of an entry (see ``fields.WORKLIST``); any further ones are text.
+
+    Returns:
+        Which rows are accepted, and one list of reason codes for each row that is not, in order.
+
+    Raises:
+        PluginSchemaError: not single rows but the frame itself is wrong: a column is missing or has another type.
     """
+    if wrong := _wrong_columns(entries):
+        raise PluginSchemaError(f"entries frame: missing or of another type: {', '.join(wrong)}")
     accepted = pl.Series("accepted", [True], dtype=pl.Boolean).new_from_index(0, len(entries))
-    none = pl.Series("reasons", [], dtype=pl.List(pl.String))
-    try:
-        entry_schema(tuple(entries.columns)).validate(entries, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        rows = error.failure_cases["index"]
-    else:
-        return Split(accepted, none)
-    # Raised out here, so that pandera's error, which holds values, is not its context.
+    failures = _failures(WorklistEntrySchema, entries)
+    if failures is None:
+        return Split(accepted, pl.Series("reasons", [], dtype=pl.List(pl.String)))
+    rows = failures["index"].unique().sort()
     if rows.null_count():
-        raise PluginSchemaError(f"entries frame: missing or of another type: {_wrong_columns(entries)}")
-    rows = rows.unique().sort()
+        raise PluginSchemaError("entries frame: a rule could not be checked; nothing is let through")
     flags = {rule.code: rule.broken for rule in entry_rules(entries.columns)}
     broken = entries[rows.to_list()].select(true_names(flags).alias("reasons"))["reasons"]
     return Split(accepted.scatter(rows, False), broken)
 
 
-def entry_schema(columns: tuple[str, ...]) -> pa.DataFrameSchema:
-    """Return the gate for entries of these columns: types, and one check of all rules (``dicom_rules``)."""
-    return _gate(columns, fields.WORKLIST)
+def check_bookings(bookings: pl.DataFrame | pl.LazyFrame) -> None:
+    """Hold a frame from outside to ``BookingSchema``; of a LazyFrame only columns and types are looked at.
 
-
-@lru_cache(maxsize=32)
-def _gate(columns: tuple[str, ...], _table: tuple[WorklistField, ...]) -> pa.DataFrameSchema:
-    holds = ~pl.any_horizontal(rule.broken.fill_null(value=False) for rule in entry_rules(columns))
-    return pa.DataFrameSchema(
-        {name: pa.Column(dtype, nullable=True) for name, dtype in _types(columns).items()},
-        checks=pa.Check(lambda data: data.lazyframe.select(holds), name="dicom_rules"),
-        name="WorklistEntry",
+    Raises:
+        PluginSchemaError: the frame is not what ``read_bookings`` promises; names columns and checks, and no value.
+    """
+    failures = _failures(BookingSchema, bookings)
+    if failures is None:
+        return
+    told = failures.select("column", "check", "failure_case").unique(maintain_order=True).rows()
+    named = [
+        f"{case} is missing" if check == _ABSENT else f"{column} breaks {check}"
+        for column, check, case in told
+    ]
+    raise PluginSchemaError(
+        f"bookings frame: {', '.join(dict.fromkeys(named))}; give the frame that read_bookings made"
     )
 
 
-def _types(columns: Iterable[str]) -> dict[str, pl.DataType]:
-    """Return the types of these columns and of those that no entry may lack."""
+_ABSENT: Final = "column_in_dataframe"
+
+
+def _failures(model: type[pa.DataFrameModel], frame: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame | None:
+    """Return pandera's failure cases, None where there are none; ``failure_case`` holds values of cells."""
+    depth = (
+        ValidationDepth.SCHEMA_ONLY if isinstance(frame, pl.LazyFrame) else ValidationDepth.SCHEMA_AND_DATA
+    )
+    try:
+        # PANDERA_VALIDATION_ENABLED and PANDERA_VALIDATION_DEPTH would let every row pass without a word.
+        with config_context(validation_enabled=True, validation_depth=depth):
+            model.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        failures: pl.DataFrame = error.failure_cases
+        return failures
+    except Exception as error:
+        failed = type(error).__name__
+    else:
+        return None
+    # Raised out here, so that a foreign error, which may hold values, is not its context.
+    remedy = "; unset PANDERA_USE_NARWHALS_BACKEND" if getattr(CONFIG, "use_narwhals_backend", False) else ""
+    raise PluginSchemaError(
+        f"{model.__name__}: the frame could not be validated ({failed}); nothing is let through{remedy}"
+    )
+
+
+def _wrong_columns(entries: pl.DataFrame) -> list[str]:
     known = fields.by_name()
-    wanted = dict.fromkeys((*columns, *fields.names(required=True)))
-    return {name: getattr(pl, known[name].dtype)() if name in known else pl.String() for name in wanted}
+    wanted = dict.fromkeys((*entries.columns, *fields.names(required=True)))
+    types = {name: getattr(pl, known[name].dtype) if name in known else pl.String for name in wanted}
+    return [name for name, dtype in types.items() if entries.schema.get(name) != dtype]
 
 
-def _wrong_columns(entries: pl.DataFrame) -> str:
-    return ", ".join(
-        name for name, dtype in _types(entries.columns).items() if entries.schema.get(name) != dtype
-    )
+def _holds(data: PolarsData, ending: str) -> pl.LazyFrame | bool:
+    """Return whether each row keeps the rules of this ending, over all columns that are there; True where all do."""
+    frame = data.lazyframe.collect()
+    kept = frame.select(_kept(tuple(frame.columns), ending, fields.WORKLIST))
+    return True if kept.to_series().all() else kept.lazy()
 
 
-def _holds(data: PolarsData, broken: pl.Expr) -> pl.LazyFrame:
-    """Return whether each row keeps a rule."""
-    return data.lazyframe.select(~broken.fill_null(value=False))
+@lru_cache(maxsize=256)
+def _kept(columns: tuple[str, ...], ending: str, _table: tuple[WorklistField, ...]) -> pl.Expr:
+    broken = [rule.broken for rule in entry_rules(columns) if rule.ending == ending]
+    return ~pl.any_horizontal(pl.lit(value=False), *(each.fill_null(value=False) for each in broken))

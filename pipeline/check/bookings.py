@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pandera.errors import SchemaErrors
-
 from pipeline.batch import process_batch
 from pipeline.check.model import Failure
 from pipeline.check.reading import Row
-from pipeline.errors import PluginSchemaError
-from pipeline.schema import BookingSchema
+from pipeline.schema import check_bookings
 from pipeline.transform import reasons
 
 if TYPE_CHECKING:
@@ -31,12 +28,7 @@ class BookingCheck:
         """Check a chunk. Raises PluginSchemaError where its bookings frame has not the known structure."""
         payloads: list[Any] = [row.content if row.text is None else row.text for row in rows]
         batch = process_batch(payloads, self._config)
-        try:
-            BookingSchema.validate(batch.asked_for, lazy=True)
-        except SchemaErrors as error:
-            raise PluginSchemaError(
-                f"bookings frame: {len(error.failure_cases)} faults of its structure"
-            ) from None
+        check_bookings(batch.asked_for)
         broken: dict[int, list[str]] = {}
         for place, codes in batch.rejected.select("row", "reasons").rows():
             told = [code for code in codes if self._mapped or code in reasons.REASONS]

@@ -54,7 +54,20 @@ def always() -> tuple[str, ...]:
     return fields.names("looked_up", "computed")
 
 
-def transform_bookings(
+def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Hold a bookings frame to ``BookingSchema`` and add the entry columns and the bookkeeping (see ``transformed``).
+
+    Raises:
+        PluginSchemaError: the frame is not one that ``read_bookings`` made with this configuration. Of a LazyFrame only
+            columns and types are looked at.
+    """
+    from pipeline.schema import check_bookings
+
+    check_bookings(bookings)
+    return transformed(bookings, config)
+
+
+def transformed(
     bookings: pl.LazyFrame | pl.DataFrame,
     config: PipelineConfig,
     reasons_before: Mapping[str, pl.Expr] | None = None,

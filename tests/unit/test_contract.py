@@ -78,9 +78,19 @@ def test_a_changed_check_is_seen(written: dict[str, object], monkeypatch: pytest
     said = contract.explain(found)
     assert "entry.patient_name: required was False, is True (breaking)" in said
     assert "entry.patient_name: the check str_length is new (breaking)" in said
-    assert "entry.patient_name: the check too_long is gone (breaking)" in said
     assert "entry.ward: a new column\n" in said
     assert "--bump major" in said
+
+
+def test_a_check_that_is_gone_is_seen(written: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contract: a rule that the whole frame's check holds is a promise about each column it looks at."""
+    looser = Model()
+    looser.schema.checks = [check for check in looser.schema.checks if check.name != "too_long"]
+    monkeypatch.setattr(contract, "WorklistEntrySchema", looser)
+    said = contract.explain(contract.differences(written, contract.exported()))
+    assert "entry.patient_name: the check too_long is gone (breaking)" in said
+    assert "entry.modality: the check too_long is gone (breaking)" in said
+    assert "entry.patient_birth_date" not in said
 
 
 def test_a_changed_limit_is_seen(written: dict[str, object]) -> None:

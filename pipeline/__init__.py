@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
-    from pipeline.batch import Batch, process_batch
+    from pipeline.batch import Batch, process_batch, transform_bookings
     from pipeline.config import PipelineConfig
     from pipeline.errors import (
         PluginConfigError,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pipeline.report import RunReport
     from pipeline.schema import BookingSchema, WorklistEntrySchema
     from pipeline.transform.bookings import read_bookings
-    from pipeline.transform.entries import transform_bookings
 
 _HOMES = {
     "Batch": "pipeline.batch",
@@ -42,7 +41,7 @@ _HOMES = {
     "WorklistEntrySchema": "pipeline.schema",
     "process_batch": "pipeline.batch",
     "read_bookings": "pipeline.transform.bookings",
-    "transform_bookings": "pipeline.transform.entries",
+    "transform_bookings": "pipeline.batch",
 }
 
 __all__ = [

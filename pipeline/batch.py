@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline.errors import PluginSchemaError
-from pipeline.schema import Split, split
+from pipeline.matching import BoundedMatcher
+from pipeline.schema import Split, check_bookings, split
 from pipeline.transform import reasons
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import entry_columns, transformed
+from pipeline.transform.extraction import Matcher
 from pipeline.transform.flags import BatchFlags, batch_flags
 from pipeline.transform.payloads import Payload, paused_collector, payload_text
 from pipeline.transform.rows import to_rows
@@ -24,7 +26,7 @@ from pipeline.transform.selection import Selection
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-__all__ = ["Batch", "BatchFlags", "Selection", "judge_bookings", "process_batch"]
+__all__ = ["Batch", "BatchFlags", "Selection", "judge_bookings", "process_batch", "transform_bookings"]
 
 _NAMED = ("row", "booking_id", "fault", "modified")
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
@@ -70,10 +72,30 @@ class Batch:
         return f"Batch(accepted={len(self.entries)}, rejected={len(self.rejected)}, filtered={len(self.filtered)})"
 
 
+def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Hold a bookings frame to ``BookingSchema`` and add the entry columns and the bookkeeping (see ``transformed``).
+
+    A pattern that may run for ever is stopped, as by ``process_batch``.
+
+    Raises:
+        PluginSchemaError: the frame is not one that ``read_bookings`` made with this configuration. Of a LazyFrame only
+            columns and types are looked at.
+    """
+    check_bookings(bookings)
+    return transformed(bookings, config, matcher=BoundedMatcher())
+
+
 def process_batch(
-    payloads: Iterable[Payload], config: PipelineConfig, *, selection: Selection | None = None
+    payloads: Iterable[Payload],
+    config: PipelineConfig,
+    *,
+    selection: Selection | None = None,
+    matcher: Matcher | None = None,
 ) -> Batch:
     """Turn payloads into checked entries; without ``selection`` nothing is filtered.
+
+    ``matcher`` runs the mapping's patterns where the linear engine cannot. None: one that stops a pattern after a second
+    for a value and five for all values, in a process of its own that ends with this call.
 
     Of several payloads with one booking id the one with the newest ``modified`` stays (the last one where that does not
     tell), whatever becomes of it; the others are rejected ``duplicate_booking_id``.
@@ -85,7 +107,9 @@ def process_batch(
         bookings = read_bookings(given, config)
         if len(bookings) != len(given):
             raise PluginSchemaError(f"{len(given)} payloads became {len(bookings)} bookings")
-        batch = judge_bookings(bookings, config, selection=selection, older=superseded(bookings))
+        batch = judge_bookings(
+            bookings, config, selection=selection, older=superseded(bookings), matcher=matcher
+        )
         texts = pl.Series(
             "payload", [payload_text(given[row]) for row in batch.rejected["row"]], dtype=pl.String
         )
@@ -99,6 +123,7 @@ def judge_bookings(
     selection: Selection | None = None,
     older: pl.Series | None = None,
     hashed: bool = True,
+    matcher: Matcher | None = None,
 ) -> Batch:
     """Judge a frame of bookings as ``process_batch`` judges payloads.
 
@@ -110,6 +135,7 @@ def judge_bookings(
             several frames together finds these rows itself (``transform.duplicates``).
         hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
             out and ``notes`` holds zeros.
+        matcher: as for ``process_batch``.
 
     Returns:
         The batch, whose rejected rows have no payload.
@@ -118,10 +144,11 @@ def judge_bookings(
         PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
     """
     before = _batch_reasons(older, selection)
-    plan = transformed(bookings, config, before)
-    if not hashed:  # Lazily left out, so that it is never computed.
-        plan = plan.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
-    wide = plan.collect(engine="in-memory")
+    with BoundedMatcher() as bounded:
+        plan = transformed(bookings, config, before, matcher=matcher or bounded)
+        if not hashed:  # Lazily left out, so that it is never computed.
+            plan = plan.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
+        wide = plan.collect(engine="in-memory")
     if selection is None:
         why = pl.lit(None, dtype=pl.String).alias("reason")
         filtered = wide.clear().select(*_NAMED, why)

@@ -198,10 +198,14 @@ def _flag_lines(flags: Mapping[str, Any]) -> list[str]:
         f"no match for {target}: {_shown(shapes)} (bookings {_shown(ids.get(target, ()))})"
         for target, shapes in flags.get("unmatched", {}).items()
     ]
+    lines += [
+        f"pattern for {target} stopped: bookings {_shown(late)}"
+        for target, late in flags.get("pattern_timeouts", {}).items()
+    ]
     return lines + [
         f"{name.replace('_', ' ')}: {_shown(value)}"
         for name, value in flags.items()
-        if value and name not in ("unmatched", "unmatched_ids")
+        if value and name not in ("unmatched", "unmatched_ids", "pattern_timeouts")
     ]
 
 

@@ -9,10 +9,8 @@ import polars as pl
 from pipeline.audit import accuracy, census, duplicates, fields, rejections, repeats, times, vocabularies
 from pipeline.audit.tally import Frames
 from pipeline.audit.task import Payload, Task
-from pipeline.audit.vocabularies import RESOURCE_SOURCE, STATUS_SOURCE
 from pipeline.batch import Batch, judge_bookings
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.entries import MODALITY, STATUS, vocabulary_source
 
 
 def count_payloads(task: Task, payloads: Sequence[Payload], first_line: int) -> Frames:
@@ -56,12 +54,10 @@ def _looked_at(batch: Batch, first_line: int) -> pl.DataFrame:
     """Return the bookings asked for with what the subjects look at besides.
 
     Added: ``reasons`` List(String), why the batch rejects the row; ``rejected`` and ``any_unmatched`` Boolean;
-    ``status_source`` and ``resource_source`` String, what the vocabularies were asked; ``line`` Int64.
+    ``line`` Int64.
     """
     why = batch.rejected.select("row", "reasons")
     return batch.asked_for.join(why, on="row", how="left", maintain_order="left").with_columns(
-        vocabulary_source(batch.config, STATUS).alias(STATUS_SOURCE),
-        vocabulary_source(batch.config, MODALITY).alias(RESOURCE_SOURCE),
         pl.col("reasons").fill_null([]),
         rejected=pl.col("reasons").is_not_null(),
         any_unmatched=pl.col("unmatched").list.len() > 0,

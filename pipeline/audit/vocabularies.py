@@ -14,11 +14,8 @@ from pipeline.transform.vocabularies import OTHER_MODALITY, STEP_STATUSES
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-STATUS_SOURCE, RESOURCE_SOURCE = "status_source", "resource_source"
-"""Columns of a judged chunk: what the vocabularies were asked."""
-
-STATUS = (STATUS_SOURCE, "performed_procedure_step_status", "status_known")
-RESOURCE = (RESOURCE_SOURCE, "modality", "modality_known")
+STATUS = ("status_source", "performed_procedure_step_status", "status_known")
+RESOURCE = ("modality_source", "modality", "modality_known")
 
 _SCHEMA: Schema = {
     "value": pl.String,

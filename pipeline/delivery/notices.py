@@ -108,6 +108,14 @@ class Notices:
                 )
         for target, ids in batch.flags.unmatched_ids.items():
             self._log.debug("%s: bookings that the pattern did not match: %s", target, _some(ids))
+        for target, ids in batch.flags.pattern_timeouts.items():
+            self._warn(
+                "pattern_timeouts",
+                (target, ids),
+                "%s: the pattern took too long and was stopped for bookings %s; calpendo-pipeline verify shows why",
+                target,
+                _some(ids),
+            )
         if config.log_original_values:
             self._original_values(batch, config)
 

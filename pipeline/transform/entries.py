@@ -13,7 +13,7 @@ from pipeline.transform import reasons
 from pipeline.transform.booking_fields import SOURCE, bookings_schema
 from pipeline.transform.booking_hash import booking_hash
 from pipeline.transform.bookings import PAYLOAD_FAULTS, is_readable
-from pipeline.transform.extraction import extract
+from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form
 from pipeline.transform.site_time import add_times, formatted, in_zone
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"
-_UNMATCHED = "unmatched:"
+_EXTRACTED = "extracted:"
 
 
 def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
@@ -54,32 +54,24 @@ def always() -> tuple[str, ...]:
     return fields.names("looked_up", "computed")
 
 
-def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
-    """Hold a bookings frame to ``BookingSchema`` and add the entry columns and the bookkeeping (see ``transformed``).
-
-    Raises:
-        PluginSchemaError: the frame is not one that ``read_bookings`` made with this configuration. Of a LazyFrame only
-            columns and types are looked at.
-    """
-    from pipeline.schema import check_bookings
-
-    check_bookings(bookings)
-    return transformed(bookings, config)
-
-
 def transformed(
     bookings: pl.LazyFrame | pl.DataFrame,
     config: PipelineConfig,
     reasons_before: Mapping[str, pl.Expr] | None = None,
+    *,
+    matcher: Matcher = match_unbounded,
 ) -> pl.LazyFrame:
     """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
 
     In: the columns of ``read_bookings``. Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
     Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
-    ``modality_known`` Boolean; ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not
-    match; ``reject_reasons`` List(String), codes of ``reasons``, empty where nothing is wrong so far, first the
-    ``reasons_before`` (code -> Boolean) that only the caller can tell; and the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and ``scheduled_start_time`` Time in
-    ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others String.
+    ``modality_known`` Boolean; ``status_source`` and ``modality_source`` String, the texts that were looked up for them;
+    ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not match, and ``timed_out``
+    List(String), those of them where the ``matcher`` ran out of time; ``reject_reasons`` List(String), codes of
+    ``reasons``, empty where nothing is wrong so far, first the ``reasons_before`` (code -> Boolean) that only the caller
+    can tell; and the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and
+    ``scheduled_start_time`` Time in ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others
+    String.
 
     Raises PluginSchemaError when a column is missing or of another type.
     """
@@ -88,11 +80,12 @@ def transformed(
         .pipe(_with_known_columns, config)
         .pipe(add_times, config)
         .pipe(add_schedule, config)
+        .pipe(add_extracted, config, matcher)
         .pipe(add_vocabularies, config)
         .pipe(add_mapped_fields, config)
         .pipe(add_origin, config)
         .pipe(add_reject_reasons, config, reasons_before)
-        .drop("^unmatched:.*$")
+        .drop(f"{_EXTRACTED}{rule.target}" for rule in patterned_rules(config))
     )
 
 
@@ -109,19 +102,40 @@ def add_schedule(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame
     )
 
 
+def add_extracted(
+    bookings: pl.LazyFrame, config: PipelineConfig, matcher: Matcher = match_unbounded
+) -> pl.LazyFrame:
+    """Add what each pattern found, ``unmatched`` and ``timed_out``; a pattern runs once, whoever needs it (T011)."""
+    rules = patterned_rules(config)
+    return bookings.with_columns(
+        extract(pl.col(f"{SOURCE}{rule.source}"), rule, matcher).alias(f"{_EXTRACTED}{rule.target}")
+        for rule in rules
+    ).with_columns(
+        true_names({rule.target: _extracted(rule.target, name) for rule in rules}).alias(name)
+        for name in ("unmatched", "timed_out")
+    )
+
+
+def _extracted(target: str, name: str) -> pl.Expr:
+    """Return ``value``, ``unmatched`` or ``timed_out`` of a target's pattern."""
+    return pl.col(f"{_EXTRACTED}{target}").struct.field(name)
+
+
 def add_vocabularies(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
-    """Add modality and step status with ``modality_known`` and ``status_known`` (T013).
+    """Add modality and step status with ``modality_known`` and ``status_known``, and what was looked up (T013).
 
     A rule for one of them only says where the vocabulary's source stands. A booking marked as cancelled is
     DISCONTINUED whatever its status.
     """
-    status = translated(vocabulary_source(config, STATUS), status_translator(config.status_mapping))
-    modality = translated(
-        vocabulary_source(config, MODALITY), modality_translator(config.resource_modality_mapping)
-    )
+    status = translated(pl.col("status_source"), status_translator(config.status_mapping))
+    modality = translated(pl.col("modality_source"), modality_translator(config.resource_modality_mapping))
     cancelled = pl.col("cancelled").fill_null(value=False)
     return (
-        bookings.with_columns(status.alias("_status"), modality.alias("_modality"))
+        bookings.with_columns(
+            _vocabulary_source(config, STATUS).alias("status_source"),
+            _vocabulary_source(config, MODALITY).alias("modality_source"),
+        )
+        .with_columns(status.alias("_status"), modality.alias("_modality"))
         .with_columns(
             pl.col("_modality").struct.field("value").alias(MODALITY),
             pl.col("_modality").struct.field("known").alias("modality_known"),
@@ -135,41 +149,27 @@ def add_vocabularies(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyF
     )
 
 
-def vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
+def _vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
     """Return the text that is looked up for ``modality`` or ``performed_procedure_step_status``."""
     for rule in config.rules:
         if rule.target == target:
-            source = pl.col(f"{SOURCE}{rule.source}")
-            return source if rule.pattern is None else extract(source, rule).struct.field("value")
+            return _rule_value(rule)
     return pl.col("status" if target == STATUS else "resource")
 
 
 def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
-    """Add the mapped targets, extracted where the rule has a pattern, and ``unmatched`` (T011, T014)."""
-    rules, patterned = mapped_rules(config), patterned_rules(config)
-    values = [
-        pl.col(f"_{rule.target}").struct.field("value")
-        if rule in patterned
-        else pl.col(f"{SOURCE}{rule.source}")
+    """Add the mapped targets, extracted where the rule has a pattern (T011, T014)."""
+    rules = mapped_rules(config)
+    return bookings.with_columns(_rule_value(rule).alias(rule.target) for rule in rules).with_columns(
+        in_form(pl.col(rule.target), config.patient_name_form)
         for rule in rules
-    ]
-    flags = {rule.target: pl.col(f"_{rule.target}").struct.field("unmatched") for rule in patterned}
-    return (
-        bookings.with_columns(
-            extract(pl.col(f"{SOURCE}{rule.source}"), rule).alias(f"_{rule.target}") for rule in patterned
-        )
-        .with_columns(
-            *(value.alias(rule.target) for rule, value in zip(rules, values, strict=True)),
-            *(flag.alias(f"{_UNMATCHED}{target}") for target, flag in flags.items()),
-            true_names(flags).alias("unmatched"),
-        )
-        .with_columns(
-            in_form(pl.col(rule.target), config.patient_name_form)
-            for rule in rules
-            if rule.target == "patient_name"
-        )
-        .drop(f"_{rule.target}" for rule in patterned)
+        if rule.target == "patient_name"
     )
+
+
+def _rule_value(rule: FieldRule) -> pl.Expr:
+    """Return what a rule takes from a booking."""
+    return pl.col(f"{SOURCE}{rule.source}") if rule.pattern is None else _extracted(rule.target, "value")
 
 
 def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
@@ -197,15 +197,22 @@ def add_reject_reasons(
     )
     unreadable = pl.col("start_utc").is_null() | pl.col("end_utc").is_null()
     refused = [rule.target for rule in patterned_rules(config) if rule.on_no_match == "reject"]
-    patient_id_missing = _is_empty("patient_id")
+    no_match = {
+        reasons.field_reason(name, reasons.NO_MATCH): _extracted(name, "unmatched")
+        & ~_extracted(name, "timed_out")
+        for name in refused
+    }
+    timed_out = pl.col("timed_out").list.contains("patient_id")
+    missing_id = _is_empty("patient_id") & ~timed_out
     if "patient_id" in refused:
-        patient_id_missing &= ~pl.col(f"{_UNMATCHED}patient_id")
+        missing_id &= ~_extracted("patient_id", "unmatched")
     own = {
         reasons.TIMES_MISSING: missing,
         reasons.TIMES_UNREADABLE: unreadable & ~missing,
         reasons.END_BEFORE_START: pl.col("end_utc") < pl.col("start_utc"),
-        **{reasons.field_reason(name, reasons.NO_MATCH): pl.col(f"{_UNMATCHED}{name}") for name in refused},
-        reasons.field_reason("patient_id", reasons.MISSING): patient_id_missing,
+        **no_match,
+        reasons.field_reason("patient_id", reasons.PATTERN_TIMEOUT): timed_out,
+        reasons.field_reason("patient_id", reasons.MISSING): missing_id,
     }
     flags = {
         **(reasons_before or {}),

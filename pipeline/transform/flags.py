@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from pipeline.transform.booking_fields import SOURCE
-from pipeline.transform.entries import MODALITY, STATUS, patterned_rules, vocabulary_source
+from pipeline.transform.entries import MODALITY, STATUS, patterned_rules
 from pipeline.transform.shapes import shape_expr
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class BatchFlags:
     ``unknown_statuses`` and ``unknown_resources`` count the accepted bookings by the value that no table knows (a
     missing one counts under ``""``; one that is taken from another field or is very long, under its shape).
     ``unmatched`` counts, for each target, the shapes of the source values that its pattern did not match, over all
-    bookings that were asked for, and ``unmatched_ids`` says which.
+    bookings that were asked for, and ``unmatched_ids`` says which. ``pattern_timeouts`` names, for each target, those of
+    them where the pattern was stopped: the field was left empty, or the booking rejected for want of its patient_id.
     """
 
     dst_ambiguous: tuple[int, ...]
@@ -35,6 +36,7 @@ class BatchFlags:
     unknown_resources: dict[str, int]
     unmatched: dict[str, dict[str, int]]
     unmatched_ids: dict[str, tuple[int, ...]]
+    pattern_timeouts: dict[str, tuple[int, ...]]
 
 
 def batch_flags(config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl.Series) -> BatchFlags:
@@ -48,6 +50,7 @@ def batch_flags(config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl
         unknown_resources=unknown_resources(config, asked_for, is_accepted),
         unmatched=shapes,
         unmatched_ids=unmatched_ids,
+        pattern_timeouts=_timed_out(asked_for),
     )
 
 
@@ -70,11 +73,8 @@ def _unknown(
 ) -> dict[str, int]:
     if not unknown.any():
         return {}
-    value = vocabulary_source(config, target)
-    named = (
-        asked_for.select(*dict.fromkeys(value.meta.root_names())).filter(unknown).select(value.alias("value"))
-    )
-    counted = named.group_by("value").len()
+    source = "status_source" if target == STATUS else "modality_source"
+    counted = asked_for.select(value=source).filter(unknown).group_by("value").len()
     return _counts(counted.with_columns(_told(config, target, field)))
 
 
@@ -108,6 +108,15 @@ def _unmatched(
             shapes[rule.target] = _counts(rows.select(shape, len=pl.lit(1)))
             ids[rule.target] = tuple(rows["booking_id"].drop_nulls().to_list())
     return shapes, ids
+
+
+def _timed_out(asked_for: pl.DataFrame) -> dict[str, tuple[int, ...]]:
+    late = asked_for.select("booking_id", "timed_out").filter(pl.col("timed_out").list.len() > 0)
+    ids: dict[str, tuple[int, ...]] = {}
+    for booking_id, targets in late.drop_nulls("booking_id").iter_rows():
+        for target in targets:
+            ids[target] = (*ids.get(target, ()), booking_id)
+    return ids
 
 
 def _counts(values: pl.DataFrame) -> dict[str, int]:

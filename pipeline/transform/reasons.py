@@ -21,6 +21,7 @@ STATUS_MISSING = "status_missing"
 
 MISSING = "missing"
 NO_MATCH = "no_match"
+PATTERN_TIMEOUT = "pattern_timeout"
 TOO_LONG = "too_long"
 BAD_CHARACTER = "bad_character"
 MALFORMED = "malformed"
@@ -83,6 +84,12 @@ FIELD_REASONS: dict[str, Reason] = {
     NO_MATCH: Reason(
         "The pattern for {field} does not match, and on_no_match is 'reject'.",
         "Mend the title in Calpendo, or the pattern; the audit shows the shapes that no pattern catches.",
+    ),
+    PATTERN_TIMEOUT: Reason(
+        "The pattern for {field} ran for more than a second on this text, or all texts of the batch for more than five, "
+        "and was stopped.",
+        "Write each repetition in the pattern over characters that the next part cannot begin with; calpendo-pipeline "
+        "verify shows a title that is slow.",
     ),
     TOO_LONG: Reason(
         "{field} is longer than DICOM allows.", "Shorten it in Calpendo, or extract a shorter part."

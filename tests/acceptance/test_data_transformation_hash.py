@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.batch import transform_bookings
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.entries import transform_bookings
 from tests.acceptance.transformation import booking, config_of, entry_of
 from tests.reference.row_by_row import RowByRow
 

@@ -23,13 +23,13 @@ import polars as pl
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pipeline.batch import process_batch
+from pipeline.batch import process_batch, transform_bookings
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import split
 from pipeline.transform import entries as stages
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.entries import entry_columns, transform_bookings
+from pipeline.transform.entries import entry_columns
 from pipeline.transform.payloads import paused_collector
 from pipeline.transform.rows import to_rows
 from pipeline.transform.site_time import add_times

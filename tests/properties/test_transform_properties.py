@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from pipeline.batch import Batch, process_batch
+from pipeline.batch import Batch, process_batch, transform_bookings
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema
 from pipeline.transform.anything import any_bookings
 from pipeline.transform.booking_fields import bookings_schema, usual_kinds
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.entries import transform_bookings
 from pipeline.transform.typed import typed_reader
 from tests.properties.strategies import BATCHES, JSON_VALUES, odd_bookings, regular_bookings
 from tests.reference.reference import Outcome, reference_batch

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.batch import judge_bookings, process_batch
+from pipeline.batch import judge_bookings, process_batch, transform_bookings
 from pipeline.config import PipelineConfig
 from pipeline.config_file import select_source
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import split
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.entries import transform_bookings
 from pipeline.transform.reasons import FIELD_REASONS, REASONS, explain, field_reason
 from pipeline.transform.selection import Selection
 from tests.acceptance.transformation import batch_of, booking, config_of, entry_of

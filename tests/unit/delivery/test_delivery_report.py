@@ -78,6 +78,7 @@ FULL = report(
         "unknown_statuses": {"Odd": 2},
         "unmatched": {"patient_id": {"AAA": 2}},
         "unmatched_ids": {"patient_id": [4, 5]},
+        "pattern_timeouts": {"patient_id": [5]},
     },
     warnings=("mind this",),
 )
@@ -94,6 +95,7 @@ def test_text() -> None:
         "fields changed: patient_name 1",
         "waiting: owed 1",
         "no match for patient_id: 'AAA' 2 (bookings 4, 5)",
+        "pattern for patient_id stopped: bookings 5",
         "multi day: 1, 2",
         "unknown statuses: 'Odd' 2",
         "seconds: list 0.250, write 0.500",

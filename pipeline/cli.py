@@ -21,6 +21,7 @@ from pipeline.commands.run import run
 from pipeline.commands.simulate import simulate
 from pipeline.commands.status import status
 from pipeline.commands.verify import verify
+from pipeline.processes import load_pandera_alone
 
 app = typer.Typer(
     name="calpendo-pipeline",
@@ -50,6 +51,7 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    load_pandera_alone()
     for stream in (sys.stdout, sys.stderr):
         # A terminal or a pipe that knows no Greek shows a name's letters as codes, instead of ending the command.
         if isinstance(stream, TextIOWrapper):

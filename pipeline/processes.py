@@ -1,16 +1,54 @@
-"""Worker processes: fresh ones (``spawn``), because polars does not survive a fork."""
+"""This package's own processes, the command and its workers: what they load, and how workers are started.
+
+Workers are fresh ones (``spawn``), because polars does not survive a fork.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib.abc import MetaPathFinder
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 _hiding = threading.Lock()
+
+
+def load_pandera_alone() -> None:
+    """Keep pandera in this process from loading pandas beside its polars half; everybody else gets pandas as ever.
+
+    Where pandas is installed (Pylantir requires it), pandera imports it, and hypothesis where that is installed too, though
+    frames of polars need neither: 50 MB of a service that takes 160 and half of the processor time of its start. Only for
+    processes that are this package's own: in a program that checks frames of pandas, pandera needs it.
+    """
+    if not any(isinstance(finder, _NotForPandera) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _NotForPandera())
+
+
+class _NotForPandera(MetaPathFinder):
+    """Finds nothing, and says so when pandera asks for a library that only its other halves need."""
+
+    names = frozenset({"hypothesis", "numpy", "pandas"})
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        """Refuse the libraries to pandera; leave everything else to the finders behind."""
+        del path, target
+        if fullname in self.names and _importer().partition(".")[0] == "pandera":
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+def _importer() -> str:
+    """Return the name of the module whose import is being looked up."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("importlib"):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
 
 
 def fresh_processes(count: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
@@ -19,13 +57,22 @@ def fresh_processes(count: int, initializer: Callable[[], None] | None = None) -
     They know nothing of the script that asks for them: it needs no ``if __name__ == "__main__":``, and what it imports is
     not imported again in each of them. So what is handed to them must not be defined in the script either.
     """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     pool = ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer
+        count, mp_context=multiprocessing.get_context("spawn"), initializer=partial(_begin, initializer)
     )
     with _script_hidden():
         for _ in range(count):  # A process is only started for a job.
             pool.submit(int)
     return pool
+
+
+def _begin(initializer: Callable[[], None] | None) -> None:
+    load_pandera_alone()
+    if initializer is not None:
+        initializer()
 
 
 @contextmanager

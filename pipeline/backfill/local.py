@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 from pipeline.backfill.steps import perform
@@ -119,30 +115,10 @@ def _begin_worker() -> None:
 
     import polars  # noqa: F401
 
-    sys.meta_path.insert(0, _Absent())
     import pipeline.batch  # noqa: F401  - before the freeze, so that the collector never walks the libraries again
 
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-
-
-class _Absent(MetaPathFinder):
-    """Lets libraries count as not installed in a worker.
-
-    Where pandas or hypothesis are installed, pandera loads them beside its polars half, which costs each worker
-    90 MB and 0.7 s; without them it does all that is needed here.
-    """
-
-    names = frozenset({"pandas", "hypothesis", "pyarrow", "numpy"})
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Refuse the libraries, leave all others to the finders behind."""
-        del path, target
-        if fullname in self.names:
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
-        return None
 
 
 def _end_with_parent() -> None:

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.integration.pylantir.scanner import Scanner
 
 OURS = "ours"
@@ -82,6 +84,12 @@ class PylantirProcess:
                 code = self._process.wait(0.1)
                 raise AssertionError(f"pylantir ended with {code}:\n{self.output()[-3000:]}")
             assert time.monotonic() < deadline, self.output()[-3000:]
+
+    @property
+    def process(self) -> psutil.Process:
+        """The running process, to be looked at."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
 
     def kill(self) -> None:
         """End the whole process group with SIGKILL, as a power cut does."""

@@ -41,8 +41,8 @@ class Day:
 
     def cycles(self, number: int = 2) -> None:
         """Wait until this many cycles have begun from now on; the last but one is then done with all it does."""
-        reached = self._lists() + number
-        self.until(lambda: self._lists() >= reached, "no cycle began")
+        reached = self.lists() + number
+        self.until(lambda: self.lists() >= reached, "no cycle began")
 
     def until(self, true: Callable[[], bool], otherwise: str) -> None:
         """Wait for something that another process does."""
@@ -51,7 +51,8 @@ class Day:
             assert time.monotonic() < deadline, f"{otherwise}:\n{self.pylantir.output()[-3000:]}"
             time.sleep(0.02)
 
-    def _lists(self) -> int:
+    def lists(self) -> int:
+        """How many cycles have begun: each asks for one list."""
         return sum("/q/Calpendo.Booking/" in request.path for request in self.sim.requests)
 
     def go_down(self) -> list[dict[str, Any]]:

@@ -14,13 +14,13 @@ from pipeline.errors import PluginSchemaError
 from pipeline.matching import BoundedMatcher
 from pipeline.schema import Split, check_bookings, split
 from pipeline.transform import reasons
-from pipeline.transform.bookings import read_bookings
+from pipeline.transform.bookings import Payload, read_bookings
 from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import entry_columns, transformed
 from pipeline.transform.extraction import Matcher
 from pipeline.transform.flags import BatchFlags, batch_flags
-from pipeline.transform.payloads import Payload, paused_collector, payload_text
-from pipeline.transform.rows import to_rows
+from pipeline.transform.read_text import payload_text
+from pipeline.transform.rows import paused_collector, to_rows
 from pipeline.transform.selection import Selection
 
 if TYPE_CHECKING:

@@ -114,6 +114,52 @@ WORKLIST: tuple[WorklistField, ...] = (
 )
 """The fields of an entry: the mapped ones, then those that every entry has, in an entry's order."""
 
+
+@dataclass(frozen=True, slots=True)
+class BookingField:
+    """One field of a booking, and the column of the bookings frame that holds it (T008, T014).
+
+    Attributes:
+        column: The column's name.
+        paths: Where the field stands (``transform.paths``); the first path that has a value counts.
+        usual: The type of its values; whatever else stands there is read by the rules of text.
+        hashed: Whether it enters the booking hash (T015), by its first path.
+        is_range: Whether it is a time of generation B, which counts where ``formattedName`` holds none.
+    """
+
+    column: str
+    paths: tuple[str, ...]
+    usual: Literal["id", "flag", "text"] = "text"
+    hashed: bool = False
+    is_range: bool = False
+
+
+BOOKING: Final = (
+    BookingField("booking_id", ("id",), "id"),
+    BookingField("title", ("title",), hashed=True),
+    BookingField("status", ("status",), hashed=True),
+    BookingField("formatted_name", ("formattedName",), hashed=True),
+    BookingField(
+        "project",
+        ("properties.project.formattedName", "properties.project.name", "properties.project"),
+        hashed=True,
+    ),
+    BookingField(
+        "resource",
+        ("properties.resource.formattedName", "properties.resource.name", "properties.resource"),
+        hashed=True,
+    ),
+    BookingField("modified", ("properties.modified",)),
+    BookingField("resource:name", ("properties.resource.name",)),
+    BookingField("range_start", ("properties.dateRange.start",), is_range=True),
+    BookingField("range_finish", ("properties.dateRange.finish", "properties.dateRange.end"), is_range=True),
+    BookingField("cancelled", ("properties.cancelled",), "flag"),
+)
+"""What is read of a booking, besides the paths of the mapping."""
+
+SOURCE: Final = "source:"
+"""The column of a mapped path is called by the path, behind this."""
+
 FRAME_COLUMNS: Final = frozenset(
     {
         "row",

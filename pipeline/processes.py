@@ -77,7 +77,11 @@ def _begin(initializer: Callable[[], None] | None) -> None:
 
 @contextmanager
 def _script_hidden() -> Iterator[None]:
-    """Let ``multiprocessing`` find no script that a process starting now would have to run first."""
+    """Let ``multiprocessing`` find no script that a process starting now would have to run first.
+
+    It looks for the script in ``sys.modules`` and nowhere else. Without this a script that calls the backfill, and has no
+    ``if __name__ == "__main__":``, ends with a RuntimeError of ``multiprocessing``; docs/backfill.md promises that it runs.
+    """
     # Else one of two threads would take the other's empty module for the script, and leave it there.
     with _hiding:
         script = sys.modules["__main__"]

@@ -17,7 +17,7 @@ from pipeline.backfill.files import read_json, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import Piece
 from pipeline.backfill.spill import read_piece
-from pipeline.transform.site_time import iso_instants
+from pipeline.transform.times import iso_instants
 
 STATES = ("accepted", "rejected", "filtered")
 Indexed = tuple[int, str, tuple[Piece, ...]]

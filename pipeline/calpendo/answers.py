@@ -9,12 +9,10 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.calpendo.faults import AnswerFault
+from pipeline.transform.paths import booking_id
 
 if TYPE_CHECKING:
     from pipeline.calpendo.transport import Answer
-
-MAX_ID = 2**53 - 1
-"""Calpendo's ids are JavaScript's safe integers (the vendor's API pages)."""
 
 UNREADABLE = "_unreadable"
 """Key of a payload whose own text could not be read as JSON; beside it stands only the id that was asked for."""
@@ -27,13 +25,6 @@ class _Unreadable(Exception):  # noqa: N818  it carries a text, and is caught in
     def __init__(self, text: str) -> None:
         super().__init__("the answer's text is no JSON that can be kept")
         self.text = text
-
-
-def booking_id(value: object) -> int | None:
-    """Return a usable id: an integer from 0 to 2^53-1. A bool, a number in quotes or a float is none."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID:
-        return value
-    return None
 
 
 def biskits(answer: Answer) -> list[Any]:

@@ -24,6 +24,7 @@ from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.stats import Counter, FetchStats
 from pipeline.calpendo.transport import Answer, Transport
 from pipeline.calpendo.verdicts import check_status, named, redirected
+from pipeline.transform.paths import booking_id as usable_id
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
@@ -159,8 +160,8 @@ class CalpendoClient:
 
         Raises ValueError for an id that is no integer from 0 to 2^53-1: nothing else enters a URL.
         """
-        if answers.booking_id(booking_id) is None:
-            raise ValueError("a booking id is an integer from 0 to 2^53-1")
+        if usable_id(booking_id) is None:
+            raise ValueError("a booking id is a whole number from 1 to 2^53-1")
         url = f"{self._root}/b/{BOOKING}/{booking_id:d}"
         try:
             return self._ask(

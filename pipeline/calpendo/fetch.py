@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.fetch_bulk import fetch_bulk
 from pipeline.calpendo.fetch_changed import fetch_changed
 from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.calpendo.gathering import Gathering
 from pipeline.calpendo.known import KnownBookings
+from pipeline.transform.paths import booking_id
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient

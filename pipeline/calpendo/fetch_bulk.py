@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.calpendo.answers import UNREADABLE
 from pipeline.calpendo.faults import AnswerFault, CalpendoFault, RefusedFault, ServerFault
-from pipeline.calpendo.rows import HIDDEN, find, is_ambiguous
+from pipeline.calpendo.rows import is_ambiguous
+from pipeline.fields import BOOKING
+from pipeline.transform.paths import UNDER, JsonObject, find, value_at
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
 
-_TOP = ("id", "biskitType", "title", "status", "formattedName")
-_TIMES = ("dateRange.start", "dateRange.finish")
-_HASHED = ("title", "status", "resource.formattedName", "project.formattedName")
-_FIELDS = (*_TOP, *_TIMES, "resource.formattedName", "project.formattedName", "cancelled")
+_TIMES = tuple(field.paths[0] for field in BOOKING if field.is_range)
+_NAME = "formattedName"
+_HASHED = tuple(field.paths[0] for field in BOOKING if field.hashed and field.paths[0] != _NAME)
+_FIELDS = ("id", "biskitType", _NAME, *_HASHED, *_TIMES, "properties.cancelled")
 # Fields of a subtype: a query over all bookings that names them is refused, so they come with the operator query.
 _SUBTYPE_ROOTS = frozenset({"Operator", "operator"})
 _OFFSET = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})\Z", re.ASCII)
@@ -27,9 +29,11 @@ _REFUSING_STATUSES = frozenset({500, 501})
 
 
 def bulk_paths(config: PipelineConfig) -> tuple[str, ...]:
-    """Return the fields that mapping, filters and hash need, without ``properties.`` at their front."""
-    sources = (rule.source.removeprefix("properties.") for rule in config.rules)
-    wanted = (source for source in sources if source.partition(".")[0] not in _SUBTYPE_ROOTS)
+    """Return the paths that mapping, filters and hash look up."""
+    sources = (rule.source for rule in config.rules)
+    wanted = (
+        source for source in sources if source.removeprefix(UNDER).partition(".")[0] not in _SUBTYPE_ROOTS
+    )
     return tuple(dict.fromkeys((*_FIELDS, *wanted)))
 
 
@@ -50,7 +54,7 @@ def fetch_bulk(
     """
     paths = bulk_paths(config)
     try:
-        kept = gathering.list_bookings(window, paths)
+        kept = gathering.list_bookings(window, _plain(paths))
     except CalpendoFault as fault:
         if not refuses_paths(fault):
             raise
@@ -64,11 +68,10 @@ def fetch_bulk(
         gathering.warn_once(f"fetch_mode bulk is not possible here, details are fetched instead: {reason}")
         return None
     gathering.begin_operators(window)
-    incomplete = [number for number in kept if _incomplete(rows[number], config)]
-    gathering.fetch_details(number for number in incomplete if not gathering.has(number))
-    looked_up = set(incomplete)
+    incomplete = _incomplete(rows, config)
+    gathering.fetch_details(number for number in kept if number in incomplete and not gathering.has(number))
     for number in kept:
-        if number not in looked_up:
+        if number not in incomplete:
             gathering.payloads[number] = as_payload(rows[number], paths, named=client.learned.named_details)
     gathering.raise_if_all_failed()
     return gathering.result("bulk")
@@ -80,26 +83,34 @@ def as_payload(row: dict[str, Any], paths: tuple[str, ...], *, named: bool) -> d
     Where a row has times twice, ``formattedName`` stays the one that counts, as it does in a detail; only where the
     server's details have none (not ``named``) and the ``dateRange`` knows the offset, that is the truer one.
     """
-    payload: dict[str, Any] = {"properties": {}}
-    for path in paths:
+    payload: JsonObject = {"properties": {}}
+    # A field before those below it.
+    for path in sorted(paths, key=lambda path: path.count(".")):
         value = find(row, path)[1]
         if value is not None:
-            _plant(payload if path in _TOP else payload["properties"], path, value)
+            _plant(payload, path, value)
     if not named and all(_has_offset(find(row, path)[1]) for path in _TIMES):
         payload.pop("formattedName", None)
     return payload
 
 
-def _plant(root: dict[str, Any], path: str, value: Any) -> None:
+def _plain(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the paths as a query names them: without ``properties.`` at their front."""
+    return tuple(dict.fromkeys(path.removeprefix(UNDER) for path in paths))
+
+
+def _plant(payload: JsonObject, path: str, value: Any) -> None:
+    """Put a value where its path is looked up first; beside it, as one flat key, where that is taken."""
     *parents, last = path.split(".")
+    root = payload
     for parent in parents:
-        root = root.setdefault(parent, {})
-        if not isinstance(root, dict):
+        below = root.get(parent)
+        if below is not None and not isinstance(below, dict):
+            payload[path] = value
             return
-    if isinstance(value, dict) and isinstance(root.get(last), dict):
-        root[last] = {**value, **root[last]}
-    else:
-        root[last] = value
+        root[parent] = dict(below or {})
+        root = root[parent]
+    root[last] = value
 
 
 def _lacking(rows: list[dict[str, Any]], paths: tuple[str, ...]) -> str | None:
@@ -111,7 +122,7 @@ def _lacking(rows: list[dict[str, Any]], paths: tuple[str, ...]) -> str | None:
     lacking = [path for path in absent if path not in ("formattedName", *_TIMES)]
     if not timed:
         lacking.append("formattedName or dateRange")
-    return f"no row of the list has {', '.join(lacking)}" if lacking else None
+    return f"no row of the list has {', '.join(_plain(tuple(lacking)))}" if lacking else None
 
 
 def _has_times(row: dict[str, Any]) -> bool:
@@ -123,14 +134,17 @@ def _has_offset(value: Any) -> bool:
     return isinstance(value, str) and _OFFSET.search(value) is not None
 
 
-def _incomplete(row: dict[str, Any], config: PipelineConfig) -> bool:
-    """Return whether a row leaves open what its details tell: a field of the hash, or which of two like times."""
-    if not _has_times(row) or any(find(row, path)[1] is None for path in _HASHED):
-        return True
-    times = [find(row, path)[1] for path in _TIMES]
-    return any(_has_offset(time) for time in times) and any(
-        is_ambiguous(time, config.timezone) for time in times
-    )
+def _incomplete(rows: dict[int, JsonObject], config: PipelineConfig) -> set[int]:
+    """Return the rows that leave open what their details tell: a field of the hash, or which of two like times."""
+    times = [[find(row, path)[1] for path in _TIMES] for row in rows.values()]
+    doubtful = is_ambiguous([time for pair in times for time in pair], config.timezone)
+    return {
+        number
+        for place, (number, row) in enumerate(rows.items())
+        if not _has_times(row)
+        or any(find(row, path)[1] is None for path in _HASHED)
+        or (any(map(_has_offset, times[place])) and any(doubtful[2 * place : 2 * place + 2]))
+    }
 
 
 def _probe(
@@ -146,7 +160,8 @@ def _probe(
     """
     if client.learned.bulk_checked:
         return None
-    number = next((number for number, row in rows.items() if not _incomplete(row, config)), None)
+    incomplete = _incomplete(rows, config)
+    number = next((number for number in rows if number not in incomplete), None)
     if number is None:
         return None
     gathering.fetch_details([number])
@@ -155,14 +170,10 @@ def _probe(
         gathering.forget(number)
         return None
     row = rows[number]
-    kept_back = [
-        path
-        for path in paths
-        if find(row, path)[1] in (None, HIDDEN) and find(detail, path)[1] not in (None, HIDDEN)
-    ]
+    kept_back = [path for path in paths if value_at(row, path) is None and value_at(detail, path) is not None]
     client.learned.named_details = find(detail, "formattedName")[1] is not None
     client.learned.bulk_checked = not kept_back
     if not kept_back:
         return None
     gathering.payloads[number] = detail
-    return f"the list leaves {', '.join(kept_back)} empty where a booking's details have it"
+    return f"the list leaves {', '.join(_plain(tuple(kept_back)))} empty where a booking's details have it"

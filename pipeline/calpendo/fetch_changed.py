@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.calpendo.answers import UNREADABLE
 from pipeline.calpendo.faults import CalpendoFault, RefusedFault
 from pipeline.calpendo.fetch_bulk import refuses_paths
-from pipeline.calpendo.rows import value_at
+from pipeline.transform.paths import value_at
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -86,6 +86,6 @@ def fetch_changed(
 
 def stamp(row: dict[str, Any]) -> str | None:
     """Return a text that differs whenever anything in the row does; None for a row without a modification time."""
-    if value_at(row, MODIFIED) is None:
+    if value_at(row, f"properties.{MODIFIED}") is None:
         return None
     return json.dumps(row, sort_keys=True)

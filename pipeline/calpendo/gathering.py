@@ -9,7 +9,6 @@ from concurrent.futures import Future, as_completed
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.client import BOOKING, MRI_SCAN
 from pipeline.calpendo.deadline import GRACE
 from pipeline.calpendo.faults import AuthenticationFault, CalpendoFault, NothingFetchedError, RefusedFault
@@ -17,7 +16,8 @@ from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.operators import Operators
 from pipeline.calpendo.query import query_variants
-from pipeline.calpendo.rows import find, surely_outside, value_at
+from pipeline.calpendo.rows import surely_outside
+from pipeline.transform.paths import booking_id, find, value_at
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -79,14 +79,19 @@ class Gathering:
         ``paths`` are the fields that the rows shall bring, the server's own choice where there are none. Of rows with
         one id the first that is not surely outside counts: only where all are outside may a booking be left out.
         """
-        away: set[int] = set()
+        rows: list[tuple[int, dict[str, Any]]] = []
         for row in self._query(window, paths):
-            number = booking_id(row.get("id")) if isinstance(row, dict) else None
+            number = booking_id(find(row, "id")[1]) if isinstance(row, dict) else None
             if number is None:
                 self.invalid.append(row)
-            elif number not in self.rows or number in away:
+            else:
+                rows.append((number, row))
+        away: set[int] = set()
+        outside = surely_outside([row for _, row in rows], window, self._config)
+        for (number, row), is_outside in zip(rows, outside, strict=True):
+            if number not in self.rows or number in away:
                 self.rows[number] = row
-                if surely_outside(row, window, self._config):
+                if is_outside:
                     away.add(number)
                 else:
                     away.discard(number)

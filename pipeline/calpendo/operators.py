@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.client import MRI_SCAN
 from pipeline.calpendo.faults import (
     AnswerFault,
@@ -16,7 +15,7 @@ from pipeline.calpendo.faults import (
     ServerFault,
 )
 from pipeline.calpendo.query import ids_query
-from pipeline.calpendo.rows import HIDDEN, value_at
+from pipeline.transform.paths import HIDDEN, booking_id, find, value_at
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -50,7 +49,7 @@ def names_by_id(rows: list[Any]) -> dict[int, str]:
     for row in rows:
         if not isinstance(row, dict):
             continue
-        number = booking_id(row.get("id"))
+        number = booking_id(find(row, "id")[1])
         name = operator_name(value_at(row, "Operator.name")) or operator_name(value_at(row, "Operator"))
         if number is not None and name is not None:
             names[number] = name

@@ -1,102 +1,70 @@
-"""What one row of a list answer tells: its id, a field by path, and whether it is surely outside the window."""
+"""What the rows of a list answer tell of their times: which are surely outside the window, which are in doubt.
+
+Fields and times are read as the columns read them (``transform.paths`` and ``transform.times``).
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pytz
+import polars as pl
+
+from pipeline.transform.paths import JsonObject, find
+from pipeline.transform.read_objects import as_text
+from pipeline.transform.times import Readings, iso_readings, pair_readings
 
 if TYPE_CHECKING:
-    from pipeline.calpendo.window import Window, Zone
+    from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
 
-HIDDEN = "<Hidden>"
-"""What Calpendo shows in place of a field that this user may not see."""
-
-_TIME = r"(\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}(?:\.\d+)?)"
-_FORMATTED_NAME = re.compile(rf"\[{_TIME}, {_TIME}\]", re.ASCII)
-_ISO_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(Z|[+-]\d{2}:?\d{2})?", re.ASCII
-)
+NAME = "formattedName"
+RANGE_START = "properties.dateRange.start"
+RANGE_FINISH = ("properties.dateRange.finish", "properties.dateRange.end")
 
 
-def find(row: dict[str, Any], path: str) -> tuple[bool, Any]:
-    """Return whether a row has a path's key, and the value: nested, flat, or either below ``properties``.
+def surely_outside(rows: Sequence[JsonObject], window: Window, config: PipelineConfig) -> list[bool]:
+    """Return for each row whether it alone proves that its booking is not wanted; in doubt it is.
 
-    A key whose value is null is there; ``properties.`` at the path's front may be left out in the row.
+    Both forms of writing times count where a row has both, and a wall-clock time that comes twice is read both ways.
+    What starts before the window is wanted while it runs, unless ``include_running`` is off.
     """
-    path = path.removeprefix("properties.")
-    for root in (row, row.get("properties")):
-        if not isinstance(root, dict):
-            continue
-        if path in root:
-            return True, root[path]
-        value: Any = root
-        for step in path.split("."):
-            if not isinstance(value, dict) or step not in value:
-                break
-            value = value[step]
-        else:
-            return True, value
-    return False, None
+    zone = config.timezone
+    starts, ends = pair_readings(_texts(rows, NAME), zone)
+    range_starts = iso_readings(_texts(rows, RANGE_START), zone)
+    range_ends = iso_readings(_texts(rows, *RANGE_FINISH), zone)
+    first_start, last_start = _span(starts, range_starts)
+    _, last_end = _span(ends, range_ends)
+    opens, closes = _naive_utc(window.start), _naive_utc(window.end)
+    has_ended = (last_end < opens).fill_null(value=False) if config.include_running else pl.lit(value=True)
+    outside = (
+        pl.when(first_start.is_null() | (last_end < first_start))
+        .then(pl.lit(value=False))
+        .when(first_start >= closes)
+        .then(pl.lit(value=True))
+        .otherwise((last_start < opens) & has_ended)
+    )
+    return pl.select(outside.alias("outside")).to_series().to_list()
 
 
-def value_at(row: dict[str, Any], path: str) -> Any:
-    """Return a path's value, None where there is none or this user may not see it."""
-    value = find(row, path)[1]
-    return None if value == HIDDEN else value
+def is_ambiguous(values: Sequence[Any], timezone: str) -> list[bool]:
+    """Return for each written time whether it names two instants: the site's clock shows it twice or never."""
+    earliest, latest = iso_readings(list(map(as_text, values)), timezone)
+    return (earliest != latest).fill_null(value=False).to_list()
 
 
-def surely_outside(row: dict[str, Any], window: Window, config: PipelineConfig) -> bool:
-    """Return whether the row alone proves that its booking is not wanted; in doubt it is (issue: cut by the list).
-
-    A wall-clock time that comes twice is read both ways. What starts before the window is wanted while it runs,
-    unless ``include_running`` is off.
-    """
-    zone = pytz.timezone(config.timezone)
-    starts: list[datetime] = []
-    ends: list[datetime] = []
-    for start, end in _spans(row):
-        starts += _instants(start, zone)
-        ends += _instants(end, zone)
-    if not starts or (ends and max(ends) < min(starts)):
-        return False
-    if min(starts) >= window.end:
-        return True
-    if max(starts) >= window.start:
-        return False
-    return not config.include_running or (bool(ends) and max(ends) < window.start)
+def _texts(rows: Sequence[JsonObject], *paths: str) -> list[str | None]:
+    """Return, for each row, the text of the first path that has any."""
+    texts = ((as_text(find(row, path)[1]) for path in paths) for row in rows)
+    return [next((text for text in found if text is not None), None) for found in texts]
 
 
-def is_ambiguous(value: Any, timezone: str) -> bool:
-    """Return whether a written time names two instants, because the site's clock shows it twice or never."""
-    return len(set(_instants(value, pytz.timezone(timezone)))) > 1
+def _span(one: Readings, other: Readings) -> tuple[pl.Expr, pl.Expr]:
+    """Return the earliest and the latest of all readings, of those that there are."""
+    first, last = (one.earliest, other.earliest), (one.latest, other.latest)
+    return pl.min_horizontal(*map(pl.lit, first)), pl.max_horizontal(*map(pl.lit, last))
 
 
-def _spans(row: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    name = value_at(row, "formattedName")
-    found = _FORMATTED_NAME.match(name) if isinstance(name, str) else None
-    if found:
-        yield found.group(1), found.group(2)
-    start = value_at(row, "dateRange.start")
-    if start is not None:
-        end = value_at(row, "dateRange.finish")
-        yield start, value_at(row, "dateRange.end") if end is None else end
-
-
-def _instants(value: Any, zone: Zone) -> list[datetime]:
-    """Return every instant that a written time may mean; none where it cannot be read."""
-    found = _ISO_TIME.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        return []
-    day, clock, offset = found.groups()
-    try:
-        moment = datetime.fromisoformat(f"{day}T{clock[:15]}{offset or ''}")
-        if moment.tzinfo is not None:
-            return [moment.astimezone(UTC)]
-        return [zone.localize(moment, is_dst=dst).astimezone(UTC) for dst in (True, False)]
-    except (ValueError, OverflowError):
-        return []
+def _naive_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -18,7 +18,7 @@ from pipeline.delivery import changes, withdrawal
 from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY, from_text, to_text
 from pipeline.delivery.ledger import Ledger, Line
 from pipeline.delivery.quarantine import Rejected
-from pipeline.transform.payloads import payload_text
+from pipeline.transform.read_text import payload_text
 from pipeline.transform.reasons import BOOKING_ID_INVALID
 from pipeline.transform.rows import to_rows
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.transform.booking_fields import SOURCE
+from pipeline.fields import SOURCE
 from pipeline.transform.entries import mapped_rules
-from pipeline.transform.fields import UNDER
+from pipeline.transform.paths import UNDER
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from pipeline.transform.site_time import iso_instants
+from pipeline.transform.times import iso_instants
 
 
 def superseded(bookings: pl.DataFrame) -> pl.Series:

@@ -9,14 +9,14 @@ import polars as pl
 
 from pipeline import fields
 from pipeline.errors import PluginSchemaError
+from pipeline.fields import SOURCE
 from pipeline.transform import reasons
-from pipeline.transform.booking_fields import SOURCE, bookings_schema
 from pipeline.transform.booking_hash import booking_hash
-from pipeline.transform.bookings import PAYLOAD_FAULTS, is_readable
+from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_readable
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form
-from pipeline.transform.site_time import add_times, formatted, in_zone
+from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
     DISCONTINUED,
     modality_translator,

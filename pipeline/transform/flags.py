@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from pipeline.transform.booking_fields import SOURCE
+from pipeline.fields import SOURCE
 from pipeline.transform.entries import MODALITY, STATUS, patterned_rules
 from pipeline.transform.shapes import shape_expr
 

@@ -50,7 +50,7 @@ REASONS: dict[str, Reason] = {
         "Enter the title (or the field named in the mapping) anew in Calpendo: a character was cut in two.",
     ),
     BOOKING_ID_INVALID: Reason(
-        "The booking's id is missing or is no positive whole number of 64 bits.",
+        "The booking's id is missing or is no whole number from 1 to 2^53-1.",
         "Check the account's permissions in Calpendo; without its id a booking cannot be followed.",
     ),
     DUPLICATE_BOOKING_ID: Reason(

@@ -1,27 +1,72 @@
-"""A frame -> a list of dictionaries of plain Python values."""
+"""Python objects by the hundred thousand: a frame -> dictionaries of plain values, and what keeps both ends fast."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, time
 from functools import lru_cache
-from typing import Any, cast
+from itertools import islice
+from typing import Any, TypeVar, cast
 
+import msgspec
 import polars as pl
 
 from pipeline.transform.distinct import places
-from pipeline.transform.payloads import paused_collector
 
+Item = TypeVar("Item")
 Row = dict[str, Any]
 
 _FEW_VALUES = (pl.Date, pl.Time)
 """Types whose Python objects are dear to make and few: each distinct value is made once."""
+_AT_ONCE = 500
+_pause_lock = threading.Lock()
+_pauses = 0
+_resume = False
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """Keep Python's cycle collector still while hundreds of thousands of objects are made.
+
+    None of them is part of a cycle, yet each new ten thousand would make the collector walk over all of them: more
+    than half of the time of reading a large batch. Threads may overlap; the last one out switches it on again, if it
+    was on before.
+    """
+    global _pauses, _resume
+    with _pause_lock:
+        if _pauses == 0:
+            _resume = gc.isenabled()
+            gc.disable()
+        _pauses += 1
+    try:
+        yield
+    finally:
+        with _pause_lock:
+            _pauses -= 1
+            if _pauses == 0 and _resume:
+                gc.enable()
+
+
+def in_parts(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield the items some hundreds at a time.
+
+    Read column by column, their objects then stay within the processor's cache, which is two to three times as fast as
+    one pass over all.
+    """
+    remaining = iter(items)
+    while some := list(islice(remaining, _AT_ONCE)):
+        yield some
 
 
 def to_rows(frame: pl.DataFrame) -> list[Row]:
-    """Return one dictionary a row, columns in order; as ``frame.to_dicts()``, in less than half of the time."""
+    """Return one dictionary per row, columns in order; as ``frame.to_dicts()``, in less than half of the time."""
     with paused_collector():
         columns = [_values(series) for series in frame.get_columns()]
-        return _row_maker(tuple(frame.columns))(zip(*columns, strict=True))
+        records = list(map(_record(tuple(frame.columns)), *columns))
+        return cast("list[Row]", msgspec.to_builtins(records, builtin_types=(date, time)))
 
 
 def _values(series: pl.Series) -> list[Any]:
@@ -33,13 +78,8 @@ def _values(series: pl.Series) -> list[Any]:
 
 
 @lru_cache(maxsize=32)
-def _row_maker(names: tuple[str, ...]) -> Callable[[zip[tuple[Any, ...]]], list[Row]]:
-    """Return a function from tuples to dictionaries with these keys.
-
-    Written out as source, as ``collections.namedtuple`` does it: a dictionary that is spelt out is made at its full size
-    at once, twice as fast as ``dict(zip(names, values))``, and this is the dearest step on the way out.
-    """
-    values = [f"v{number}" for number in range(len(names))]
-    pairs = ", ".join(f"{name!r}: {value}" for name, value in zip(names, values, strict=True))
-    source = f"lambda rows: [{{{pairs}}} for ({', '.join(values)},) in rows]"
-    return cast("Callable[[zip[tuple[Any, ...]]], list[Row]]", eval(source, {}))  # noqa: S307  of names, quoted by repr
+def _record(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return a record with these keys: its dictionary is made at its full size at once, unlike ``dict(zip(...))``."""
+    fields = [(f"f{number}", Any) for number in range(len(names))]
+    rename = {f"f{number}": name for number, name in enumerate(names)}
+    return msgspec.defstruct("Row", fields, rename=rename, frozen=True, eq=False, gc=False)

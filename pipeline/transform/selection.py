@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import polars as pl
 
 from pipeline.transform import reasons
-from pipeline.transform.booking_fields import RESOURCE_NAME
 from pipeline.transform.bookings import is_readable
 from pipeline.transform.distinct import map_distinct
 
 RESOURCE = "resource"
+RESOURCE_NAME = "resource:name"
 STATUS = "status"
 WINDOW = "window"
 STUDY = "study"

@@ -249,8 +249,8 @@ def test_redirects_at_the_same_origin_are_followed_a_few_times(server: responses
 
 
 def test_ids_must_be_integers(server: responses.RequestsMock) -> None:
-    """T007: only an integer from 0 to 2^53-1 enters a URL; rows without one are counted, not fetched."""
-    odd = [True, None, "1001", 1.5, -1, 2**53, "../../admin", [1], {"a": 1}]
+    """T007: only a whole number from 1 to 2^53-1 enters a URL; rows without one are counted, not fetched."""
+    odd = [True, None, "1001", 1.5, -1, 0, 2**53, "../../admin", [1], {"a": 1}]
     rows: list[Any] = [{"id": value, "title": "x"} for value in odd] + ["no object", {}, {"id": 1001}]
     server.get(LIST, json={"biskits": rows})
     server.get(detail_url(1001), json=ANSWERS["booking_details"]["1001"])
@@ -316,7 +316,7 @@ def test_other_detail_errors_raise(server: responses.RequestsMock, status: int) 
     assert "Anna" not in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [True, -1, 2**53, "7", 7.0, None])
+@pytest.mark.parametrize("number", [True, -1, 0, 2**53, "7", 7.0, None])
 def test_nothing_but_an_id_enters_a_detail_url(number: Any) -> None:
     """T008: an id is an integer before it enters a URL."""
     with (

@@ -30,9 +30,8 @@ from pipeline.schema import split
 from pipeline.transform import entries as stages
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.entries import entry_columns
-from pipeline.transform.payloads import paused_collector
-from pipeline.transform.rows import to_rows
-from pipeline.transform.site_time import add_times
+from pipeline.transform.rows import paused_collector, to_rows
+from pipeline.transform.times import add_times
 from tests.reference.row_by_row import RowByRow
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]

@@ -98,6 +98,14 @@ def regular_bookings(draw: st.DrawFn) -> dict[str, Any]:
     return booking
 
 
+PATHS = (
+    "id", "title", "status", "formattedName", "cancelled", "operator", "resource", "resource.name", "resource.name.x",
+    "project.formattedName", "dateRange", "dateRange.start", "title.x", "properties", "properties.id",
+    "properties.title", "properties.cancelled", "properties.resource", "properties.resource.name",
+    "properties.project.formattedName", "properties.dateRange.finish", "properties.properties.title", "a.b",
+)  # fmt: skip
+"""Paths that a mapping may name: usual ones, ones on the way to others or beyond them, and ones of other types."""
+
 PLACES = (
     ("id",),
     ("title",),
@@ -106,8 +114,14 @@ PLACES = (
     ("biskitType",),
     ("properties",),
     ("operator",),
+    ("cancelled",),
+    ("resource",),
     ("resource.name",),
+    ("dateRange",),
     ("dateRange.start",),
+    ("project.formattedName",),
+    ("properties", "id"),
+    ("properties", "resource.name"),
     ("properties", "title"),
     ("properties", "status"),
     ("properties", "formattedName"),

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from pipeline.batch import Batch, process_batch, transform_bookings
+from pipeline.calpendo.fetch_bulk import as_payload
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema
-from pipeline.transform.anything import any_bookings
-from pipeline.transform.booking_fields import bookings_schema, usual_kinds
-from pipeline.transform.bookings import read_bookings
-from pipeline.transform.typed import typed_reader
-from tests.properties.strategies import BATCHES, JSON_VALUES, odd_bookings, regular_bookings
+from pipeline.transform.bookings import bookings_schema, read_bookings
+from pipeline.transform.paths import find
+from pipeline.transform.read_objects import as_text
+from pipeline.transform.read_text import TextReader
+from tests.properties.strategies import BATCHES, JSON_VALUES, PATHS, odd_bookings, regular_bookings
 from tests.reference.reference import Outcome, reference_batch
 
 PROPERTY = settings(deadline=None, max_examples=40)
@@ -88,7 +89,16 @@ SHARDS = (
     b'"resource.name": "r", ', b'"cancelled": "TRUE", ', b'"dateRange": {"end": "2026-01-01"}, ', b"[" * 1100,
 )  # fmt: skip
 
-configs = st.sampled_from(sorted(CONFIGS)).map(config_of)
+TARGETS = ("patient_id", "study_description", "station_name", "protocol_name")
+configs = st.one_of(
+    st.sampled_from(sorted(CONFIGS)).map(config_of),
+    # Any path may be mapped.
+    st.lists(st.sampled_from(PATHS), min_size=4, max_size=4).map(
+        lambda paths: PipelineConfig.from_dict(
+            {"field_mapping": dict(zip(TARGETS, paths, strict=True))}, environ={}, offline=True
+        )
+    ),
+)
 
 
 def outcomes(batch: Batch) -> list[Outcome]:
@@ -212,20 +222,30 @@ def test_an_empty_batch_has_all_columns(name: str) -> None:
     assert batch.rejected.schema == full.rejected.schema
 
 
+def as_objects(texts: list[Any], config: PipelineConfig) -> pl.DataFrame:
+    """Return the bookings frame of the texts' objects, as Python's own ``json`` reads them."""
+    objects: list[Any] = []
+    for text in texts:
+        try:
+            found = json.loads(text)
+            objects.append(found if isinstance(found, dict) else [])
+        except (ValueError, RecursionError):
+            objects.append(text)
+    return read_bookings(objects, config)
+
+
 @THOROUGH
 @given(BATCHES, configs)
-def test_typed_records_mean_what_any_object_means(bookings: list[Any], config: PipelineConfig) -> None:
-    """Bookings that are decoded into typed records give the same rows as the general way gives for their texts."""
+def test_texts_mean_what_their_objects_mean(bookings: list[Any], config: PipelineConfig) -> None:
+    """Texts, ordinary ones and others, give the rows that the reader of objects gives for what they hold."""
     texts = [json.dumps(booking) for booking in bookings]
     for given_texts in (texts, [text.encode() for text in texts]):
-        found = read_bookings(given_texts, config)
-        assert_frame_equal(found.drop("row"), any_bookings(given_texts, config))
-        assert found["row"].to_list() == list(range(len(texts)))
+        assert_frame_equal(read_bookings(given_texts, config), as_objects(given_texts, config))
 
 
 @THOROUGH
 @given(st.sampled_from(USUAL_TEXTS), st.data(), configs)
-def test_a_damaged_text_is_read_as_the_general_way_reads_it(
+def test_a_damaged_text_is_read_as_its_object_is(
     text: bytes, data: st.DataObject, config: PipelineConfig
 ) -> None:
     """Bytes changed, cut out or doubled in a usual booking: no damage is overlooked because nobody asked for the field."""
@@ -235,21 +255,41 @@ def test_a_damaged_text_is_read_as_the_general_way_reads_it(
         new = data.draw(st.binary(max_size=2) | st.sampled_from(SHARDS))
         text = text[:place] + new + text[place + length :]
     given_texts = [USUAL_TEXTS[0], text, USUAL_TEXTS[1]]
-    assert_frame_equal(read_bookings(given_texts, config).drop("row"), any_bookings(given_texts, config))
+    assert_frame_equal(read_bookings(given_texts, config), as_objects(given_texts, config))
 
 
-def test_usual_bookings_are_typed_records() -> None:
-    """Nearly all bookings of a busy site, both generations, go the fast way: else the two tests above prove nothing."""
-    reader = typed_reader(usual_kinds(config_of("usual")))
-    records, left = reader.read(USUAL_TEXTS)
-    assert len(records) + len(left) == len(USUAL_TEXTS)
+@THOROUGH
+@given(odd_bookings(), st.sampled_from(PATHS))
+def test_the_client_finds_what_the_columns_hold(booking: dict[str, Any], path: str) -> None:
+    """One look-up: what the client finds at a path is the text in the column that is mapped from it."""
+    config = PipelineConfig.from_dict({"field_mapping": {"patient_id": path}}, environ={}, offline=True)
+    (held,) = read_bookings([booking], config)[f"source:{path}"].to_list()
+    is_there, found = find(booking, path)
+    text = as_text(found)
+    assert held == text or (text is not None and any("\ud800" <= character <= "\udfff" for character in text))
+    assert is_there or found is None
+
+
+@THOROUGH
+@given(odd_bookings(), st.lists(st.sampled_from([path for path in PATHS if path.count("properties") < 2])))
+def test_a_row_of_a_list_means_the_same_as_a_detail(booking: dict[str, Any], mapped: list[str]) -> None:
+    """The booking that ``fetch_mode`` bulk makes of a row holds at every path the text that the row held."""
+    paths = (*mapped, "title", "properties.resource.formattedName")
+    before = json.dumps(booking)
+    payload = as_payload(booking, paths, named=True)
+    assert json.dumps(booking) == before
+    for path in paths:
+        assert as_text(find(payload, path)[1]) == as_text(find(booking, path)[1])
+
+
+def test_usual_bookings_become_no_objects() -> None:
+    """Nearly all bookings of a busy site, both generations, are read as texts: else the two tests above prove nothing."""
+    left = TextReader(config_of("usual")).add(USUAL_TEXTS)
     assert len(left) < 0.05 * len(USUAL_TEXTS)
 
 
 def test_an_odd_text_leaves_only_itself() -> None:
-    """Bytes that are no UTF-8, an object among the texts, no JSON: each is left alone, its neighbours stay records."""
-    reader = typed_reader(usual_kinds(config_of("usual")))
-    usual = [text for text in USUAL_TEXTS if reader.read([text])[0]][:3]
-    for odd in (b'{"id": 1, "operator": "\xff"}', {"id": 1}, "{", b"", None):
-        records, left = reader.read([usual[0], odd, *usual[1:]])
-        assert (len(records), left) == (3, [1])
+    """A byte that is no UTF-8 in a wanted field, no JSON, another type: each is left alone, its neighbours are not."""
+    usual = [text for text in USUAL_TEXTS if not TextReader(config_of("usual")).add([text])][:3]
+    for odd in (b'{"id": 1, "operator": "\xff"}', '{"id": true}', "{", b""):
+        assert list(TextReader(config_of("usual")).add([usual[0], odd, *usual[1:]])) == [1]

@@ -191,14 +191,14 @@ def test_nothing_wanted_is_cut_by_the_list(
     row = {"id": 1, "formattedName": f"[{texts[0]}.0, {texts[1]}.0]"}
     first, last = (rules.localize(text, is_dst=dst) for text in texts)
     inside = window.start <= first < window.end or (include_running and first < window.start < last)
-    assert not (inside and surely_outside(row, window, config))
+    assert not (inside and surely_outside([row], window, config)[0])
     exact = {
         "dateRange.start": (start + begin).isoformat(),
         "dateRange.finish": (start + begin + length).isoformat(),
     }
     begins_inside = timedelta(0) <= begin < timedelta(hours=4)
     runs = include_running and begin < timedelta(0) <= begin + length
-    assert surely_outside(exact, window, config) == (not begins_inside and not runs)
+    assert surely_outside([row, exact], window, config)[1] == (not begins_inside and not runs)
 
 
 @pytest.mark.parametrize("interval", [-1.0, float("nan"), float("inf"), 1e12])
@@ -224,4 +224,4 @@ def test_an_impossible_interval_is_a_configuration_error(interval: float) -> Non
 def test_a_row_in_doubt_is_kept(row: dict[str, object]) -> None:
     """Issue: a row that does not tell its times, or tells impossible ones, is left to the checks."""
     now = datetime(2026, 6, 10, 8, tzinfo=UTC)
-    assert not surely_outside(row, window_for(BASE, now, 60), BASE)
+    assert surely_outside([row], window_for(BASE, now, 60), BASE) == [False]

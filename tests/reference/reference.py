@@ -111,7 +111,7 @@ def _newest(bookings: list[Any], config: PipelineConfig) -> dict[int, int]:
 
 def _booking_id(booking: dict[str, Any]) -> int | None:
     value = _find(booking, "id")
-    return value if type(value) is int and 0 < value < 2**63 else None
+    return value if type(value) is int and 0 < value < 2**53 else None
 
 
 def _is_torn(booking: dict[str, Any], config: PipelineConfig) -> bool:

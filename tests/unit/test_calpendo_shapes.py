@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.answers import booking_id
 from pipeline.calpendo.operators import names_by_id, operator_name
-from pipeline.calpendo.rows import find, is_ambiguous
+from pipeline.calpendo.rows import is_ambiguous
+from pipeline.transform.paths import booking_id, find
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,19 @@ def test_null_is_there_and_missing_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("value", "usable"),
-    [(0, True), (2**53 - 1, True), (2**53, False), (-1, False), (True, False), ("1", False), (1.0, False)],
+    [
+        (0, False),
+        (1, True),
+        (2**53 - 1, True),
+        (2**53, False),
+        (-1, False),
+        (True, False),
+        ("1", False),
+        (1.0, False),
+    ],
 )
 def test_ids_are_integers(value: object, usable: bool) -> None:
-    """API notes: ids are integers up to 2^53-1; a bool, a text or a float is none."""
+    """API notes: ids are whole numbers from 1 to 2^53-1; a bool, a text or a float is none."""
     assert booking_id(value) == (value if usable else None)
 
 
@@ -101,4 +110,4 @@ def test_ids_are_integers(value: object, usable: bool) -> None:
 )
 def test_a_time_that_may_be_two(text: str | None, expected: bool) -> None:
     """T012: a wall-clock time that the site's clock shows twice or never names no single instant."""
-    assert is_ambiguous(text, "America/Edmonton") is expected
+    assert is_ambiguous([None, text], "America/Edmonton") == [False, expected]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config import PipelineConfig
 from pipeline.transform import zones
 from pipeline.transform.bookings import read_bookings
-from pipeline.transform.site_time import add_times
+from pipeline.transform.times import add_times
 
 # ruff: noqa: DTZ001  wall clock and naive UTC throughout
 

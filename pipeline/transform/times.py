@@ -12,9 +12,11 @@ the last two days that a calendar of four-digit years holds are unreadable: zone
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
+import pytz
 
 from pipeline.transform import zones
 
@@ -158,14 +160,55 @@ def _with_ranges(walls: pl.Series, rows: pl.Series, texts: pl.Series) -> GivenTi
     return GivenTimes(walls.scatter(rows, stamps), offsets.scatter(rows, _iso_offsets(groups["5"])))
 
 
+class Readings(NamedTuple):
+    """The earliest and the latest instant (naive UTC) that each of some written times may mean; null: unreadable."""
+
+    earliest: pl.Series
+    latest: pl.Series
+
+
+def pair_readings(texts: Sequence[str | None], zone: str) -> tuple[Readings, Readings]:
+    """Read times of generation A as far as they can be told without doubt: the starts and the ends."""
+    found = _readings(_read_pairs(pl.Series(texts, dtype=pl.String)), zone)
+    size = len(texts)
+    starts, ends = (
+        Readings(*(part(series, size) for series in found)) for part in (pl.Series.head, pl.Series.tail)
+    )
+    return starts, ends
+
+
+def iso_readings(texts: Sequence[str | None], zone: str) -> Readings:
+    """Read times of generation B as far as they can be told without doubt."""
+    return _readings(_read_isos(pl.Series(texts, dtype=pl.String)), zone)
+
+
+def _readings(given: GivenTimes, zone: str) -> Readings:
+    """Read both ways what the site's clock shows twice or never; elsewhere both instants are the same."""
+    site = _at_site(given, zone)
+    rows = (site.ambiguous | site.nonexistent).arg_true()
+    clock = pytz.timezone(zone)
+    others = [
+        clock.localize(wall, is_dst=True).astimezone(pytz.utc).replace(tzinfo=None)
+        for wall in given.walls.gather(rows)
+    ]
+    other = site.instants.clone().scatter(rows, pl.Series(others, dtype=_NAIVE))
+    return Readings(
+        other.zip_with(other < site.instants, site.instants),
+        other.zip_with(other > site.instants, site.instants),
+    )
+
+
 def iso_instants(texts: pl.Series) -> pl.Series:
     """Read ISO times for ordering: naive UTC where an offset is given, else as written; unreadable -> null."""
-    rows = pl.int_range(len(texts), eager=True)
-    given = _with_ranges(
-        pl.Series(texts.name, [None], dtype=_NAIVE).new_from_index(0, len(texts)), rows, texts
-    )
+    given = _read_isos(texts)
     offsets = pl.Series([], dtype=pl.Duration("us")) if given.offsets is None else given.offsets
     return (given.walls - offsets.fill_null(pl.duration())).alias(texts.name)
+
+
+def _read_isos(texts: pl.Series) -> GivenTimes:
+    """Read ISO times alone."""
+    nothing = pl.Series(texts.name, [None], dtype=_NAIVE).new_from_index(0, len(texts))
+    return _with_ranges(nothing, pl.int_range(len(texts), eager=True), texts)
 
 
 def _iso_offsets(texts: pl.Series) -> pl.Series:

@@ -10,15 +10,23 @@ from pipeline.audit.live import LiveBookings
 from pipeline.audit.model import Audit, Overview
 from pipeline.audit.reading import read_payloads
 from pipeline.audit.run import audit
-from pipeline.audit.trial import coverage_change, with_pattern, with_proposals
-from pipeline.audit.workbench import Workbench, open_bookings
+from pipeline.audit.suggestions import FieldSuggestion, SuggestedRule, suggest_rules
+from pipeline.audit.workbench import (
+    Workbench,
+    coverage_change,
+    open_bookings,
+    with_pattern,
+    with_proposals,
+)
 from pipeline.audit.zone_data import clock_changes
 from pipeline.audit.zone_data import compare as compare_zone_data
 
 __all__ = [
     "Audit",
+    "FieldSuggestion",
     "LiveBookings",
     "Overview",
+    "SuggestedRule",
     "Workbench",
     "audit",
     "clock_changes",
@@ -26,6 +34,7 @@ __all__ = [
     "coverage_change",
     "open_bookings",
     "read_payloads",
+    "suggest_rules",
     "with_pattern",
     "with_proposals",
 ]

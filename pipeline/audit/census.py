@@ -1,16 +1,26 @@
-"""The title-shape census: which forms of titles there are, and which of them the patterns catch."""
+"""The title-shape census: which forms of titles there are, which the patterns catch, and rules for the others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from pipeline.audit.fields import missed, source_column
-from pipeline.audit.forms import form
+from pipeline.audit.suggestions import (
+    SAMPLES,
+    TARGETS,
+    FieldSuggestion,
+    extract_json,
+    sample_text,
+    suggest_rules,
+    taken,
+)
 from pipeline.audit.tally import IDS, ROWS, TITLES, Schema, share
+from pipeline.audit.titles import form
 from pipeline.transform.entries import mapped_rules
 from pipeline.transform.shapes import shape_expr
 
@@ -40,6 +50,29 @@ _CONVENTIONS: Schema = {
     "caught_by": pl.List(pl.String),
     "partly_by": pl.List(pl.String),
     "missed_by": pl.List(pl.String),
+}
+_SUGGESTIONS: Schema = {
+    "source": pl.String,
+    "target": pl.String,
+    "form": pl.String,
+    "shape": pl.String,
+    "bookings": pl.Int64,
+    "pattern": pl.String,
+    "group": pl.Int64,
+    "extract": pl.String,
+    "checked": pl.Int64,
+    "samples": pl.List(pl.String),
+}
+_PROPOSALS: Schema = {
+    "source": pl.String,
+    "target": pl.String,
+    "current": pl.String,
+    "coverage": pl.Float64,
+    "pattern": pl.String,
+    "group": pl.Int64,
+    "extract": pl.String,
+    "would_cover": pl.Float64,
+    "samples": pl.List(pl.String),
 }
 
 
@@ -103,6 +136,102 @@ def conventions(counted: Sequence[Counted]) -> pl.DataFrame:
     return _typed([_by_form(item) for item in counted], _CONVENTIONS)
 
 
+def suggestions_and_proposals(
+    counted: Sequence[Counted], *, reveal: bool
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Suggest rules for the titles that the patterns of the subject's id and name miss.
+
+    Returns:
+        A row per suggested rule, and a row per target that misses titles, with one pattern that takes what its own
+        takes today and what the suggested rules take (null where there is none to rely on).
+    """
+    lines: list[dict[str, object]] = []
+    proposed: list[dict[str, object]] = []
+    for item in counted:
+        rules = {rule.target: rule for rule in item.rules if rule.target in TARGETS}
+        known = {
+            rule.target: _taken_today(item, place)
+            for place, rule in enumerate(item.rules)
+            if rule.target in TARGETS
+        }
+        made = suggest_rules(_bookings_by_title(item.frame), known)
+        for target, rule in rules.items():
+            suggestion = made[target]
+            missed = sum(suggestion.bookings.values()) - _of(suggestion.bookings, known[target])
+            if missed:
+                proposed.append(_proposal(item.source, rule, suggestion, reveal=reveal))
+            lines += [
+                {
+                    "source": item.source,
+                    "target": target,
+                    "form": each.form,
+                    "shape": each.shape,
+                    "bookings": each.bookings,
+                    "pattern": each.pattern,
+                    "group": each.group,
+                    "extract": each.extract,
+                    "checked": each.titles,
+                    "samples": each.shown_samples(reveal=reveal),
+                }
+                for each in suggestion.rules
+            ]
+    suggested = pl.DataFrame(lines, schema=_SUGGESTIONS).sort(
+        "bookings", descending=True, maintain_order=True
+    )
+    return suggested, pl.DataFrame(proposed, schema=_PROPOSALS)
+
+
+def _proposal(
+    source: str, rule: FieldRule, suggestion: FieldSuggestion, *, reveal: bool
+) -> dict[str, object]:
+    bookings, known = suggestion.bookings, suggestion.known
+    every = sum(bookings.values())
+    joined = suggestion.joined(rule)
+    found: dict[str, str] = {}
+    if joined is not None:
+        compiled = re.compile(joined.pattern)
+        found = {title: value for title in bookings if (value := taken(compiled, joined.group, title))}
+    added = {title: value for title, value in found.items() if title not in known}
+    shown = [*list(known.items())[:1], *list(added.items())[:SAMPLES]] if joined else []
+    return {
+        "source": source,
+        "target": rule.target,
+        "current": rule.pattern,
+        "coverage": _of(bookings, known) / every,
+        "pattern": joined and joined.pattern,
+        "group": joined and joined.group,
+        "extract": joined and extract_json(joined.pattern, joined.group),
+        "would_cover": _of(bookings, {**known, **added}) / every,
+        "samples": [sample_text(title, value, reveal=reveal) for title, value in shown],
+    }
+
+
+def _of(bookings: Mapping[str, int], titles: Mapping[str, str]) -> int:
+    return sum(bookings[title] for title in titles)
+
+
+def _taken_today(item: Counted, place: int) -> dict[str, str]:
+    """What one rule takes from the kept titles that it catches."""
+    rule = item.rules[place]
+    pattern = re.compile(rule.pattern or "")
+    caught = item.frame.filter((pl.col("missed") // (1 << place) % 2) == 0)["titles"].explode().drop_nulls()
+    values = {title: taken(pattern, rule.group, title) for title in caught}
+    return {title: value for title, value in values.items() if value}
+
+
+def _bookings_by_title(frame: pl.DataFrame) -> dict[str, int]:
+    """The bookings of a shape, shared among the titles that were kept of it."""
+    found: dict[str, int] = {}
+    for titles, bookings in (
+        frame.sort("bookings", descending=True, maintain_order=True).select("titles", "bookings").iter_rows()
+    ):
+        kept = list(dict.fromkeys(title for title in titles or () if title))
+        for place, title in enumerate(kept):
+            share_of_it = bookings // len(kept) + (place < bookings % len(kept))
+            found[title] = found.get(title, 0) + share_of_it
+    return found
+
+
 def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.DataFrame:
     column = pl.col(source_column(rules[0]) if rules else source)
     bits = [missed(rule).cast(pl.Int64) * (1 << place) for place, rule in enumerate(rules)]
@@ -118,7 +247,7 @@ def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.
         .group_by("shape", "missed", maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("bookings"),
-            pl.col("title").head(TITLES).alias("titles"),
+            pl.col("title").head(4 * TITLES).unique(maintain_order=True).head(TITLES).alias("titles"),
             pl.col("booking_id").drop_nulls().head(IDS).alias("booking_ids"),
         )
         .select(pl.lit(source).alias("source"), pl.all())

@@ -57,8 +57,8 @@ class Audit:
     | duplicates | a subject twice at one time | subject, start_utc, bookings, booking_ids, resources |
     | census | a title's shape | source, shape, form, bookings, share, caught_by, partly_by, missed_by, booking_ids |
     | conventions | a form of titles | source, form, shape, shapes, bookings, share, caught, caught_by, partly_by, missed_by |
-    | suggestions | a target and a form | source, target, form, shape, bookings, pattern, group, checked, note |
-    | proposals | a target | source, target, current, pattern, group, coverage, would_cover |
+    | suggestions | a suggested rule | source, target, form, shape, bookings, pattern, group, extract, checked, samples |
+    | proposals | a target that misses titles | source, target, current, coverage, pattern, group, extract, would_cover, samples |
     | weeks | a week of bookings | week, bookings, rejected, unmatched, in_doubt |
     | judged | a target under the gate | measure, name, percent, judged |
 
@@ -249,7 +249,10 @@ def _fields(audit: Audit) -> Iterator[Finding]:
             f"(it did in {percent(row['coverage'])}).",
         )
     if len(mapped) and not len(broken):
-        yield Finding("good", "Every pattern matched every title it was given.")
+        yield Finding(
+            "good",
+            "Every pattern matched every title it was given; only hand-checked entries can say whether the values are right.",
+        )
 
 
 def _titles(audit: Audit) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ import polars as pl
 
 from pipeline.audit import accuracy, census, duplicates, fields, rejections, repeats, times, vocabularies
 from pipeline.audit.model import Audit, Overview
-from pipeline.audit.proposals import suggestions_and_proposals
 from pipeline.audit.tally import Frames, Schema
 from pipeline.audit.task import Task
 from pipeline.transform.entries import MODALITY, STATUS
@@ -53,7 +52,7 @@ class Whole:
             masked=[name for name in (STATUS, MODALITY) if self._masked(name)],
         )
         counted = census.by_source(self._of("census"), config)
-        suggestions, proposals = suggestions_and_proposals(counted)
+        suggestions, proposals = census.suggestions_and_proposals(counted, reveal=reveal)
         overview = self._overview(gone, compared)
         readable = overview.bookings - overview.filtered - overview.unreadable
         of_fields = fields.total(

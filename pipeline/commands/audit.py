@@ -101,7 +101,8 @@ def show(found: Audit, *, as_json: bool) -> None:
 
     console = wide_enough(Console(), 140)
     for item in renderables(found):
-        console.print(item)
+        # JSON to be pasted stays on its line, whatever the terminal's width.
+        console.print(item, soft_wrap=getattr(item, "no_wrap", None) is True)
 
 
 def hold_to(found: Audit, percent: float) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import polars as pl
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.audit.model import SAID, count, findings, percent, verdict
+from pipeline.audit.model import SAID, count, findings, number, percent, verdict
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from pipeline.audit import Audit
 
 _LINES = 15
@@ -44,7 +43,7 @@ _TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
         {
             "target": "field",
             "source": "taken from",
-            "matched": "as meant",
+            "matched": "matched",
             "fell_back": "fell back",
             "emptied": "left empty",
             "empty": "nothing there",
@@ -82,28 +81,8 @@ _TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
             "missed_by": "missed by",
         },
     ),
-    (
-        "proposals",
-        "One pattern for more titles",
-        {
-            "target": "field",
-            "coverage": "coverage now",
-            "pattern": "pattern",
-            "group": "group",
-            "would_cover": "coverage then",
-        },
-    ),
-    (
-        "suggestions",
-        "A pattern for each form that is missed",
-        {
-            "target": "field",
-            "shape": "titles like",
-            "bookings": "bookings",
-            "pattern": "pattern",
-            "note": "checked",
-        },
-    ),
+    ("proposals", "One pattern for more titles, as _extract of its field", {}),
+    ("suggestions", "A pattern for each way of writing titles that is missed, as _extract of its field", {}),
     (
         "times",
         "Times",
@@ -149,9 +128,29 @@ def renderables(audit: Audit) -> Iterator[RenderableType]:
         yield Text.assemble(("  ! ", "yellow"), warning)
     for name, title, headings in _TABLES:
         frame: pl.DataFrame = getattr(audit, name)
-        if len(frame):
+        if name in ("proposals", "suggestions"):
+            yield from _rules(frame.filter(pl.col("pattern").is_not_null()), title)
+        elif len(frame):
             yield ""
             yield _table(frame, title, headings)
+
+
+def _rules(frame: pl.DataFrame, title: str) -> Iterator[RenderableType]:
+    """Suggested rules: what each is for, the JSON to paste on a line of its own, and what it takes."""
+    if len(frame):
+        yield ""
+        yield Text(title, style="bold")
+    for row in frame.head(_LINES).iter_rows(named=True):
+        if "would_cover" in row:
+            said = f"coverage {percent(row['coverage'])} now, {percent(row['would_cover'])} then"
+        else:
+            said = f"{number(row['bookings'], 'booking')} like {row['shape']}"
+        yield Text.assemble((f"  {row['target']}", "bold"), f": {said}")
+        yield Text(row["extract"], style="cyan", no_wrap=True)
+        for sample in row["samples"]:
+            yield Text(f"    {sample}", style="dim")
+    if len(frame) > _LINES:
+        yield Text(f"  {count(len(frame) - _LINES)} more; all of them with --json or --html", style="dim")
 
 
 def _table(frame: pl.DataFrame, title: str, headings: Mapping[str, str]) -> Table:

@@ -103,7 +103,7 @@ def _span_of_a_bar(weeks: pl.DataFrame) -> tuple[str, str, str]:
 
 def _fields(audit: Audit) -> Chart:
     outcomes = {
-        "matched": "taken as meant",
+        "matched": "matched",
         "fell_back": "fell back",
         "emptied": "left empty",
         "empty": "nothing there",

@@ -41,7 +41,7 @@ class Columns:
 
 _TABLES: dict[str, Columns] = {
     "fields": Columns(
-        {"target": "field", "source": "taken from", "matched": "as meant", "fell_back": "fell back",
+        {"target": "field", "source": "taken from", "matched": "matched", "fell_back": "fell back",
          "emptied": "left empty", "empty": "nothing there", "coverage": "coverage", "distinct": "different values",
          "examples": "what the values look like"},
         numbers=("matched", "fell_back", "emptied", "empty", "distinct"),
@@ -71,14 +71,14 @@ _TABLES: dict[str, Columns] = {
         numbers=("shapes", "bookings"), shares=("share",), code=("shape",),
     ),
     "suggestions": Columns(
-        {"target": "field", "shape": "for titles like", "bookings": "bookings", "pattern": "suggested pattern",
-         "group": "group", "note": "checked"},
-        numbers=("bookings", "group"), code=("shape", "pattern"), wide=("note",),
+        {"target": "field", "shape": "for titles like", "bookings": "bookings", "extract": "suggested _extract",
+         "samples": "takes", "checked": "titles tried"},
+        numbers=("bookings", "checked"), code=("shape", "extract", "samples"), wide=("samples",),
     ),
     "proposals": Columns(
-        {"target": "field", "current": "pattern today", "coverage": "coverage", "pattern": "one pattern for more",
-         "group": "group", "would_cover": "coverage then"},
-        numbers=("group",), shares=("coverage", "would_cover"), code=("current", "pattern"),
+        {"target": "field", "current": "pattern today", "coverage": "coverage", "extract": "one _extract for more",
+         "samples": "takes", "would_cover": "coverage then"},
+        shares=("coverage", "would_cover"), code=("current", "extract", "samples"), wide=("samples",),
     ),
     "times": Columns(
         {"check": "check", "meaning": "what it means", "bookings": "bookings", "share": "share",
@@ -228,6 +228,8 @@ def _cell(value: object, column: str, columns: Columns) -> str:
         return _YES_NO[column][value]
     if isinstance(value, list):
         most = {"booking_ids": _IDS, "examples": _EXAMPLES}.get(column, len(value))
+        if column == "samples":
+            return "; ".join(map(str, value)) or _NONE
         # Lists are capped: how many there are in all stands in the column of bookings.
         more = ", …" if column == "booking_ids" and len(value) > most else ""
         return (", ".join(_short(str(item)) for item in value[:most]) or _NONE) + more

@@ -1,0 +1,474 @@
+"""Which part of a title says who the subject is: told from many titles that are written alike.
+
+A number that is the same for everybody is a study's code, one with few values beside another is a visit's, and a text
+that does not change from subject to subject is nobody's name. Where two parts could be the id, neither is taken: no
+answer is better than a wrong one, because the rules made of it may be used without anybody looking.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+
+from pipeline.audit.titles import (
+    ASIDE_WORDS,
+    LABELS,
+    OTHER_WORDS,
+    PARTICLES,
+    PLACE_WORDS,
+    SUBJECT_WORDS,
+    UNITS,
+    VISIT_LETTERS,
+    VISIT_WORDS,
+    TokenKind,
+    is_label,
+    is_subject,
+    letters_of,
+    runs,
+    tokens,
+    words,
+)
+
+_TIGHT = frozenset("-_.")
+"""Marks that join the parts of one id."""
+
+_TOLERATED = 0.1
+"""Share of the ids that may come with two names: people mistype."""
+
+_MANY = 6
+"""Ids from which on letters of several lengths before their digits are taken for codes."""
+
+Span = tuple[int, int]
+
+
+@dataclass
+class Column:
+    """The tokens at one place of the titles of one layout."""
+
+    kind: TokenKind
+    texts: list[str]
+
+    @property
+    def is_constant(self) -> bool:
+        """True where all titles have the same here."""
+        return len(set(self.texts)) == 1
+
+
+@dataclass
+class Group:
+    """Titles of one layout: a row per title, a column per token, and where id and name stand."""
+
+    titles: list[str]
+    columns: list[Column]
+    id_span: Span | None = None
+    name_span: Span | None = None
+    cut: dict[str, None] = field(default_factory=dict)
+    """Words that were split off a text because all titles share them."""
+
+    def values(self, span: Span) -> list[str]:
+        """The text of each title between two columns."""
+        return [
+            "".join(each)
+            for each in zip(*(column.texts for column in self.columns[slice(*span)]), strict=True)
+        ]
+
+    @property
+    def ids(self) -> list[str]:
+        """The id of each title, nothing where it is not known."""
+        return self.values(self.id_span) if self.id_span else []
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the ids of a site look like: letters that all share (None: they differ), marks, and widths of digits."""
+
+    runs: tuple[tuple[str, str | None], ...]
+    widths: tuple[range, ...] = field(default=())
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> list[Profile]:
+        """Describe the values, one profile per structure that has two of them or more."""
+        by_structure: dict[tuple[str, ...], dict[str, list[tuple[str, str]]]] = defaultdict(dict)
+        for value in values:
+            found = runs(value)
+            if any(kind == "9" for kind, _ in found):
+                by_structure[tuple(kind for kind, _ in found)][value] = found
+        return [cls._of(list(found.values())) for found in by_structure.values() if len(found) > 1]
+
+    @classmethod
+    def _of(cls, found: Sequence[list[tuple[str, str]]]) -> Profile:
+        alike: list[tuple[str, str | None]] = []
+        widths: list[range] = []
+        for place in zip(*found, strict=True):
+            kind = place[0][0]
+            if kind == "9":
+                lengths = [len(text) for _, text in place]
+                widths.append(range(min(lengths), max(lengths) + 1))
+                alike.append((kind, None))
+            else:
+                texts = {text.casefold() for _, text in place}
+                alike.append((kind, texts.pop() if len(texts) == 1 else None))
+        return cls(tuple(alike), tuple(widths))
+
+    @property
+    def is_telling(self) -> bool:
+        """True where the letters are shared by all: nothing else in a title is likely to look like it."""
+        letters = [text for kind, text in self.runs if kind == "L"]
+        return bool(letters) and all(text is not None for text in letters)
+
+    def fits(self, value: str) -> bool:
+        """Tell whether a value looks like the others."""
+        found = runs(value)
+        if tuple(kind for kind, _ in found) != tuple(kind for kind, _ in self.runs):
+            return False
+        widths = iter(self.widths)
+        return all(
+            len(text) in next(widths) if kind == "9" else wanted is None or text.casefold() == wanted
+            for (kind, text), (_, wanted) in zip(found, self.runs, strict=True)
+        )
+
+
+def find_subjects(titles: Iterable[str], known_ids: Mapping[str, str] | None = None) -> list[Group]:
+    """Group titles by layout and find id and name in each group that shows them.
+
+    Args:
+        titles: different titles; those that are for no subject (a phantom) belong to no group.
+        known_ids: ids that a rule of the configuration takes already, by title. They are believed where they differ
+            and hold digits, and only as an example of what ids look like.
+
+    Returns:
+        Groups in the order of their first title; ``id_span`` and ``name_span`` are None where nothing stands out.
+    """
+    by_layout: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for title in titles:
+        if is_subject(title):
+            by_layout[tuple(token.layout for token in tokens(title))].append(title)
+    groups = [_group(alike) for alike in by_layout.values()]
+    for group in groups:
+        group.id_span = _id_by_comparison(group)
+    known = [] if known_ids is None else Profile.of(known_ids.values())
+    _settle(groups, known)
+    for group in groups:
+        if group.id_span:
+            group.name_span = _name_by_comparison(group)
+    named = [group for group in groups if group.name_span]
+    for group in groups:
+        if group.id_span and not group.name_span and named:
+            group.name_span = _name_by_likeness(group)
+    return groups
+
+
+def _group(titles: list[str]) -> Group:
+    rows = [tokens(title) for title in titles]
+    columns = [Column(place[0].kind, [token.text for token in place]) for place in zip(*rows, strict=True)]
+    group = Group(titles, columns)
+    index = 0
+    while index < len(group.columns):
+        if group.columns[index].kind == "text":
+            while _split_off(group, index, at_end=False):
+                index += 2
+            while _split_off(group, index, at_end=True):
+                pass
+        index += 1
+    return group
+
+
+def _split_off(group: Group, index: int, *, at_end: bool) -> bool:
+    """Split the first or last word off a text where it is the same in all titles, or names no person in any."""
+    rows = [[text for _, text in runs(text)] for text in group.columns[index].texts]
+    if any(len(row) < 3 for row in rows):
+        return False
+    at = -2 if at_end else 1
+    outer = [row[-1] if at_end else row[0] for row in rows]
+    marks = [row[at] for row in rows]
+    inner = ["".join(row[:-2] if at_end else row[2:]) for row in rows]
+    shared = len(rows) > 1 and len(set(outer)) == 1
+    labelled = all(map(is_label, outer))
+    if len(set(marks)) > 1 or not (shared or labelled):
+        return False
+    if not labelled:
+        group.cut[outer[0]] = None
+    new = [Column("label" if all(map(is_label, texts)) else "text", texts) for texts in (outer, inner)]
+    group.columns[index : index + 1] = [
+        *([new[1], Column("mark", marks), new[0]] if at_end else [new[0], Column("mark", marks), new[1]])
+    ]
+    return True
+
+
+def _id_by_comparison(group: Group) -> Span | None:
+    """The number that tells the subjects of a group apart, or None where none or more than one does."""
+    if len(group.titles) < 2:
+        return None
+    roles = {
+        index: _role(group, index) for index, column in enumerate(group.columns) if column.kind == "number"
+    }
+    varying = {index: role for index, role in roles.items() if role and not group.columns[index].is_constant}
+    found = _the_finest(group, {index: role for index, role in varying.items() if role != "short"})
+    if found is None:
+        return None
+    for index in sorted((each for each in varying if each < found[0]), reverse=True):
+        # A number that is no visit's comes first: a site's, where one id follows it (``12-0001``).
+        if not _settles(group, found, index):
+            if index + 2 != found[0] or not set(group.columns[index + 1].texts) <= _TIGHT:
+                return None
+            found = index, found[1]
+    span = _with_prefix(group, found)
+    return span if span and _tells_subjects_apart(group, span) else None
+
+
+def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
+    """The one number that settles all others; an announced one (``sub``, ``MRN``) where several do."""
+    finest = [
+        index
+        for index in varying
+        if all(other == index or _settles(group, (index, index + 1), other) for other in varying)
+    ]
+    announced = [index for index in finest if varying[index] == "announced"]
+    if len(finest) != 1:
+        finest = announced
+    if len(finest) == 1:
+        return finest[0], finest[0] + 1
+    places = sorted(varying)
+    joined = all(
+        after - before == 2 and set(group.columns[before + 1].texts) <= _TIGHT
+        for before, after in pairwise(places)
+    )
+    return (places[0], places[-1] + 1) if len(places) > 1 and joined else None
+
+
+def _role(group: Group, index: int) -> str | None:
+    """What a number may be: ``announced`` as an id, ``plain``, ``short``, or None for a visit, a date, a quantity."""
+    numbers = group.columns[index].texts
+    heads, digits, tails = zip(*map(letters_of, numbers), strict=True)
+    letters = {head.casefold() for head in heads}
+    widest = max(map(len, digits))
+    before, after = _word_beside(group, index, -1), _word_beside(group, index, 1)
+    if letters == {""}:
+        if before and before <= VISIT_WORDS | PLACE_WORDS | VISIT_LETTERS:
+            return None
+        counts_it = index + 4 < len(group.columns) and group.columns[index + 4].kind == "number"
+        if after and after <= VISIT_WORDS and widest <= 2 and not counts_it:
+            return None
+        if all(tail.casefold() in UNITS for tail in tails):
+            return None
+        if not any(tails) and _is_time(digits):
+            return None
+        if before and before <= SUBJECT_WORDS:
+            return "announced"
+        joined = _prefix(group, index)
+        prefixed = bool(joined) and group.columns[index - 2].is_constant and not before <= OTHER_WORDS
+        return "plain" if widest >= (2 if prefixed else 3) else "short"
+    if letters <= ASIDE_WORDS:
+        return None
+    if letters <= VISIT_LETTERS and widest <= 2:
+        return None
+    if letters == {"s"} and widest == 1:
+        return None
+    if letters <= SUBJECT_WORDS:
+        return "announced"
+    named = len(letters) > 1 and widest <= 2 and max(map(len, letters)) > 3
+    unlike = len(set(map(len, letters))) > 1 and len(set(numbers)) < _MANY
+    return "plain" if widest >= 2 and not named and not unlike else "short"
+
+
+def _word_beside(group: Group, index: int, step: int) -> set[str]:
+    """The words before or after a number, without case, where one stands close by in every title."""
+    mark, word = index + step, index + 2 * step
+    if not (0 <= word < len(group.columns)) or group.columns[word].kind not in ("text", "label"):
+        return set()
+    if any(len(text.strip()) > 1 for text in group.columns[mark].texts):
+        return set()
+    return {words(text)[0 if step > 0 else -1].casefold() for text in group.columns[word].texts}
+
+
+def _is_time(digits: Sequence[str]) -> bool:
+    """True for years, and for six digits that are days in all titles."""
+    if all(len(each) == 4 and 1900 <= int(each) < 2100 for each in digits):
+        return True
+    return all(len(each) == 6 for each in digits) and any(
+        all(_day(each[years], each[2:4], each[days]) for each in digits)
+        for years, days in ((slice(0, 2), slice(4, 6)), (slice(4, 6), slice(0, 2)))
+    )
+
+
+def _day(year: str, month: str, day: str) -> bool:
+    try:
+        date(2000 + int(year), int(month), int(day))
+    except ValueError:
+        return False
+    return True
+
+
+def _prefix(group: Group, index: int) -> bool:
+    """True where a single word of letters is joined to a number by one mark."""
+    return (
+        index >= 2
+        and group.columns[index - 2].kind in ("text", "label")
+        and set(group.columns[index - 1].texts) <= _TIGHT
+        and group.columns[index - 1].is_constant
+        and all(len(words(text)) == 1 for text in group.columns[index - 2].texts)
+    )
+
+
+def _with_prefix(group: Group, span: Span) -> Span | None:
+    """An id with the letters that are joined to it (``sub-01``), or None where it is not told without them."""
+    if not _prefix(group, span[0]):
+        return span
+    prefix = group.columns[span[0] - 2].texts
+    known = {text.casefold() for text in prefix}
+    whole = (span[0] - 2, span[1])
+    if known <= SUBJECT_WORDS:
+        return span if known <= LABELS else whole
+    if group.columns[span[0] - 2].kind == "label" or any(text[0].isalpha() for text in group.values(span)):
+        return span
+    code = all(text.isupper() or text.islower() for text in prefix)
+    if len(known) == 1:
+        return whole if code else span
+    if len(set(prefix)) < len(set(group.values(span))) or not _settles(group, span, span[0] - 2):
+        return whole if code and all(text.isupper() for text in prefix) else None
+    return span
+
+
+def _settles(group: Group, span: Span, other: int, tolerated: float = 0.0) -> bool:
+    """True where what stands in a span settles what stands in another column (but for a share of its values)."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for value, text in zip(group.values(span), group.columns[other].texts, strict=True):
+        found[value].add(text)
+    return sum(len(texts) > 1 for texts in found.values()) <= tolerated * len(found)
+
+
+def _tells_subjects_apart(group: Group, span: Span) -> bool:
+    """False where one id comes with several names, or with several studies before it."""
+    ids = group.values(span)
+    for index, column in enumerate(group.columns):
+        if column.kind != "text" or span[0] <= index < span[1] or _settles(group, span, index, _TOLERATED):
+            continue
+        if index < span[0]:
+            return False
+        users: dict[str, set[str]] = defaultdict(set)
+        for value, text in zip(ids, column.texts, strict=True):
+            users[text].add(value)
+        own: dict[str, int] = defaultdict(int)
+        for of in users.values():
+            if len(of) == 1:
+                own[next(iter(of))] += 1
+        if sum(number > 1 for number in own.values()) > _TOLERATED * len(set(ids)):
+            return False
+    return True
+
+
+def _settle(groups: Sequence[Group], known: Sequence[Profile]) -> None:
+    """Find the id of groups that do not show it by themselves by what ids look like elsewhere."""
+    certain = [
+        *known,
+        *Profile.of(value for group in groups if len(set(group.ids)) > 2 for value in group.ids),
+    ]
+    for group in groups:
+        if group.id_span and len(set(group.ids)) < 3 and certain and not _like(certain, group.ids):
+            group.id_span = None
+    profiles = certain or Profile.of(value for group in groups for value in group.ids) or _families(groups)
+    for group in groups:
+        if not group.id_span:
+            group.id_span = _id_by_likeness(group, profiles)
+
+
+def _like(profiles: Sequence[Profile], values: Sequence[str]) -> bool:
+    return any(all(profile.fits(value) for value in values) for profile in profiles)
+
+
+def _id_by_likeness(group: Group, profiles: Sequence[Profile]) -> Span | None:
+    numbers = [index for index, column in enumerate(group.columns) if column.kind == "number"]
+    found: dict[int, Span] = {}
+    for index in numbers:
+        spans = [(index, index + 1)]
+        if _prefix(group, index):
+            spans.append((index - 2, index + 1))
+        if index + 2 in numbers and set(group.columns[index + 1].texts) <= _TIGHT:
+            spans.append((index, index + 3))
+        for span in spans:
+            values = group.values(span)
+            if any(
+                all(profile.fits(value) for value in values)
+                and (profile.is_telling or _role(group, index) not in (None, "short"))
+                for profile in profiles
+            ):
+                found[index] = span
+    if len(found) != 1:
+        return None
+    span = next(iter(found.values()))
+    return span if _tells_subjects_apart(group, span) else None
+
+
+def _families(groups: Sequence[Group]) -> list[Profile]:
+    """What ids look like where every title is written in its own way: letters that three of them share."""
+    values: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        for index, column in enumerate(group.columns):
+            if column.kind != "number" or _role(group, index) in (None, "short"):
+                continue
+            spans = [(index, index + 1), *([(index - 2, index + 1)] if _prefix(group, index) else [])]
+            value = group.values(spans[-1])[0]
+            letters = re.sub(r"\d+", "", value).casefold()
+            if len(letters) > 1:
+                values[letters].append(value)
+    return [
+        profile
+        for found in values.values()
+        if len(set(found)) == len(found) >= 3
+        for profile in Profile.of(found)
+        if profile.is_telling and all(len(width) == 1 and width[0] > 1 for width in profile.widths)
+    ]
+
+
+def _name_by_comparison(group: Group) -> Span | None:
+    """The text that changes with the subject, or None where none or more than one does."""
+    assert group.id_span  # noqa: S101  asked for groups with an id only
+    ids = len(set(group.ids))
+    found: list[Span] = []
+    for span in _texts(group):
+        names = set(group.values(span))
+        single = sum(len(words(name)) == 1 for name in names) * 2 > len(names)
+        needed = ids if single else (ids + 1) // 2 if len(names) >= 5 else 0.8 * ids
+        if len(names) >= max(needed, 3 if single else 2) and _settles(
+            group, group.id_span, span[0], _TOLERATED
+        ):
+            found.append(span)
+    return found[0] if len(found) == 1 else None
+
+
+def _name_by_likeness(group: Group) -> Span | None:
+    """The one text of several words, where other groups show that titles hold names."""
+    found = _texts(group)
+    if len(found) != 1 or any(len(words(name)) < 2 for name in group.values(found[0])):
+        return None
+    assert group.id_span  # noqa: S101  asked for groups with an id only
+    names = len(set(group.values(found[0])))
+    return found[0] if names == len(set(group.ids)) else None
+
+
+def _texts(group: Group) -> list[Span]:
+    """Columns that may hold names: written as names are, not in square brackets, not cut out of a longer text."""
+    return [
+        (index, index + 1)
+        for index, column in enumerate(group.columns)
+        if column.kind == "text"
+        and not (group.id_span and group.id_span[0] <= index < group.id_span[1])
+        and not (index and group.columns[index - 1].texts[0].rstrip()[-1:] in tuple("[{<#@"))
+        and all(map(_is_written_as_a_name, column.texts))
+        and (not column.is_constant or len(set(group.ids)) == 1)
+        and all(word.isupper() and len(word) > 1 and not column.texts[0].isupper() for word in group.cut)
+    ]
+
+
+def _is_written_as_a_name(text: str) -> bool:
+    """Capitals, but for particles; or two words and more without any."""
+    if is_label(text):
+        return False
+    found = words(text)
+    if text.islower():
+        return len(found) > 1
+    return all(word[0].isupper() or not word.islower() or word in PARTICLES for word in found)

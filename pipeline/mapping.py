@@ -33,3 +33,10 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[str], tuple[str, ...]]:
         python_warnings.simplefilter("always")
         compiled = re.compile(pattern)
     return compiled, tuple(str(caution.message) for caution in caught)
+
+
+def group_number(rule: FieldRule) -> int:
+    """Return the number of a rule's group, which it may give by name."""
+    if isinstance(rule.group, int):
+        return rule.group
+    return compile_pattern(rule.pattern or "")[0].groupindex[rule.group]

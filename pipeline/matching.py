@@ -44,10 +44,18 @@ class BoundedMatcher:
 
     As a context manager it keeps the process it may have started for the next call; otherwise each call ends its own.
     Threads may share it, and wait for each other. ``timer`` False: without signals, as on Windows, where a value that
-    takes too long costs a new process.
+    takes too long costs a new process. ``rounds`` and ``budget``: other seconds for a value and for all of them.
     """
 
-    def __init__(self, *, timer: bool = hasattr(signal, "setitimer")) -> None:
+    def __init__(
+        self,
+        *,
+        rounds: Sequence[float] | None = None,
+        budget: float | None = None,
+        timer: bool = hasattr(signal, "setitimer"),
+    ) -> None:
+        self._rounds = ROUNDS if rounds is None else rounds
+        self._budget = BATCH_SECONDS if budget is None else budget
         self._how = "timer" if timer else "end"
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -103,14 +111,14 @@ class BoundedMatcher:
         spent = 0.0
         with self._lock:
             try:
-                for seconds in ROUNDS:
+                for seconds in self._rounds:
                     rest = [values[place] for place in places]
-                    found, took = self._round(pattern, group, rest, seconds, BATCH_SECONDS - spent)
+                    found, took = self._round(pattern, group, rest, seconds, self._budget - spent)
                     for place, answer in zip(places, found, strict=True):
                         answers[place] = answer
                     spent += took
                     places = [place for place in places if answers[place] is TIMED_OUT]
-                    if not places or spent >= BATCH_SECONDS:
+                    if not places or spent >= self._budget:
                         return
             except BaseException:
                 self.close()  # It may be in the middle of an answer.

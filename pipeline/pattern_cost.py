@@ -24,8 +24,8 @@ _BEYOND: Final = 1 << _ASCII
 """Stands for every character beyond ASCII in a set of characters, whose other bits are ASCII's."""
 _ANY: Final = None
 """The set of characters where nothing is known: a part that may be followed by the end of the match, say."""
-_CHARACTERS = (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN)
-_REPEATS = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
+CHARACTERS: Final = (sre.LITERAL, sre.NOT_LITERAL, sre.ANY, sre.IN)
+REPEATS: Final = (sre.MAX_REPEAT, sre.MIN_REPEAT, sre.POSSESSIVE_REPEAT)
 _LOOKS = (sre.ASSERT, sre.ASSERT_NOT)
 _TURN = 8
 """What the engine does around each turn of a repetition, in steps."""
@@ -97,7 +97,7 @@ class _Counter:
         return total
 
     def _item(self, kind: Any, argument: Any, after: _Next, flags: int) -> _Cost:
-        if kind in _CHARACTERS:
+        if kind in CHARACTERS:
             return _Cost(1 + (len(argument) // 4 if kind is sre.IN else 0), 1)
         if kind is sre.AT or kind is sre.FAILURE:
             return _Cost(1, 1)
@@ -107,10 +107,11 @@ class _Counter:
             return _Cost(own + 2, ways)
         if kind is sre.BRANCH:
             return _sum(self.sequence(branch, after, flags) for branch in argument[1])
-        if kind in _REPEATS:
+        if kind in REPEATS:
             least, most, items = argument
             if kind is sre.POSSESSIVE_REPEAT:
-                return _Cost(self._repeat(least, most, items, _SUCCESS, flags).own, 1)
+                turns = _turns(least, most, items.getwidth()[0], self._length)
+                return _Cost((turns + 1) * (_TURN + self.sequence(items, _SUCCESS, flags).own), 1)
             return self._repeat(least, most, items, after, flags)
         if kind is sre.ATOMIC_GROUP:
             return _Cost(1 + self.sequence(argument, _SUCCESS, flags).own, 1)
@@ -131,7 +132,7 @@ class _Counter:
             idle = _then(_idle_sequence(items), after.idle) + after.idle
             again = _Next(_either(starts, after.first), idle)
         own, ways = self.sequence(items, again, flags)
-        own += _TURN if len(items) > 1 or items[0][0] not in _CHARACTERS else 0
+        own += _TURN if len(items) > 1 or items[0][0] not in CHARACTERS else 0
         if ways <= 1 and starts is not None and after.first is not None and not starts & after.first:
             return _Cost((turns + 1) * (own + after.idle), 1)
         if ways <= 1:
@@ -150,10 +151,8 @@ class _Counter:
 
     def _first(self, kind: Any, argument: Any, after: CharacterSet, flags: int) -> CharacterSet:
         """Return the characters that an item, or what follows it where it may be empty, can begin with."""
-        if kind in _CHARACTERS:
-            # A list is no key of a cache.
-            key = tuple(argument) if kind is sre.IN else argument
-            return _characters(kind, key, flags) & self._mask
+        if kind in CHARACTERS:
+            return characters(kind, argument, flags) & self._mask
         if kind is sre.AT:
             return 1 << ord("\n") if argument in (sre.AT_END, sre.AT_END_STRING) else after
         if kind is sre.SUBPATTERN:
@@ -164,7 +163,7 @@ class _Counter:
             for branch in argument[1]:
                 found = _either(found, self._sequence_first(branch, after, flags))
             return found
-        if kind in _REPEATS:
+        if kind in REPEATS:
             least, _, items = argument
             starts = self._sequence_first(items, after, flags)
             return _either(starts, after) if least == 0 else starts
@@ -181,14 +180,14 @@ def _turns(least: int, most: Any, width: int, length: int) -> int:
 
 def _idle(kind: Any, argument: Any) -> _Cost:
     """Count an item as long as no character fits."""
-    if kind in _CHARACTERS or kind is sre.FAILURE:
+    if kind in CHARACTERS or kind is sre.FAILURE:
         return _Cost(1 + (len(argument) // 4 if kind is sre.IN else 0), 0)
     if kind is sre.SUBPATTERN:
         own, ways = _idle_sequence(argument[3])
         return _Cost(own + 2, ways)
     if kind is sre.BRANCH:
         return _sum(_idle_sequence(branch) for branch in argument[1])
-    if kind in _REPEATS:
+    if kind in REPEATS:
         least, _, items = argument
         own, ways = _idle_sequence(items)
         if not ways:
@@ -222,9 +221,14 @@ def _either(left: CharacterSet, right: CharacterSet) -> CharacterSet:
     return None if left is None or right is None else left | right
 
 
+def characters(kind: Any, argument: Any, flags: int) -> int:
+    """Return the ASCII characters that a one-character item matches, a bit each, and whether it may match others."""
+    return _characters(kind, tuple(argument) if kind is sre.IN else argument, flags)
+
+
 @lru_cache(maxsize=1024)
 def _characters(kind: Any, argument: Any, flags: int) -> int:
-    """Return the set of characters that a one-character item matches, ASCII's by asking the engine itself."""
+    """Ask the engine itself; a list is no key of a cache."""
     state = _parser.State()
     state.flags = flags & ~re.DEBUG
     item = _parser.SubPattern(state, [(kind, list(argument) if kind is sre.IN else argument)])

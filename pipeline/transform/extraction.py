@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from pipeline.mapping import compile_pattern
+from pipeline.mapping import compile_pattern, group_number
 from pipeline.transform.distinct import places
 from pipeline.transform.rust_patterns import translate
 
@@ -56,8 +56,7 @@ def extract_series(values: pl.Series, rule: FieldRule, matcher: Matcher = match_
     if rule.pattern is None:
         raise ValueError("the rule has no pattern")
     filled = (values != "").fill_null(value=False)
-    groups = compile_pattern(rule.pattern)[0].groupindex
-    number = groups[rule.group] if isinstance(rule.group, str) else rule.group
+    number = group_number(rule)
     rust = translate(rule.pattern, number)
     if rust is None:
         found, matched, timed_out = _by_matcher(values, filled, rule.pattern, number, matcher)

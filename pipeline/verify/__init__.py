@@ -12,6 +12,7 @@ from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
 from pipeline.verify import local
 from pipeline.verify.model import Check, State, Verification, failed, ok, skipped, warning
+from pipeline.verify.slow_patterns import patterns
 
 __all__ = ["Check", "State", "Verification", "verify"]
 
@@ -83,6 +84,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
             "api_path is not written: the commands ask at /webdav, Pylantir at /api",
             'write "api_path": "/webdav" or "/api", whichever your server has',
         )
+    yield from patterns(config)
     yield local.modalities(config)
     yield from local.zones(config, now)
     yield local.output_zone(config, now)

@@ -87,6 +87,21 @@ def test_everything_in_place(write: Write, simulator: CalpendoSimulator) -> None
     ]
 
 
+def test_a_pattern_at_risk_is_shown(write: Write) -> None:
+    """Issue: a pattern that may backtrack without end is a warning, with an invented title; an ordinary one is none."""
+    rules = {
+        "patient_id": {"source_field": "title", "_extract": {"pattern": "(?i)^([A-Z]+\\d+)_", "group": 1}},
+        "patient_name": {
+            "source_field": "title",
+            "_extract": {"pattern": r"(?i)^[A-Z0-9]+_((?:\w+\s?)*)$", "group": 1},
+        },
+    }
+    verification = verify(write(field_mapping=rules), environ=LOGIN)
+    (line,) = lines(verification, "patterns", State.WARNING)
+    assert re.search(r"patient_name: on the invented title 'a_a+!' \(48 characters\)", line.found)
+    assert verification.passed
+
+
 def test_the_plugin_registers_in_pylantir(write: Write) -> None:
     """T025, T023: the registration is tried where Pylantir is installed."""
     pytest.importorskip("pylantir")

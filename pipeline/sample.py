@@ -13,9 +13,17 @@ from typing import Any
 
 import pytz
 
+from pipeline.config import PipelineConfig
+from pipeline.config_file import select_source
+
 MAIN_DAY = date(2026, 11, 23)
 MOVED_DAYS = 7
 SITE_ZONE = "America/Edmonton"
+
+WITHOUT_CONFIG = (
+    "without --config, bookings are read with the example's mapping (data/calpendo_config_example.json); "
+    "name yours with --config"
+)
 
 _BOOKINGS = "bookings.ndjson"
 _CONFIG = "calpendo_config_example.json"
@@ -53,6 +61,17 @@ def sample_config() -> dict[str, Any]:
     beside = {key: source[key] for key in ("field_mapping", "window_mode", "daily_window") if key in source}
     config: dict[str, Any] = source["config"] | beside
     return config
+
+
+def file_config(path: Path | None, source: str | None = None) -> PipelineConfig:
+    """Return the mapping that files of bookings are read with: a configured source's, else the example's.
+
+    Raises PluginConfigError as ``select_source`` and ``PipelineConfig.from_dict`` do.
+    """
+    if path is None:
+        return PipelineConfig.from_dict(sample_config(), offline=True)
+    settings = select_source(path, source)
+    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
 
 
 def sample_path(name: str) -> Traversable:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pipeline.audit.live import LiveBookings
 from pipeline.audit.model import Audit, Overview
-from pipeline.audit.reading import read_payloads
-from pipeline.audit.run import audit
+from pipeline.audit.run import audit, read_payloads
 from pipeline.audit.suggestions import FieldSuggestion, SuggestedRule, suggest_rules
 from pipeline.audit.workbench import (
     Workbench,

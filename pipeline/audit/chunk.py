@@ -6,20 +6,21 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from pipeline.archives import Block
 from pipeline.audit import accuracy, census, duplicates, fields, rejections, repeats, times, vocabularies
 from pipeline.audit.tally import Frames
-from pipeline.audit.task import Payload, Task
+from pipeline.audit.task import Task
 from pipeline.batch import Batch, judge_bookings
 from pipeline.transform.bookings import read_bookings
 
 
-def count_payloads(task: Task, payloads: Sequence[Payload], first_line: int) -> Frames:
-    """Read payloads and count them; ``first_line`` is the line of the first."""
-    return count_chunk(task, read_bookings(payloads, task.config), first_line)
+def count_block(task: Task, block: Block) -> Frames:
+    """Read a block's payloads and count them."""
+    return count_chunk(task, read_bookings(block.payloads, task.config), block.lines)
 
 
-def count_chunk(task: Task, bookings: pl.DataFrame, first_line: int) -> Frames:
-    """Judge a bookings frame and count it for every subject; ``first_line`` is the line of its first booking.
+def count_chunk(task: Task, bookings: pl.DataFrame, lines: Sequence[int]) -> Frames:
+    """Judge a bookings frame and count it for every subject; ``lines`` are where its bookings stand, from 0.
 
     Copies of one booking are not told here but over all chunks (``repeats``). The booking hash is only computed where
     a label names ``notes``.
@@ -31,7 +32,7 @@ def count_chunk(task: Task, bookings: pl.DataFrame, first_line: int) -> Frames:
         selection=task.selection,
         hashed=task.labels.name("notes"),
     )
-    wide = _looked_at(batch, first_line)
+    wide = _looked_at(batch, lines)
     readable = wide.filter(pl.col("fault").is_null())
     found = {
         "chunks": _size(batch, readable),
@@ -50,18 +51,18 @@ def count_chunk(task: Task, bookings: pl.DataFrame, first_line: int) -> Frames:
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
-def _looked_at(batch: Batch, first_line: int) -> pl.DataFrame:
+def _looked_at(batch: Batch, lines: Sequence[int]) -> pl.DataFrame:
     """Return the bookings asked for with what the subjects look at besides.
 
     Added: ``reasons`` List(String), why the batch rejects the row; ``rejected`` and ``any_unmatched`` Boolean;
-    ``line`` Int64.
+    ``line`` Int64, from 1.
     """
     why = batch.rejected.select("row", "reasons")
     return batch.asked_for.join(why, on="row", how="left", maintain_order="left").with_columns(
         pl.col("reasons").fill_null([]),
         rejected=pl.col("reasons").is_not_null(),
         any_unmatched=pl.col("unmatched").list.len() > 0,
-        line=pl.col("row").cast(pl.Int64) + first_line,
+        line=pl.Series(lines, dtype=pl.Int64).gather(batch.asked_for["row"]) + 1,
     )
 
 

@@ -8,12 +8,12 @@ times), ``line`` (the booking's line in its file, where it has no usable id). A 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.archives import BookingFile, parsed, recognise
 from pipeline.errors import PluginConfigError
 
 FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
@@ -67,18 +67,14 @@ def read_labels(source: Path | str | Iterable[Mapping[str, Any]] | None) -> Labe
     return Labels(by_id, by_line)
 
 
-def _objects(path: Path) -> Iterable[tuple[int, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PluginConfigError(f"--expected: {path} cannot be read: {type(error).__name__}") from error
-    for place, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield place, json.loads(line)
-        except ValueError as error:
-            raise _fault(place, "is not JSON") from error
+def _objects(path: Path) -> Iterator[tuple[int, Any]]:
+    archive = recognise(path, f"--expected: {path}")
+    for block in BookingFile(archive).blocks():
+        for line, payload in zip(block.lines, block.payloads, strict=True):
+            try:
+                yield line + 1, payload if isinstance(payload, dict) else parsed(payload)
+            except ValueError:
+                raise _fault(line + 1, "is not JSON") from None
 
 
 def _label(place: int, item: object) -> Label:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
@@ -12,13 +12,12 @@ from pipeline.errors import PluginError
 from pipeline.processes import fresh_processes
 
 if TYPE_CHECKING:
+    from pipeline.archives import Block
     from pipeline.audit.tally import Frames
-    from pipeline.audit.task import Payload, Task
+    from pipeline.audit.task import Task
 
 
-def counted_by_processes(
-    task: Task, chunks: Iterable[Sequence[Payload]], workers: int
-) -> Iterator[tuple[int, Frames]]:
+def counted_by_processes(task: Task, chunks: Iterable[Block], workers: int) -> Iterator[tuple[int, Frames]]:
     """Yield the number of bookings and the frames of each chunk, in the chunks' order.
 
     At most two chunks a worker are held. ``PluginError`` where a process is killed.
@@ -26,13 +25,11 @@ def counted_by_processes(
     waiting: deque[tuple[int, Future[Frames]]] = deque()
     pool = fresh_processes(workers)
     try:
-        line = 1
         for chunk in chunks:
             if len(waiting) > workers:
                 size, future = waiting.popleft()
                 yield size, future.result()
-            waiting.append((len(chunk), pool.submit(_count, task, chunk, line)))
-            line += len(chunk)
+            waiting.append((len(chunk.payloads), pool.submit(_count, task, chunk)))
         for size, future in waiting:
             yield size, future.result()
     except BrokenProcessPool as error:
@@ -43,7 +40,7 @@ def counted_by_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _count(task: Task, payloads: Sequence[Payload], first_line: int) -> Frames:
-    from pipeline.audit.chunk import count_payloads
+def _count(task: Task, block: Block) -> Frames:
+    from pipeline.audit.chunk import count_block
 
-    return count_payloads(task, payloads, first_line)
+    return count_block(task, block)

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.archives import Block, BookingFile, bookings_only, recognise
 from pipeline.audit.labels import read_labels
 from pipeline.audit.model import Audit
 from pipeline.audit.parallel import counted_by_processes
@@ -18,7 +19,7 @@ from pipeline.audit.whole import Whole
 from pipeline.config import PipelineConfig
 from pipeline.transform.selection import Selection
 
-Bookings = pl.DataFrame | pl.LazyFrame | Iterable[Payload]
+Bookings = pl.DataFrame | pl.LazyFrame | BookingFile | Iterable[Payload]
 Expected = Path | str | Iterable[Mapping[str, Any]]
 
 CHUNK = 50_000
@@ -37,8 +38,8 @@ def audit(
 ) -> Audit:
     """Audit a mapping on bookings: what each field got, what was rejected, which titles and times stand out.
 
-    ``bookings``: payloads (objects, or JSON text as str or bytes; any iterable, read once and lazily, such as
-    ``read_payloads`` of a file), or a frame that ``read_bookings`` made with this ``config``. ``config``: a
+    ``bookings``: a file (``read_payloads``), payloads (objects, or JSON text as str or bytes; any iterable, read once
+    and lazily), or a frame that ``read_bookings`` made with this ``config``. ``config``: a
     ``PipelineConfig``, or one source's config object. ``expected``: hand-checked entries (``labels.py``), a file's
     path or objects. ``selection``: what was asked of the server; other bookings are counted as filtered, and no more is
     said of them. ``workers``: processes to count with, where there are payloads enough to share. ``progress`` is
@@ -59,10 +60,19 @@ def audit(
     return whole.audit()
 
 
+def read_payloads(path: Path | str) -> BookingFile:
+    """Return the payloads of a file of bookings, read lazily while one iterates.
+
+    Raises:
+        PluginConfigError: it cannot be read, or holds something else; while iterating, where it is damaged.
+    """
+    return BookingFile(bookings_only(recognise(path)))
+
+
 def _counted(task: Task, bookings: Bookings, workers: int) -> Iterator[tuple[int, Frames]]:
     if isinstance(bookings, pl.DataFrame | pl.LazyFrame):
         return _of_frame(task, bookings.lazy().collect())
-    chunks = _chunks(bookings)
+    chunks = bookings.blocks(CHUNK) if isinstance(bookings, BookingFile) else _chunks(bookings)
     first = list(islice(chunks, 2))
     every = chain(first, chunks)
     return (
@@ -70,25 +80,25 @@ def _counted(task: Task, bookings: Bookings, workers: int) -> Iterator[tuple[int
     )
 
 
-def _chunks(payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
+def _chunks(payloads: Iterable[Payload]) -> Iterator[Block]:
     source = iter(payloads)
+    passed = 0
     while chunk := list(islice(source, CHUNK)):
-        yield chunk
+        yield Block(chunk, list(range(passed, passed + len(chunk))))
+        passed += len(chunk)
 
 
-def _of_payloads(task: Task, chunks: Iterable[list[Payload]]) -> Iterator[tuple[int, Frames]]:
-    from pipeline.audit.chunk import count_payloads
+def _of_payloads(task: Task, chunks: Iterable[Block]) -> Iterator[tuple[int, Frames]]:
+    from pipeline.audit.chunk import count_block
 
-    line = 1
-    for chunk in chunks:
-        yield len(chunk), count_payloads(task, chunk, line)
-        line += len(chunk)
+    for block in chunks:
+        yield len(block.payloads), count_block(task, block)
 
 
 def _of_frame(task: Task, bookings: pl.DataFrame) -> Iterator[tuple[int, Frames]]:
     from pipeline.audit.chunk import count_chunk
 
-    line = 1
+    passed = 0
     for part in bookings.iter_slices(CHUNK):
-        yield len(part), count_chunk(task, part, line)
-        line += len(part)
+        yield len(part), count_chunk(task, part, range(passed, passed + len(part)))
+        passed += len(part)

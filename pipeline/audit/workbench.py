@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import polars as pl
 
 from pipeline.audit.live import LiveBookings
 from pipeline.audit.model import Audit
-from pipeline.audit.reading import read_payloads
-from pipeline.audit.run import audit
+from pipeline.audit.run import Bookings, audit, read_payloads
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
 from pipeline.transform.selection import Selection
@@ -38,7 +36,7 @@ class Workbench:
             self._bookings(), config or self.config, self.expected, reveal=reveal, selection=self._selection
         )
 
-    def _bookings(self) -> Iterator[Any]:
+    def _bookings(self) -> Bookings:
         return read_payloads(self._file) if self._file else iter(self._fetched)
 
 
@@ -58,25 +56,14 @@ def open_bookings(
     labels = Path(expected) if expected else None
     if file is None and config is not None:
         return _from_server(Path(config), source, days, labels)
-    settings = _offline(Path(config) if config else None, source)
+    from pipeline.sample import file_config, sample_path
+
+    settings = file_config(Path(config) if config else None, source)
     if file is not None:
         return Workbench(Path(file).name, settings, labels, Path(file))
-    from pipeline.sample import sample_path
-
     given = sample_path(_LABELS)
     known = Path(str(given)) if given.is_file() else None
     return Workbench("the invented sample", settings, labels or known, Path(str(sample_path(_BOOKINGS))))
-
-
-def _offline(config: Path | None, source: str | None) -> PipelineConfig:
-    if config is None:
-        from pipeline.sample import sample_config
-
-        return PipelineConfig.from_dict(sample_config(), offline=True)
-    from pipeline.config_file import select_source
-
-    settings = select_source(config, source)
-    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
 
 
 def _from_server(config: Path, source: str | None, days: int, labels: Path | None) -> Workbench:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from pipeline.archives import Block, Segment, read_segments
 from pipeline.backfill.duplicates import STATES, by_bucket
 from pipeline.backfill.files import put_json, whole_directory
 from pipeline.backfill.layout import ROWS, Layout, segment_name
 from pipeline.backfill.plan import ServerRange
-from pipeline.backfill.readers import Block, Segment, read_segments
 from pipeline.backfill.records import Piece, SegmentRecord, add_counts
 from pipeline.backfill.sources import Source
 from pipeline.backfill.spill import SpillWriter
@@ -59,7 +59,7 @@ def convert_source(
         return mine and not (layout.segments / segment_name(source.index, number)).is_dir()
 
     passed = 0
-    for segment in read_segments(source, segment_bytes, wanted):
+    for segment in read_segments(source.file, segment_bytes, wanted):
         passed = segment.number + 1
         if segment.wanted:
             name = segment_name(source.index, segment.number)

@@ -93,8 +93,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew") from error
+    except (ValueError, RecursionError):
+        raise PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew") from None
 
 
 def sweep(directory: Path, *, deep: bool = False) -> None:

@@ -69,7 +69,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        return asdict(self)
+        return {**asdict(self), "sources": [source.to_json() for source in self.sources]}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
@@ -78,7 +78,7 @@ class Plan:
         return cls(
             settings=value["settings"],
             versions=value["versions"],
-            sources=tuple(Source(**source) for source in value["sources"]),
+            sources=tuple(Source.from_json(source) for source in value["sources"]),
             server=ServerRange(**server) if server else None,
             segment_bytes=value["segment_bytes"],
             format=value["format"],
@@ -106,24 +106,25 @@ def settings_digest(config: PipelineConfig, *, fetched: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def agree_with_earlier(path: Path, plan: Plan, *, of: str) -> Plan | None:
+def agree_with_earlier(path: Path, plan: Plan, *, finished: bool) -> Plan | None:
     """Return the plan kept in ``path`` where it asks for the same output as ``plan``, None where none is kept.
 
-    The kept plan's segment size stands. Raises ``PluginStateError`` with the difference and what to do.
+    The kept plan's segment size stands. The form of the work directory counts while there is work left: a
+    ``finished`` backfill has none. Raises ``PluginStateError`` with the difference and what to do.
     """
     kept = read_json(path)
     if kept is None:
         return None
     try:
         earlier = Plan.from_json(kept.get("plan", kept))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError):
         raise PluginStateError(
-            f"{path}: was written by another version; use --restart to begin anew"
-        ) from error
-    reasons = _differences(earlier, plan)
+            f"{path}: was written by another version or is damaged; use --restart to begin anew"
+        ) from None
+    reasons = _differences(earlier, plan, finished=finished)
     if reasons:
         raise PluginStateError(
-            f"the output directory holds {of} that cannot be joined with this one: {'; '.join(reasons)}. "
+            f"the output directory holds {'a finished' if finished else 'an unfinished'} backfill that cannot be joined with this one: {'; '.join(reasons)}. "
             "Name another directory, or use --restart to throw that one away and begin anew"
         )
     return replace(plan, segment_bytes=earlier.segment_bytes)
@@ -142,11 +143,11 @@ def refuse_reserved_targets(config: PipelineConfig) -> None:
         )
 
 
-def _differences(earlier: Plan, plan: Plan) -> list[str]:
+def _differences(earlier: Plan, plan: Plan, *, finished: bool) -> list[str]:
     reasons = []
     if earlier.versions != plan.versions:
         reasons.append(f"it was made by {earlier.versions}, this is {plan.versions}")
-    elif earlier.format != plan.format:
+    elif not finished and earlier.format != plan.format:
         reasons.append("it was left in another form than this version's")
     if earlier.settings != plan.settings:
         reasons.append("it was made with another configuration")

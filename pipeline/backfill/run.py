@@ -73,11 +73,10 @@ def backfill(
         if restart:
             _throw_away(layout)
         asked = make_plan(config, found, server, segment_bytes)
-        if agree_with_earlier(layout.manifest, asked, of="a finished backfill"):
+        if agree_with_earlier(layout.manifest, asked, finished=True):
             shutil.rmtree(layout.work, ignore_errors=True)
-            summary = BackfillSummary.from_dict(read_json(layout.manifest)["summary"])
-            return replace(summary, was_complete=True)
-        earlier = agree_with_earlier(layout.plan, asked, of="an unfinished backfill")
+            return replace(_earlier_summary(layout), was_complete=True)
+        earlier = agree_with_earlier(layout.plan, asked, finished=False)
         plan = earlier or asked
         if earlier is None:
             _refuse_foreign_output(layout)
@@ -100,6 +99,15 @@ def backfill(
         write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
         shutil.rmtree(layout.work, ignore_errors=True)
         return summary
+
+
+def _earlier_summary(layout: Layout) -> BackfillSummary:
+    try:
+        return BackfillSummary.from_dict(read_json(layout.manifest)["summary"])
+    except (KeyError, TypeError):
+        raise PluginStateError(
+            f"{layout.manifest}: was written by another version or is damaged; use --restart to begin anew"
+        ) from None
 
 
 def _check_server(server: ServerRange, config: PipelineConfig, credentials: Credentials | None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytz
 
+from pipeline.archives import Archive
 from pipeline.backfill.files import read_json, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.plan import ServerRange
@@ -80,7 +81,8 @@ def bring(
             gone += counts["gone"]
             cut += counts["cut"]
             last = beyond - timedelta(days=1)
-            sources.append(describe(place, f"{config.base_url} {first} to {last}", str(file)))
+            name = f"{config.base_url} {first} to {last}"
+            sources.append(describe(place, Archive(name, str(file), file.stat().st_size)))
             tick(place + 1, len(windows))
     return Brought(tuple(sources), gone, cut)
 

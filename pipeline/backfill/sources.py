@@ -1,4 +1,4 @@
-"""Which archives a backfill reads: globs and directories resolved, each file recognised by its first bytes.
+"""Which archives a backfill reads: globs and directories resolved, each file recognised by ``archives``.
 
 A source is remembered with its size, its time of change and a digest of its first and last mebibyte, so that a
 resumed backfill notices when it would mix two versions of an archive.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from pipeline.archives import Archive, bookings_only, reading, recognise
 from pipeline.errors import PluginConfigError
 
-Kind = Literal["ndjson", "gzip", "zstd", "parquet"]
-
-SUFFIXES = (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst", ".jsonl.zst", ".parquet")
+SUFFIXES = (
+    *(f"{ending}{packed}" for ending in (".ndjson", ".jsonl", ".json") for packed in ("", ".gz", ".zst")),
+    ".parquet",
+)
 SAMPLE_BYTES = 1 << 20
 
 
@@ -26,25 +28,39 @@ SAMPLE_BYTES = 1 << 20
 class Source:
     """One archive file. ``name`` is how it was given, ``path`` absolute; ``index`` is its place in the order.
 
-    The order decides between two versions of a booking with equal ``modified``: the later one stays.
+    The order decides between two versions of a booking with equal ``modified``: the later one stays. ``archive`` is
+    what the file was recognised as: None in a source of an earlier run, of which only the content is compared.
     """
 
     index: int
     name: str
     path: str
-    kind: Kind
     size: int
     mtime_ns: int
     digest: str
+    archive: Archive | None = None
+
+    @property
+    def file(self) -> Archive:
+        """What the file was recognised as."""
+        assert self.archive is not None  # noqa: S101  only sources of an earlier run have none, and are not read
+        return self.archive
 
     def same_content(self, other: Source) -> bool:
         """Tell whether the file is, by all that is remembered, the one that ``other`` was."""
-        return (self.kind, self.size, self.mtime_ns, self.digest) == (
-            other.kind,
-            other.size,
-            other.mtime_ns,
-            other.digest,
-        )
+        return (self.size, self.mtime_ns, self.digest) == (other.size, other.mtime_ns, other.digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is remembered of the file as plain JSON values."""
+        return {key: value for key, value in asdict(self).items() if key in _REMEMBERED}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Source:
+        """Read what ``to_json`` returned, of whichever version; more than is remembered today is passed over."""
+        return cls(**{key: value[key] for key in _REMEMBERED})
+
+
+_REMEMBERED = ("index", "name", "path", "size", "mtime_ns", "digest")
 
 
 def find_sources(given: Iterable[str | Path]) -> tuple[Source, ...]:
@@ -66,27 +82,23 @@ def find_sources(given: Iterable[str | Path]) -> tuple[Source, ...]:
     sources: list[Source] = []
     for path, name in paths.items():
         try:
-            sources.append(describe(len(sources), name, path))
-        except OSError as error:
-            faults.append(f"{name}: cannot be read ({error.strerror})")
-        except ValueError as error:
-            faults.append(f"{name}: {error}")
+            sources.append(describe(len(sources), bookings_only(recognise(path, name))))
+        except PluginConfigError as error:
+            faults.append(str(error))
     if faults:
         raise PluginConfigError("; ".join(faults), faults)
     return tuple(sources)
 
 
-def describe(index: int, name: str, path: str) -> Source:
-    """Look at one file: its kind by its first bytes, size, time of change and digest; ``ValueError`` for no archive."""
-    file = Path(path)
-    with file.open("rb") as handle:
+def describe(index: int, archive: Archive) -> Source:
+    """Note an archive's size, time of change and digest; ``PluginConfigError`` where it cannot be read."""
+    with reading(archive.name), Path(archive.path).open("rb") as handle:
         facts = os.fstat(handle.fileno())
         head = handle.read(SAMPLE_BYTES)
         handle.seek(max(facts.st_size - SAMPLE_BYTES, 0))
         tail = handle.read(SAMPLE_BYTES)
-    kind = _recognise(head)
     digest = hashlib.sha256(head + b"\0" + tail).hexdigest()
-    return Source(index, name, path, kind, facts.st_size, facts.st_mtime_ns, digest)
+    return Source(index, archive.name, archive.path, facts.st_size, facts.st_mtime_ns, digest, archive)
 
 
 def changed_sources(then: Sequence[Source], now: Sequence[Source]) -> list[str]:
@@ -113,11 +125,11 @@ def changed_sources(then: Sequence[Source], now: Sequence[Source]) -> list[str]:
 def look_again(source: Source) -> Source:
     """Look at a source's file once more, as it is now."""
     try:
-        return describe(source.index, source.name, source.path)
-    except (OSError, ValueError) as error:
+        return describe(source.index, source.file)
+    except PluginConfigError:
         raise PluginConfigError(
             f"{source.name}: was readable when the backfill began and is not now"
-        ) from error
+        ) from None
 
 
 def _expand(pattern: str) -> list[str]:
@@ -130,18 +142,3 @@ def _expand(pattern: str) -> list[str]:
     if Path(pattern).exists():
         return [pattern]
     return sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
-
-
-def _recognise(head: bytes) -> Kind:
-    if head.startswith(b"\x1f\x8b"):
-        return "gzip"
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return "zstd"
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"["):
-        raise ValueError("is one JSON array, not one booking a line; make NDJSON of it with: jq -c '.[]'")
-    if b"\0" in head[:2] or head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ValueError("is neither NDJSON (plain, gzip or zstd) nor Parquet")
-    return "ndjson"

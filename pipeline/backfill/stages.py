@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.archives import Archive
 from pipeline.backfill.files import TEMPORARY, read_json, sweep, write_json
 from pipeline.backfill.layout import Layout, segment_name
 from pipeline.backfill.local import Done, Job, Workers
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 REMARKED_VALUES = 500
 BUCKET_BYTES = 512 << 20
 """About how much NDJSON one bucket of ids stands for: some 700,000 bookings, which fit in memory."""
-EXPANSION = {"ndjson": 1, "gzip": 10, "zstd": 12, "parquet": 12}
+EXPANSION = {"gzip": 10, "zstd": 12, "": 1}
+TABLE_EXPANSION = 12
 GATHERED_SEGMENTS = 16
 LATE_SECONDS = 90
 """So long a shared file system may take to show a file that another machine has written."""
@@ -54,7 +56,7 @@ class Stages:
         self._records: dict[str, SegmentRecord] = {}
         self._seconds: dict[str, float] = {}
         self._stored = sum(source.size for source in plan.sources)
-        expanded = sum(source.size * EXPANSION[source.kind] for source in plan.sources)
+        expanded = sum(source.size * _expansion(source.file) for source in plan.sources)
         self._buckets = max(2, -(-expanded // BUCKET_BYTES))
 
     def run(self, listing: Brought | None, *, resumed: bool) -> BackfillSummary:
@@ -109,12 +111,12 @@ class Stages:
         """Convert every segment of every source that is not committed yet."""
         self._collect()
         counts = self._segment_counts()
-        compressed = [source for source in self._plan.sources if counts[source.index] is None]
-        strides = max(1, -(-self._workers.count // max(len(compressed), 1)))
-        left = {source.index: strides for source in compressed}
+        streamed = [source for source in self._plan.sources if counts[source.index] is None]
+        strides = max(1, -(-self._workers.count // max(len(streamed), 1)))
+        left = {source.index: strides for source in streamed}
 
         def jobs() -> Iterator[Job]:
-            for source in compressed:
+            for source in streamed:
                 for first in range(strides):
                     yield self._conversion(source, first, strides)
             for source in self._plan.sources:
@@ -141,18 +143,19 @@ class Stages:
         )  # fmt: skip
 
     def _segment_counts(self) -> dict[int, int | None]:
-        """Count each source's segments; None for a compressed one that was not read to its end yet."""
+        """Count each source's segments; None for one that only its end tells and that was not read so far yet."""
         counts: dict[int, int | None] = {}
-        parquet: list[Job] = []
+        tables: list[Job] = []
         for source in self._plan.sources:
-            if source.kind == "parquet":
-                parquet.append(("count", source, self._plan.segment_bytes))
-            elif source.kind == "ndjson":
+            if source.file.kind == "parquet":
+                tables.append(("count", source.file, self._plan.segment_bytes))
+            elif source.file.seekable:
                 counts[source.index] = max(1, -(-source.size // self._plan.segment_bytes))
             else:
                 counts[source.index] = read_json(self._layout.ends / f"{source.index:05d}.json")
-        for job, count in self._workers.run(parquet, lambda: None):
-            counts[job[1].index] = count
+        indexes = {source.file: source.index for source in self._plan.sources}
+        for job, count in self._workers.run(tables, lambda: None):
+            counts[indexes[job[1]]] = count
         return counts
 
     def _collect(self) -> None:
@@ -261,3 +264,8 @@ class Stages:
         start = time.perf_counter()
         yield
         self._seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def _expansion(archive: Archive) -> int:
+    """About how many times its size a file is as NDJSON."""
+    return TABLE_EXPANSION if archive.kind == "parquet" else EXPANSION[archive.packing]

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 STEPS = {
-    "count": ("pipeline.backfill.readers", "segment_count"),
+    "count": ("pipeline.archives", "segment_count"),
     "convert": ("pipeline.backfill.convert", "convert_source"),
     "find": ("pipeline.backfill.duplicates", "find_replaced"),
     "gather": ("pipeline.backfill.duplicates", "losers_by_segment"),

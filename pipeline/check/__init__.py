@@ -6,55 +6,58 @@ No value of any cell is returned, logged or raised: bookings are named by their 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import fields
+from pipeline.archives import BookingFile, parsed, recognise
 from pipeline.check import labels
-from pipeline.check.bookings import BookingCheck, looks_like_booking
+from pipeline.check.bookings import BookingCheck
 from pipeline.check.entries import EntryCheck, required_keys
-from pipeline.check.model import CheckResult, Failure, Kind, readable_id
-from pipeline.check.reading import PAYLOAD, Row, columns, file_format, parsed, read_chunks
+from pipeline.check.model import CheckResult, Failure, Kind, Row, readable_id
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.transform import reasons
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
 __all__ = ["CheckResult", "Failure", "check_file", "explain"]
 
-_SAMPLE = 500
+CHUNK = 50_000
 
 
 def check_file(path: str | Path, config: PipelineConfig | None = None) -> CheckResult:
-    """Check a file of entries, bookings or labels: NDJSON, Parquet or CSV.
+    """Check a file of entries, bookings or labels: JSON, Parquet or CSV, as ``archives`` recognises them.
 
     ``config`` gives the mapping for bookings; without it only the bookings themselves are looked at (JSON, id, times,
     duplicates), not what a mapping would make of them. Raises PluginConfigError for a file that cannot be read or holds
     none of the three.
     """
-    path = Path(path)
-    form = file_format(path)
-    chunks = read_chunks(path, form)
-    first = next(chunks, [])
-    kind = _kind(path, first, columns(path, form))
+    archive = recognise(path)
+    blocks = BookingFile(archive).blocks(CHUNK)
+    first = next(blocks, None)
+    kind: Kind = "empty" if archive.holds == "others" or archive.holds == "unknown" else archive.holds
+    if kind == "empty" and first is not None:
+        raise PluginConfigError(
+            f"{path}: holds neither entries (scheduled_start_date, source_record_id, ...) nor bookings (id with "
+            "formattedName, title or properties) nor labels (booking_id with expected or rejected)"
+        )
     result = _Check(kind, config)
     structure: tuple[str, ...] = ()
     try:
-        for rows in _joined(first, chunks):
-            result.add(rows)
+        for block in chain(() if first is None else (first,), blocks):
+            numbered = zip(block.lines, block.payloads, strict=True)
+            result.add([Row(line + 1, payload) for line, payload in numbered])
     except PluginSchemaError as error:
         structure = (str(error),)
-    if kind == "entries" and form != "ndjson":
-        lacking = [name for name in required_keys() if name not in columns(path, form)]
+    if kind == "entries" and archive.columns:
+        lacking = [name for name in required_keys() if name not in archive.columns]
         structure = (*(f"column {name} is missing" for name in lacking),) or structure
     return CheckResult(
         kind=kind,
         rows=result.rows,
         failures=() if structure else tuple(result.failures),
         structure=structure,
-        counted="line" if form == "ndjson" else "row",
+        counted=archive.counted,
     )
 
 
@@ -115,41 +118,10 @@ def _entry_columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _record(row: Row) -> dict[str, Any] | str:
     """Return a row as an object, or the reason why it is none."""
-    content = row.content
-    if row.text is not None:
+    content = row.payload
+    if isinstance(content, (bytes, str)):
         try:
-            content = parsed(row.text)
+            content = parsed(content)
         except ValueError:
             return reasons.PAYLOAD_NOT_JSON
     return content if isinstance(content, dict) else reasons.PAYLOAD_NOT_OBJECT
-
-
-def _kind(path: Path, first: Sequence[Row], names: Sequence[str]) -> Kind:
-    """Tell what the file holds by what most of its first rows look like; an empty one by its columns."""
-    if not first and not names:
-        return "empty"
-    if PAYLOAD in names:
-        return "bookings"
-    votes: dict[Kind, int] = {"labels": 0, "entries": 0, "bookings": 0}
-    samples = [record for row in first[:_SAMPLE] if isinstance(record := _record(row), dict)]
-    of_entries = set(required_keys()) - {"patient_id"}
-    for record in samples or [dict.fromkeys(names)]:
-        if labels.looks_like_label(record):
-            votes["labels"] += 1
-        elif record.keys() & of_entries:
-            votes["entries"] += 1
-        elif looks_like_booking(record):
-            votes["bookings"] += 1
-    best: Kind = max(votes, key=lambda kind: votes[kind])
-    if votes[best] == 0:
-        raise PluginConfigError(
-            f"{path}: holds neither entries (scheduled_start_date, source_record_id, ...) nor bookings (id with "
-            "formattedName, title or properties) nor labels (booking_id with expected or rejected)"
-        )
-    return best
-
-
-def _joined(first: list[Row], rest: Iterable[list[Row]]) -> Iterator[list[Row]]:
-    if first:
-        yield first
-    yield from rest

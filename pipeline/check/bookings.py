@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.batch import process_batch
-from pipeline.check.model import Failure
-from pipeline.check.reading import Row
+from pipeline.check.model import Failure, Row
 from pipeline.schema import check_bookings
 from pipeline.transform import reasons
 
@@ -26,8 +25,7 @@ class BookingCheck:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Check a chunk. Raises PluginSchemaError where its bookings frame has not the known structure."""
-        payloads: list[Any] = [row.content if row.text is None else row.text for row in rows]
-        batch = process_batch(payloads, self._config)
+        batch = process_batch([row.payload for row in rows], self._config)
         check_bookings(batch.asked_for)
         broken: dict[int, list[str]] = {}
         for place, codes in batch.rejected.select("row", "reasons").rows():
@@ -44,11 +42,3 @@ class BookingCheck:
             Failure(rows[place].number, None if ids[place] is None else str(ids[place]), tuple(codes))
             for place, codes in sorted(broken.items())
         ]
-
-
-def looks_like_booking(record: Mapping[str, Any]) -> bool:
-    """Tell a booking by its keys: an id with times, a title, a type or properties."""
-    return "id" in record and bool(
-        record.keys() & {"properties", "formattedName", "biskitType", "title", "dateRange"}
-        or any(key.startswith(("properties.", "dateRange.")) for key in record)
-    )

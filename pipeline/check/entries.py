@@ -10,8 +10,7 @@ from typing import Any
 import polars as pl
 
 from pipeline import fields
-from pipeline.check.model import Failure, readable_id
-from pipeline.check.reading import Row
+from pipeline.check.model import Failure, Row, readable_id
 from pipeline.schema import split
 from pipeline.transform import reasons
 from pipeline.wording import sendable

@@ -38,11 +38,6 @@ _SOUND: dict[str, Any] = {
 }
 
 
-def looks_like_label(record: Mapping[str, Any]) -> bool:
-    """Tell a label by its keys."""
-    return "booking_id" in record and ("expected" in record or "rejected" in record)
-
-
 def label_entry(record: Mapping[str, Any], number: int) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """Return the entry that a label asks for (None where the booking must be rejected) and the label's own faults."""
     expected, rejected = record.get("expected"), record.get("rejected")

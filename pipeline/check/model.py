@@ -7,11 +7,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["entries", "bookings", "labels", "empty"]
 
 _BOOKING_ID = re.compile(r"-?[0-9]{1,20}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file: its number from 1, and its JSON text or what was read."""
+
+    number: int
+    payload: Any
 
 
 @dataclass(frozen=True, slots=True)

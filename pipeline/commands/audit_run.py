@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 WORTH_PROCESSES = 48 << 20
 """Bytes from which on more processes save more than they cost to start."""
-
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet", b"PK\x03\x04": "zip"}
+PACKED_TIMES = 10
+"""About how many times its size a packed file is."""
 
 
 def audit_file(
@@ -34,19 +36,24 @@ def audit_file(
     reveal: bool,
     workers: int | None,
 ) -> Audit:
-    """Audit an NDJSON file with a configuration's mapping, or with the example's."""
-    size = _size_of_text(file)
-    config = _file_config(config_file, source)
-    count = workers or (_cores() if size >= WORTH_PROCESSES else 1)
+    """Audit a file of bookings with a configuration's mapping, or with the example's."""
     from pipeline.audit import audit, read_payloads
+    from pipeline.sample import WITHOUT_CONFIG, file_config
 
-    with _progress() as progress, file.open("rb") as stream:
+    bookings = read_payloads(file)
+    config = file_config(config_file, source)
+    if config_file is None:
+        typer.echo(f"Note: {WITHOUT_CONFIG}", err=True)
+    size = bookings.archive.size
+    unpacked = size * (PACKED_TIMES if bookings.archive.packing else 1)
+    count = workers or (_cores() if unpacked >= WORTH_PROCESSES else 1)
+    with _progress() as progress:
         task = progress.add_task("Reading bookings", total=size)
 
         def tell(_: int) -> None:
-            progress.update(task, completed=stream.tell())
+            progress.update(task, completed=bookings.position)
 
-        return audit(read_payloads(stream), config, expected, reveal=reveal, workers=count, progress=tell)
+        return audit(bookings, config, expected, reveal=reveal, workers=count, progress=tell)
 
 
 def audit_server(
@@ -96,31 +103,6 @@ def write_page(found: Audit, path: Path, heading: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _file_config(config_file: Path | None, source: str | None) -> PipelineConfig:
-    if config_file is None:
-        from pipeline.sample import sample_config
-
-        return PipelineConfig.from_dict(sample_config(), offline=True)
-    from pipeline.config_file import select_source
-
-    settings = select_source(config_file, source)
-    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
-
-
-def _size_of_text(file: Path) -> int:
-    """The size of a file of lines; ``PluginConfigError`` where it cannot be read or is packed."""
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(4)
-            size = os.fstat(stream.fileno()).st_size
-    except OSError as error:
-        raise PluginConfigError(f"{file} cannot be read: {error.strerror}") from error
-    for mark, kind in _PACKED.items():
-        if start.startswith(mark):
-            raise PluginConfigError(f"{file} is {kind}; the audit reads plain NDJSON, one booking a line")
-    return size
 
 
 @contextlib.contextmanager

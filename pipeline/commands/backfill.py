@@ -63,11 +63,12 @@ def backfill(
 
         from pipeline.backfill import backfill as run_backfill
         from pipeline.commands.backfill_progress import shown_on
+        from pipeline.sample import WITHOUT_CONFIG
 
         asked = _asked(sources, first, last, window_days)
         checked, credentials = _configured(config, source, server=first is not None)
         console = Console(stderr=True)
-        for warning in checked.warnings:
+        for warning in (*([WITHOUT_CONFIG] if config is None else []), *checked.warnings):
             console.print(f"Note: {warning}", markup=False, highlight=False)
         with shown_on(console) as progress:
             summary = run_backfill(
@@ -109,11 +110,12 @@ def _configured(
     from pipeline.config_file import select_source
     from pipeline.credentials import Credentials
     from pipeline.errors import PluginConfigError
+    from pipeline.sample import file_config
 
+    if not server:
+        return file_config(config, source), None
     if config is None:
-        if server:
-            raise PluginConfigError("--from and --to need --config with the server's address and resources")
-        return PipelineConfig.from_dict({}, offline=True), None
+        raise PluginConfigError("--from and --to need --config with the server's address and resources")
     settings = select_source(config, source)
-    checked = PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=not server)
-    return checked, Credentials.from_environment() if server else None
+    checked = PipelineConfig.from_dict(settings.config, source_name=settings.name)
+    return checked, Credentials.from_environment()

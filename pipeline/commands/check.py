@@ -11,7 +11,7 @@ from pipeline.commands.exits import exit_codes
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="NDJSON, Parquet or CSV file of entries, bookings or labels.")],
+    file: Annotated[Path, typer.Argument(help="JSON, CSV or Parquet file of entries, bookings or labels.")],
     config: Annotated[
         Path | None,
         typer.Option(help="Take bookings through this configuration's mapping, too.", dir_okay=False),
@@ -29,15 +29,9 @@ def check(
         from rich.console import Console
 
         from pipeline.check import check_file, explain
+        from pipeline.sample import file_config
 
-        settings = None
-        if config is not None:
-            from pipeline.config import PipelineConfig
-            from pipeline.config_file import select_source
-
-            chosen = select_source(config, source)
-            settings = PipelineConfig.from_dict(chosen.config, source_name=chosen.name, offline=True)
-        result = check_file(file, settings)
+        result = check_file(file, file_config(config, source) if config is not None else None)
         console = Console(highlight=False, markup=False, soft_wrap=True)
         for fault in result.structure:
             console.print(f"structure  {fault}")

@@ -197,9 +197,7 @@ def test_bookings_are_taken_through_a_mapping(write: Write) -> None:
 
 def test_duplicates_are_found_across_chunks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: ids are unique over the whole file, however large it is."""
-    from pipeline.check import reading
-
-    monkeypatch.setattr(reading, "CHUNK", 2)
+    monkeypatch.setattr("pipeline.check.CHUNK", 2)
     path = write(*(booking(number) for number in (1, 2, 3, 1, 4, 5)))
     assert rules(path) == {(4, "1"): ("duplicate_booking_id",)}
     path = write(*(entry(source_record_id=str(number)) for number in (1, 2, 3, 1)))
@@ -250,11 +248,12 @@ def test_wrong_labels_are_found(write: Write) -> None:
     ("content", "told"),
     [
         (b'{"a": 1}\n', "holds neither entries"),
-        (b"[{}]", "one JSON list"),
-        (b"PAR1 and nothing more", "cannot be read as parquet"),
-        (b"a,b\n1,2\n", "holds neither entries"),
-        (b"a,b\n1,2,3\n", "cannot be read as csv"),
-        (b"\x89PNG\r\n\0", "neither NDJSON, Parquet nor CSV"),
+        (b"[{}]", "holds neither entries"),
+        (b"[{}", "is not valid JSON"),
+        (b"PAR1 and nothing more", "cannot be read as Parquet"),
+        (b"a,b\n1,2\n", "holds neither bookings"),
+        (b"id,title\n1,2,3\n", "cannot be read as CSV"),
+        (b"\x89PNG\r\n\0", "neither JSON, CSV nor Parquet"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes, told: str) -> None:

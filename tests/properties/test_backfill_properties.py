@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.backfill import backfill, readers
+from pipeline.archives import segments
+from pipeline.backfill import backfill
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
@@ -108,7 +109,7 @@ def test_files_segments_and_blocks_do_not_show(
         files[-1].write_bytes(gzip.compress(text) if number % 2 else text)
     payloads = [line for begin, end in pairwise(edges) for line in (b"{}", *lines[begin:end])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "BLOCK_ROWS", rows)
+        patch.setattr(segments, "BLOCK_ROWS", rows)
         summary = backfill(files, folder / "out", CONFIG, segment_bytes=size)
     batch = process_batch(payloads, CONFIG)
     older = batch.rejected["reasons"].list.contains(DUPLICATE_BOOKING_ID)

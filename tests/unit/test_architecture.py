@@ -30,6 +30,7 @@ LEVELS: dict[str, int] = {
     "contract": 3,
     "matching": 4,
     "batch": 4,
+    "archives": 4,
     "calpendo": 4,
     "delivery": 4,
     "report": 4,

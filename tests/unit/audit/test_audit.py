@@ -383,10 +383,13 @@ def test_the_frames_are_documented() -> None:
 
 
 def test_blank_lines_keep_their_place(tmp_path: Path) -> None:
-    """Audit: the n-th payload stands on line n, so that a label can name a line."""
+    """Audit: blank lines are no bookings, and a label names a line as an editor counts it."""
     path = tmp_path / "bookings.ndjson"
-    path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n\n{"id": 2}\n\n \n')
-    assert [line.strip() for line in read_payloads(path)] == [b'{"id": 1}', b"", b'{"id": 2}']
+    path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n\n{"title": "x"}\n\n \n')
+    assert list(read_payloads(path)) == [b'{"id": 1}', b'{"title": "x"}']
+    label = {"line": 3, "rejected": "booking_id_invalid; times_missing"}
+    found = audit(read_payloads(path), {}, [label])
+    assert (found.overview.bookings, found.overview.labelled, len(found.disagreements)) == (2, 1, 0)
 
 
 def test_a_pattern_to_try_is_checked(config: PipelineConfig) -> None:

@@ -159,6 +159,27 @@ def test_a_finished_backfill_is_not_done_again(archive: Path, tmp_path: Path) ->
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")} == times
 
 
+def test_the_work_s_form_counts_only_while_there_is_work(archive: Path, tmp_path: Path) -> None:
+    """Backfill: a version that works in another way refuses half-done work, and knows a finished backfill as finished."""
+    out = tmp_path / "out"
+    first = backfill([archive], out, CONFIG)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["plan"]["format"] += 1
+    manifest["plan"]["sources"][0]["remembered_by_that_version"] = "x"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert backfill([archive], out, CONFIG) == replace(first, was_complete=True)
+
+    (out / "manifest.json").unlink()
+    (out / ".backfill").mkdir()
+    (out / ".backfill/plan.json").write_text(json.dumps(manifest["plan"]))
+    with pytest.raises(PluginStateError, match="another form"):
+        backfill([archive], out, CONFIG)
+    for damaged in ("[]", "7", "[" * 100_000):
+        (out / "manifest.json").write_text(damaged)
+        with pytest.raises(PluginStateError, match="--restart"):
+            backfill([archive], out, CONFIG)
+
+
 @pytest.mark.parametrize("stop_after", ["convert", "resolve", "merge"])
 def test_a_stopped_backfill_goes_on(archive: Path, tmp_path: Path, stop_after: str) -> None:
     """Backfill: stopped within any stage, it goes on with what is there, and the result is the same."""

@@ -23,7 +23,8 @@ def test_kinds_are_told_by_the_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(zstd.compress(LINE))
     pl.DataFrame({"payload": ["{}"]}).write_parquet(tmp_path / "d")
     found = find_sources([str(tmp_path / "?")])
-    assert [source.kind for source in found] == ["ndjson", "gzip", "zstd", "parquet"]
+    kinds = [(source.file.kind, source.file.packing) for source in found]
+    assert kinds == [("lines", ""), ("lines", "gzip"), ("lines", "zstd"), ("parquet", "")]
     assert [source.index for source in found] == [0, 1, 2, 3]
 
 
@@ -38,13 +39,13 @@ def test_globs_directories_and_repetitions(tmp_path: Path) -> None:
 
 
 def test_all_unusable_sources_are_named_together(tmp_path: Path) -> None:
-    """Backfill: an array, a foreign file and a missing one are all in one error, each with what to do."""
-    (tmp_path / "array.json").write_bytes(b' [\n{"id": 1}]')
+    """Backfill: a cut array, a foreign file and a missing one are all in one error, each with what to do."""
+    (tmp_path / "array.json").write_bytes(b' [\n{"id": 1}')
     (tmp_path / "wide.json").write_bytes('{"id": 1}'.encode("utf-16"))
     with pytest.raises(PluginConfigError) as raised:
         find_sources([tmp_path / "array.json", tmp_path / "wide.json", tmp_path / "none*.ndjson"])
     assert len(raised.value.faults) == 3
-    assert "jq -c" in str(raised.value)
+    assert "iconv" in str(raised.value)
 
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:

@@ -1,9 +1,20 @@
-"""Whole lines from a stream of bytes, in pieces of bounded size."""
+"""Whole lines from a stream of bytes, in pieces of bounded size; the streams of packed files."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import gzip
+import sys
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO, Literal, Protocol, cast
 
+from pipeline.errors import PluginConfigError
+
+Packing = Literal["", "gzip", "zstd"]
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PAYLOAD = "payload"
+"""The column of a table that holds each row's JSON."""
 PIECE_BYTES = 256 << 10
 """About so much is taken at once: it is looked at several times, and stays in the processor's cache meanwhile."""
 LINE_BYTES = 16 << 20
@@ -82,3 +93,54 @@ class LineReader:
         self._left_out += start - len(kept)
         self._buffer = kept + self._buffer[start:]
         return len(kept)
+
+
+class Unpacked:
+    """The bytes of a gzip or zstd file; what is damaged or cut off becomes ``PluginConfigError``."""
+
+    def __init__(self, file: BinaryIO, packing: Packing, name: str) -> None:
+        self._packing = packing
+        self._name = name
+        self._stream: BinaryIO
+        if packing == "gzip":
+            self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+            self._faults: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+        else:
+            if sys.version_info >= (3, 14):
+                from compression import zstd
+            else:
+                from backports import zstd
+            self._stream = cast("BinaryIO", zstd.ZstdFile(file, mode="rb"))
+            self._faults = (EOFError, zstd.ZstdError)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        try:
+            return self._stream.read(size)
+        except self._faults:
+            pass
+        raise PluginConfigError(
+            f"{self._name}: the {self._packing} data is damaged or cut off; write it again or leave the file out"
+        )
+
+
+class RowLines:
+    """Rows of JSON, one line each, read like a file."""
+
+    def __init__(self, rows: Iterable[bytes]) -> None:
+        self._rows = iter(rows)
+        self._ready = b""
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        if not self._ready:
+            rows: list[bytes] = []
+            length = 0
+            for row in self._rows:
+                rows.append(row + b"\n")
+                length += len(row)
+                if length >= size:
+                    break
+            self._ready = b"".join(rows)
+        taken, self._ready = self._ready[:size], self._ready[size:]
+        return taken

@@ -165,6 +165,7 @@ FRAME_COLUMNS: Final = frozenset(
         "row",
         "booking_id",
         "fault",
+        "undecodable",
         "generation",
         "biskit_type",
         "title",

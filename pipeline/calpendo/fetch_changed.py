@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipeline.calpendo.answers import UNREADABLE
+from pipeline.calpendo.answers import is_whole
 from pipeline.calpendo.faults import CalpendoFault, RefusedFault
 from pipeline.calpendo.fetch_bulk import refuses_paths
 from pipeline.transform.paths import value_at
@@ -76,7 +76,7 @@ def fetch_changed(
     fresh = [
         (number, stamps[number] or "", gathering.payloads[number])
         for number in kept
-        if gathering.has(number) and UNREADABLE not in gathering.payloads[number]
+        if gathering.has(number) and is_whole(gathering.payloads[number])
     ]
     fetched = gathering.result("changed")
     if known is not None:

@@ -7,7 +7,7 @@ import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 JSON = "application/json;charset=UTF-8"
@@ -32,6 +32,7 @@ FAULT_KINDS: dict[str, dict[str, Any]] = {
     "login_page": {},
     "delay": {"seconds": 1.0},
     "bad_json": {"body": b'{"biskits": [{"id": 1, "title": '},
+    "rewrite": {"old": b"", "new": b"", "content_type": JSON},
 }
 
 
@@ -102,7 +103,7 @@ class Faults:
         status ``code``, ``retry_after``; truncate ``keep`` (share of the body); reset ``after`` (bytes of the
         body sent first); slow_body ``interval`` (seconds a byte); gzip_bomb ``size`` (bytes unpacked); redirect
         ``code``, ``location`` (default: the same path under another host name); delay ``seconds``; not_biskits
-        and bad_json ``body``. Raises ValueError on an unknown kind or detail.
+        and bad_json ``body``; rewrite ``old`` (bytes of the body), ``new`` (instead of them), ``content_type``. Raises ValueError on an unknown kind or detail.
         """
         if kind not in FAULT_KINDS:
             raise ValueError(f"unknown fault {kind!r}; known: {', '.join(FAULT_KINDS)}")
@@ -155,6 +156,10 @@ def play(fault: Fault, wire: Wire, answer: Callable[[], Answer | None]) -> None:
         wire.hang_up(reset=False)
     elif fault.kind == "delay":
         wire.send(healthy)
+    elif fault.kind == "rewrite":
+        details = fault.details
+        body = healthy.body.replace(details["old"], details["new"]) if details["old"] else healthy.body
+        wire.send(replace(healthy, body=body, content_type=details["content_type"]))
     else:
         _broken_body(fault, wire, healthy)
 

@@ -21,7 +21,12 @@ Payload = JsonObject | str | bytes
 
 _DTYPES: Final = {"id": pl.Int64(), "flag": pl.Boolean(), "text": pl.String()}
 
-PAYLOAD_FAULTS: Final = (reasons.PAYLOAD_NOT_JSON, reasons.PAYLOAD_NOT_OBJECT, reasons.LONE_SURROGATE)
+PAYLOAD_FAULTS: Final = (
+    reasons.PAYLOAD_NOT_JSON,
+    reasons.PAYLOAD_NOT_OBJECT,
+    reasons.LONE_SURROGATE,
+    reasons.TEXT_UNDECODABLE,
+)
 """Faults of a payload as a whole."""
 
 
@@ -32,6 +37,7 @@ def bookings_schema(config: PipelineConfig) -> dict[str, pl.DataType]:
         "row": pl.UInt32(),
         "booking_id": fields.pop("booking_id"),
         "fault": pl.String(),
+        "undecodable": pl.List(pl.String()),
         "generation": pl.String(),
         **fields,
         **{booking_hash.literal_column(name): pl.String() for name in HASHED},
@@ -48,7 +54,8 @@ def read_bookings(payloads: Iterable[Payload], config: PipelineConfig) -> pl.Dat
     """Read payloads (objects, or JSON text as str or bytes) into one row each; never raises on content.
 
     Columns: ``row`` UInt32 (the payload's place), ``booking_id`` Int64, ``fault`` String (why the payload is
-    unusable, a code of ``reasons``, else null), ``generation`` String (``A``: times in ``formattedName``; ``B``:
+    unusable, a code of ``reasons``, else null), ``undecodable`` List(String) (columns out of whose text a character was
+    left, because it could not be decoded; null where there is none), ``generation`` String (``A``: times in ``formattedName``; ``B``:
     in ``dateRange``), then String as given ``title``, ``status``, ``formatted_name``, ``project``,
     ``resource``, ``modified``, ``resource:name``, ``range_start`` and ``range_finish`` (only on B),
     ``cancelled`` Boolean, ``hash:*`` String (JSON of what the hash must not take from the text columns) and

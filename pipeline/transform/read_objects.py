@@ -6,6 +6,7 @@ The objects are read part by part, column by column, so that those of one part s
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
@@ -33,9 +34,13 @@ FALLBACKS: Final = {name: others for name in TEXTS if (others := _FIELDS[name].p
 RANGES: Final = {field.column: field.paths for field in BOOKING if field.is_range}
 HASHED: Final = {field.column: field.paths[0] for field in BOOKING if field.hashed}
 
+UNDECODABLE: Final = pl.List(pl.String)
 NOTHING: Final[JsonObject] = {}
 """Stands for a payload that is no object."""
 
+_HALVES: Final = re.compile("[\ud800-\udfff]")
+_BYTES: Final = re.compile("[\udc80-\udcff]")
+"""What bytes become that cannot be decoded."""
 _TEXT_KINDS: set[type] = {str, NoneType}
 _FLAG_KINDS: set[type] = {bool, NoneType}
 _FLAG_WORDS = {"true": True, "false": False}
@@ -44,6 +49,11 @@ _FLAG_WORDS = {"true": True, "false": False}
 def source_columns(config: PipelineConfig) -> dict[str, str]:
     """Return column name -> path for every distinct source of the mapping's rules."""
     return {f"{SOURCE}{rule.source}": rule.source for rule in config.rules}
+
+
+def none_undecodable(size: int) -> pl.Series:
+    """Return the column of those that lost characters, for rows in which none did."""
+    return pl.Series([None], dtype=UNDECODABLE).new_from_index(0, size)
 
 
 def no_texts(size: int) -> pl.Series:
@@ -66,6 +76,10 @@ class ObjectReader:
         self._texts: dict[str, list[str | None]] = {path: [] for path in self._paths}
         self._ranges: dict[str, list[str | None]] = {name: [] for name in RANGES}
         self._sparse: dict[str, dict[int, str]] = defaultdict(dict)
+        self._undecodable: dict[int, list[str]] = defaultdict(list)
+        self._needed = {"formatted_name", "range_start"}.union(
+            f"{SOURCE}{rule.source}" for rule in config.rules if rule.target == "patient_id"
+        )
 
     def add(self, objects: Sequence[object], faults: dict[int, str] | None = None) -> None:
         """Add some objects' rows; ``faults`` are the reasons of those that are none, by index."""
@@ -99,27 +113,44 @@ class ObjectReader:
             "booking_id": pl.Series(self._ids, dtype=pl.Int64),
             "cancelled": pl.Series(self._cancelled, dtype=pl.Boolean),
         }
-        by_path = {path: self._text_column(texts) for path, texts in self._texts.items()}
-        columns |= {name: by_path[path] for name, path in (TEXTS | self._sources).items()}
-        columns |= {name: self._text_column(texts) for name, texts in self._ranges.items()}
+        by_path = {path: text_column(texts) for path, texts in self._texts.items()}
+        for name, path in (TEXTS | self._sources).items():
+            columns[name], faults = by_path[path]
+            self._note(name, columns[name], faults)
+        for name, texts in self._ranges.items():
+            columns[name], faults = text_column(texts)
+            self._note(name, columns[name], faults)
         for name in (*FALLBACKS, *map(booking_hash.literal_column, booking_hash.FIELDS)):
-            columns[name] = self._filled(columns.get(name), self._sparse[name])
+            columns[name] = self._filled(name, columns.get(name))
         for row in columns["booking_id"].is_null().arg_true():
             self._sparse["fault"].setdefault(row, reasons.BOOKING_ID_INVALID)
-        return columns | {"fault": self._filled(None, self._sparse["fault"])}
+        undecodable = pl.Series(
+            [self._undecodable.get(row) for row in range(self._size)] if self._undecodable else [],
+            dtype=UNDECODABLE,
+        )
+        return columns | {
+            "fault": self._filled("fault", None),
+            "undecodable": undecodable if self._undecodable else none_undecodable(self._size),
+        }
 
-    def _text_column(self, texts: list[str | None], rows: Sequence[int] | None = None) -> pl.Series:
-        """Return texts as a column; rows whose text cannot be carried get their fault."""
-        series, torn = text_column(texts)
-        for index in torn:
-            self._sparse["fault"].setdefault(rows[index] if rows else index, reasons.LONE_SURROGATE)
-        return series
+    def _note(self, name: str, series: pl.Series, faults: dict[int, str]) -> None:
+        """Note the rows of a column whose text lost characters; identity and time are not taken from such a text."""
+        for row, fault in faults.items():
+            if name in self._needed and (name != "formatted_name" or series[row].startswith("[")):
+                self._sparse["fault"].setdefault(row, fault)
+            self._undecodable[row].append(name)
 
-    def _filled(self, series: pl.Series | None, found: dict[int, str]) -> pl.Series:
+    def _filled(self, name: str, series: pl.Series | None) -> pl.Series:
         if series is None:
             series = no_texts(self._size)
+        found = self._sparse[name]
+        if not found:
+            return series
         rows = list(found)
-        return series.clone().scatter(rows, self._text_column(list(found.values()), rows)) if rows else series
+        texts, faults = text_column(list(found.values()))
+        filled = series.clone().scatter(rows, texts)
+        self._note(name, filled, {rows[place]: fault for place, fault in faults.items()})
+        return filled
 
 
 class _Part:
@@ -206,13 +237,13 @@ class _Part:
     def literals(self, path: str, texts: list[str | None]) -> dict[int, str]:
         """Return the JSON of the hashed values that are no plain text, by row."""
         values, kinds = self.raw(path)
-        if kinds == {str} and texts is values:
+        if kinds == {str} and texts is values and is_whole("".join(values)):
             return {}
         place = places(path)[0]
         return {
             row: booking_hash.literal(value, is_null=value is None and stands_at(self.objects[row], place))
             for row, (value, text) in enumerate(zip(values, texts, strict=True))
-            if text is None or not isinstance(value, str)
+            if text is None or not isinstance(value, str) or not is_whole(value)
         }
 
 
@@ -265,22 +296,25 @@ def _as_flag(value: Any) -> bool | None:
     return _FLAG_WORDS.get(value.strip().lower()) if isinstance(value, str) else None
 
 
-def text_column(texts: list[str | None]) -> tuple[pl.Series, set[int]]:
-    """Return the texts as a column, and the rows that hold half of a surrogate pair, which UTF-8 cannot carry.
+def is_whole(text: str) -> bool:
+    """Return whether a text holds no half of a surrogate pair."""
+    return text.isascii() or _HALVES.search(text) is None
 
-    Those rows are null in the column.
+
+def text_column(texts: list[str | None]) -> tuple[pl.Series, dict[int, str]]:
+    """Return the texts as a column, and the faults of those, by row, that hold halves of surrogate pairs.
+
+    UTF-8 cannot carry these; they are left out of the column's text. The fault says whether a byte could not be decoded
+    (``read_text.decoded``) or half of a pair arrived as such.
     """
     try:
-        return pl.Series(texts, dtype=pl.String), set()
+        return pl.Series(texts, dtype=pl.String), {}
     except UnicodeEncodeError:
-        torn = {row for row, text in enumerate(texts) if text is not None and _is_torn(text)}
-        whole = [None if row in torn else text for row, text in enumerate(texts)]
-        return pl.Series(whole, dtype=pl.String), torn
-
-
-def _is_torn(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+        pass
+    whole = [text and _HALVES.sub("", text) for text in texts]
+    faults = {
+        row: reasons.TEXT_UNDECODABLE if _BYTES.search(text) else reasons.LONE_SURROGATE
+        for row, (text, kept) in enumerate(zip(texts, whole, strict=True))
+        if text is not None and text != kept
+    }
+    return pl.Series(whole, dtype=pl.String), faults

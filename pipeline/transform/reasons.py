@@ -11,6 +11,7 @@ from typing import NamedTuple
 PAYLOAD_NOT_JSON = "payload_not_json"
 PAYLOAD_NOT_OBJECT = "payload_not_object"
 LONE_SURROGATE = "lone_surrogate"
+TEXT_UNDECODABLE = "text_undecodable"
 BOOKING_ID_INVALID = "booking_id_invalid"
 DUPLICATE_BOOKING_ID = "duplicate_booking_id"
 TIMES_MISSING = "times_missing"
@@ -46,8 +47,13 @@ REASONS: dict[str, Reason] = {
         "Give one booking object a payload, not a list or a plain value.",
     ),
     LONE_SURROGATE: Reason(
-        "A text that is needed holds half of a surrogate pair, which no encoding can carry.",
+        "The text that patient_id or the start is taken from holds half of a surrogate pair, which no encoding can carry.",
         "Enter the title (or the field named in the mapping) anew in Calpendo: a character was cut in two.",
+    ),
+    TEXT_UNDECODABLE: Reason(
+        "The text that patient_id or the start is taken from holds a byte that cannot be decoded.",
+        "Type the title (or the field that patient_id is mapped from) anew in Calpendo; if it happens to many bookings, "
+        "ask the server's administrator for answers in UTF-8.",
     ),
     BOOKING_ID_INVALID: Reason(
         "The booking's id is missing or is no whole number from 1 to 2^53-1.",

@@ -12,7 +12,23 @@ TEXTS = st.one_of(
     st.text(max_size=12),
     st.text(alphabet=st.one_of(st.characters(), SURROGATES), max_size=4),
     st.sampled_from(
-        ["", " ", "\u00a0", "<Hidden>", "[", "a\nb", "\\", "é", "İ", "ß", "NaN", "true", "x" * 70, "A^B=C"]
+        [
+            "",
+            " ",
+            "\u00a0",
+            "<Hidden>",
+            "[",
+            "a\nb",
+            "\\",
+            "é",
+            "İ",
+            "ß",
+            "NaN",
+            "true",
+            "x" * 70,
+            "A^B=C",
+            "Jos\udce9",
+        ]
     ),
 )
 SCALARS = st.one_of(

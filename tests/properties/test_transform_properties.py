@@ -226,8 +226,9 @@ def as_objects(texts: list[Any], config: PipelineConfig) -> pl.DataFrame:
     """Return the bookings frame of the texts' objects, as Python's own ``json`` reads them."""
     objects: list[Any] = []
     for text in texts:
+        whole = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
         try:
-            found = json.loads(text)
+            found = json.loads(whole, strict=False)
             objects.append(found if isinstance(found, dict) else [])
         except (ValueError, RecursionError):
             objects.append(text)

@@ -74,8 +74,8 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Out
             outcomes.append(Outcome(None, None, [booking]))
             continue
         booking_id = _booking_id(booking)
-        if _is_torn(booking, config):
-            outcomes.append(Outcome(booking_id, None, ["lone_surrogate"]))
+        if torn := _torn(booking, config):
+            outcomes.append(Outcome(booking_id, None, [torn]))
             continue
         entry, reasons = _entry(booking, booking_id, config)
         if booking_id is not None and newest[booking_id] != row:
@@ -90,8 +90,10 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Out
 
 def _load(payload: Any) -> dict[str, Any] | str:
     if isinstance(payload, (str, bytes)):
+        if isinstance(payload, bytes):
+            payload = payload.decode("utf-8", "surrogateescape")
         try:
-            payload = json.loads(payload)
+            payload = json.loads(payload, strict=False)
         except (ValueError, RecursionError):
             return "payload_not_json"
     return payload if isinstance(payload, dict) else "payload_not_object"
@@ -101,7 +103,7 @@ def _newest(bookings: list[Any], config: PipelineConfig) -> dict[int, int]:
     best: dict[int, tuple[datetime, int]] = {}
     for row, booking in enumerate(bookings):
         booking_id = None if isinstance(booking, str) else _booking_id(booking)
-        if booking_id is None or _is_torn(booking, config):
+        if booking_id is None or _torn(booking, config):
             continue
         modified = _iso_naive_utc(_text(_find(booking, "properties.modified"))) or datetime.min
         if booking_id not in best or (modified, row) >= best[booking_id]:
@@ -114,30 +116,22 @@ def _booking_id(booking: dict[str, Any]) -> int | None:
     return value if type(value) is int and 0 < value < 2**53 else None
 
 
-def _is_torn(booking: dict[str, Any], config: PipelineConfig) -> bool:
-    """Half a surrogate pair in any text the pipeline reads."""
-    own = ["title", "status", "formattedName", "properties.modified"]
-    own += [f"properties.{part}.formattedName" for part in ("project", "resource")] + [
-        "properties.resource.name"
-    ]
-    own += [rule.source for rule in config.rules]
-    for part in ("project", "resource"):
-        for path in (f"properties.{part}.formattedName", f"properties.{part}.name"):
-            if _text(_find(booking, path)) is not None:
-                break
-        else:
-            own.append(f"properties.{part}")
-        if _text(_find(booking, f"properties.{part}.formattedName")) is None:
-            own.append(f"properties.{part}.name")
-    if not (_text(_find(booking, "formattedName")) or "").startswith("["):
-        own += ["properties.dateRange.start", "properties.dateRange.finish"]
-        if _text(_find(booking, "properties.dateRange.finish")) is None:
-            own.append("properties.dateRange.end")
-    for path in own:
-        value = _find(booking, path)
-        if isinstance(value, str) and any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-            return True
-    return False
+def _torn(booking: dict[str, Any], config: PipelineConfig) -> str | None:
+    """Half a surrogate pair in a text that identity or start is taken from; a byte that is no UTF-8 becomes one."""
+    paths = [rule.source for rule in config.rules if rule.target == "patient_id"]
+    if (_text(_find(booking, "formattedName")) or "").startswith("["):
+        paths.insert(0, "formattedName")
+    else:
+        paths.append("properties.dateRange.start")
+    for path in paths:
+        halves = re.findall("[\ud800-\udfff]", str(_find(booking, path)))
+        if halves and isinstance(_find(booking, path), str):
+            return (
+                "text_undecodable"
+                if any("\udc80" <= half <= "\udcff" for half in halves)
+                else "lone_surrogate"
+            )
+    return None
 
 
 def _candidates(booking: dict[str, Any], path: str) -> list[Any]:
@@ -180,7 +174,7 @@ def _hash_value(booking: dict[str, Any], path: str) -> Any:
 def _text(value: Any) -> str | None:
     if isinstance(value, (str, bool, int, float)):
         text = str(value)
-        return None if text == "<Hidden>" else text
+        return None if text == "<Hidden>" else re.sub("[\ud800-\udfff]", "", text)
     return None
 
 

@@ -144,6 +144,7 @@ NOTHING: dict[str, list[str]] = {
     "six digits of a date": ["Doe 240503", "Major 240611", "Wu 240702"],
     "years": ["Doe 2023", "Major 2024", "Wu 2022"],
     "field strengths": ["Smith 3T", "Doe 7T", "Lee 3T"],
+    "scanners": ["MRI12 Smith", "MRI13 Doe", "MRI14 Lee"],
     "ages": ["Smith 45y", "Doe 37y", "Lee 61y"],
     "ordinals": ["1st visit Smith", "2nd visit Doe", "3rd visit Lee"],
     "times": ["09:30 Smith", "10:30 Doe"],

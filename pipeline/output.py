@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import polars as pl
 
+from pipeline.delivery.ledger_file import sync_directory
 from pipeline.errors import PluginConfigError, PluginError
 
 FORMATS = (".parquet", ".ndjson", ".csv")
@@ -44,6 +45,8 @@ def write_entries(
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        # The rename is on the disk before anything counts as delivered.
+        sync_directory(path.parent)
     except OSError as error:
         raise PluginError(
             f"{path}: cannot be written ({error.strerror}); nothing counts as delivered"

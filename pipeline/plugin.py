@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pipeline.calpendo.known import KnownBookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
 from pipeline.delivery.notices import Notices
-from pipeline.delivery.state_file import MEMORY, ledger_path
 from pipeline.delivery.steps import Cycle
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport
@@ -53,6 +53,8 @@ class CalendoPlugin(DataSourcePlugin):
     """Calpendo bookings as worklist entries, each delivered at least once.
 
     ``config`` is the source's ``config`` block; nothing is checked before ``validate_config`` or the first fetch.
+    ``host`` names who is given the entries: each host has a ledger of its own, so what one was given says nothing about
+    another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger_file.output_host`` names a file.
     ``credentials`` None: from the environment. ``clock`` gives the aware present. ``on_step`` is told the name of
     each step as it ends. A context manager: leaving it by an error leaves what was returned last as pending.
     """
@@ -62,6 +64,7 @@ class CalendoPlugin(DataSourcePlugin):
         source_name: str,
         config: dict[str, Any],
         *,
+        host: str = CALLER,
         credentials: Credentials | None = None,
         clock: Callable[[], datetime] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -69,6 +72,7 @@ class CalendoPlugin(DataSourcePlugin):
     ) -> None:
         self.source_name = source_name
         self.config = config
+        self.host = host
         self.base_url = str(config.get("base_url") or "").rstrip("/") if isinstance(config, Mapping) else ""
         self.lgr = SourceLogger(__name__, source_name)
         self.last_report = RunReport(
@@ -129,8 +133,8 @@ class CalendoPlugin(DataSourcePlugin):
         with ledger.cycle(config.lock_timeout):
             try:
                 delivery = self._run(ledger, sync_interval, self._known)
-            except PluginStateError:
-                # Opened anew by the next cycle, which sets a damaged file aside.
+            except (PluginStateError, PluginSchemaError):
+                # Opened and checked anew by the next cycle, which sets a damaged file aside.
                 self.close(acknowledge=False)
                 raise
             ledger.warnings = ()
@@ -145,13 +149,12 @@ class CalendoPlugin(DataSourcePlugin):
         """
         from pipeline.delivery.plan import plan_of
 
-        path = self.ledger_path()
+        base = ledger_path(self._checked()[0])
+        path = None if base is None else to_read(base, self.host)
         if self._ledger is not None:
             copy = self._ledger.snapshot()
-        elif path is not None and path.exists():
-            copy = Ledger.copy(path)
         else:
-            copy = Ledger.memory()
+            copy = Ledger.memory() if path is None else Ledger.copy(path)
         kept = self.last_report
         with copy:
             try:
@@ -184,8 +187,8 @@ class CalendoPlugin(DataSourcePlugin):
         return [found[booking_id] for booking_id in ids]
 
     def ledger_path(self) -> Path | None:
-        """Return where the ledger lies; None for ``:memory:``."""
-        return ledger_path(self._checked()[0])
+        """Return where this host's ledger lies; None for ``:memory:``."""
+        return ledger_path(self._checked()[0], self.host)
 
     def close(self, *, acknowledge: bool = True) -> None:
         """Close connections and ledger; may be called twice, and the plugin may be used again.
@@ -224,9 +227,15 @@ class CalendoPlugin(DataSourcePlugin):
                 )
                 self.close(acknowledge=False)
             if self._ledger is None:
-                path = self.ledger_path() or MEMORY
+                base, now = ledger_path(config), self._clock()
+                if base is not None and self.host in (CALLER, PYLANTIR):
+                    hand_over(base, lock_timeout=config.lock_timeout, now=now)
                 self._ledger = Ledger.open(
-                    path, source_name=self.source_name, lock_timeout=config.lock_timeout
+                    self.ledger_path() or MEMORY,
+                    source_name=self.source_name,
+                    host=self.host,
+                    lock_timeout=config.lock_timeout,
+                    now=now,
                 )
                 self._endings.append(weakref.finalize(self, self._ledger.release))
                 for warning in self._ledger.warnings:

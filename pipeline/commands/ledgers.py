@@ -1,4 +1,4 @@
-"""Which ledger a command is about, and lengths of time as one writes them: ``15m``, ``30d``."""
+"""Which ledgers a command is about, and lengths of time as one writes them: ``15m``, ``30d``."""
 
 from __future__ import annotations
 
@@ -34,27 +34,30 @@ def source_config(config: Path, source: str | None) -> PipelineConfig:
     return PipelineConfig.from_dict(settings.config, source_name=settings.name)
 
 
-def ledger_of(checked: PipelineConfig) -> Path:
-    """Name the ledger of a checked source; raises ``PluginConfigError`` where it keeps none."""
-    from pipeline.delivery.state_file import MEMORY, ledger_path
+def ledgers_of(checked: PipelineConfig) -> list[Path]:
+    """Return the ledgers of a checked source, one for each host that was given something yet.
+
+    Raises ``PluginConfigError`` where it keeps none.
+    """
+    from pipeline.delivery.ledger_file import MEMORY, ledger_path, ledgers_beside
 
     path = ledger_path(checked)
     if path is None:
         raise PluginConfigError(
             f"state_path: {MEMORY!r} keeps no ledger between runs; name a file or leave it out"
         )
-    return path
+    return ledgers_beside(path)
 
 
-def find_ledger(config: Path | None, source: str | None) -> Path:
-    """Name the ledger that is meant: the configured source's, or the only one in the user's state directory."""
+def find_ledgers(config: Path | None, source: str | None) -> list[Path]:
+    """Return the ledgers that are meant: the configured source's, or those of this user's only source."""
     if config is not None:
-        return ledger_of(source_config(config, source))
-    from pipeline.delivery.state_file import state_directory
+        return ledgers_of(source_config(config, source))
+    from pipeline.delivery.ledger_file import base_of, ledgers_beside, state_directory
 
-    found = sorted(state_directory().glob("*.sqlite"))
+    found = sorted({base_of(path) for path in state_directory().glob("*.sqlite")})
     if len(found) == 1:
-        return found[0]
+        return ledgers_beside(found[0])
     if not found:
         raise PluginConfigError(
             f"there is no ledger in {state_directory()}; name the configuration with --config"

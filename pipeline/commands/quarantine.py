@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +12,7 @@ import typer
 from pipeline.commands.exits import FAILED, exit_codes
 
 if TYPE_CHECKING:
-    from pipeline.delivery.ledger import Ledger
+    from pipeline.delivery.quarantine import Item
 
 quarantine_app = typer.Typer(
     name="quarantine",
@@ -19,15 +21,18 @@ quarantine_app = typer.Typer(
 )
 
 Config = Annotated[
-    Path | None, typer.Option(help="Pylantir's configuration file; without it, the only ledger of this user.")
+    Path | None, typer.Option(help="Pylantir's configuration file; without it, this user's only source.")
 ]
 Source = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
 
 
-def _copy(path: Path) -> Ledger:
+def _items(paths: Sequence[Path], names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
     from pipeline.delivery.ledger import Ledger
+    from pipeline.delivery.quarantine import items_of
 
-    return Ledger.copy(path) if path.exists() else Ledger.memory()
+    with ExitStack() as copies:
+        ledgers = [copies.enter_context(Ledger.copy(path)) for path in paths]
+        return items_of(ledgers, names, resolved=resolved)
 
 
 @quarantine_app.command("list")
@@ -41,12 +46,10 @@ def list_items(
         from rich.console import Console
         from rich.table import Table
 
-        from pipeline.commands.ledgers import find_ledger
+        from pipeline.commands.ledgers import find_ledgers
         from pipeline.commands.render import wide_enough
-        from pipeline.delivery.quarantine import items
 
-        with _copy(find_ledger(config, source)) as ledger:
-            found = items(ledger, resolved=resolved)
+        found = _items(find_ledgers(config, source), resolved=resolved)
         table = Table(
             "id", "reasons", "first seen (UTC)", "last seen (UTC)", "run", "rules", "passes since (UTC)"
         )
@@ -75,18 +78,19 @@ def show(
 ) -> None:
     """Show one rejected booking: why, and its payload with every value masked by its shape."""
     with exit_codes():
-        from pipeline.commands.ledgers import find_ledger
-        from pipeline.delivery.quarantine import items, masked, opened
+        from pipeline.commands.ledgers import find_ledgers
+        from pipeline.delivery.quarantine import masked, opened
         from pipeline.transform.reasons import explain
 
-        with _copy(find_ledger(config, source)) as ledger:
-            found = items(ledger, [item_id])
+        found = _items(find_ledgers(config, source), [item_id])
         if not found:
             typer.secho(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
             raise typer.Exit(FAILED)
-        for reason in found[0].reasons:
-            typer.echo(f"{reason}: {' '.join(explain(reason))}")
-        typer.echo(_written((opened if reveal else masked)(found[0].payload)))
+        # Several only where there is no booking's id: each host counts such payloads by itself.
+        for item in found:
+            for reason in item.reasons:
+                typer.echo(f"{reason}: {' '.join(explain(reason))}")
+            typer.echo(_written((opened if reveal else masked)(item.payload)))
 
 
 def _written(payload: Any) -> str:
@@ -116,13 +120,12 @@ def replay(
         from rich.console import Console
         from rich.table import Table
 
-        from pipeline.commands.ledgers import ledger_of, source_config
+        from pipeline.commands.ledgers import ledgers_of, source_config
         from pipeline.commands.render import wide_enough
         from pipeline.delivery import quarantine
 
         checked = source_config(config, source)
-        with _copy(ledger_of(checked)) as ledger:
-            results = quarantine.replay(quarantine.items(ledger, item_ids or ()), checked)
+        results = quarantine.replay(_items(ledgers_of(checked), item_ids or ()), checked)
         unknown = [
             item_id for item_id in item_ids or () if item_id not in {result.item.name for result in results}
         ]
@@ -153,16 +156,15 @@ def purge(
     with exit_codes():
         from datetime import UTC, datetime
 
-        from pipeline.commands.ledgers import duration, find_ledger
+        from pipeline.commands.ledgers import duration, find_ledgers
         from pipeline.delivery import quarantine
         from pipeline.delivery.ledger import Ledger
 
-        length = duration(older_than)
-        path = find_ledger(config, source)
+        before = datetime.now(UTC) - duration(older_than)
         count = 0
-        if path.exists():
+        for path in find_ledgers(config, source):
             with Ledger.beside(path) as ledger:
                 with ledger.transaction() as connection:
-                    count = quarantine.purge(connection, datetime.now(UTC) - length)
+                    count += quarantine.purge(connection, before)
                 ledger.shrink()
         typer.echo(f"{count} forgotten")

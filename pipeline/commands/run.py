@@ -49,6 +49,7 @@ def run(
 
         from pipeline.commands.render import wide_enough
         from pipeline.config_file import select_source
+        from pipeline.delivery.ledger_file import CALLER, output_host
         from pipeline.output import refuse_unusable_path
         from pipeline.plugin import CalendoPlugin
 
@@ -63,7 +64,8 @@ def run(
         # Delivered is what has been written or shown, not what has merely been fetched.
         options = {**settings.config, "acknowledge": "explicit"}
         console = wide_enough(Console(), 140)
-        with CalendoPlugin(settings.name, options) as plugin:
+        host = CALLER if output is None else output_host(output)
+        with CalendoPlugin(settings.name, options, host=host) as plugin:
             plugin.validate_config()
             if dry_run:
                 _show_plan(plugin, settings.sync_interval, console, as_json=as_json)

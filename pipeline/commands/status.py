@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 def status(
     config: Annotated[
         Path | None,
-        typer.Option(help="Pylantir's configuration file; without it, the only ledger of this user."),
+        typer.Option(help="Pylantir's configuration file; without it, this user's only source."),
     ] = None,
     source: Annotated[
         str | None, typer.Option(help="The source's name, where the file holds several.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH.")
     ] = None,
     max_age: Annotated[
         str | None, typer.Option(help="Exit with 1 when nothing has succeeded for so long: 15m, 2h, 1d.")
@@ -29,37 +33,57 @@ def status(
     last: Annotated[int, typer.Option(help="How many runs to show.", min=0)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show how a source is doing: its last runs, its last success, what is owed, pending, held back or rejected.
+    """Show how a source is doing at each host: last runs, last success, what is owed, pending, held back or rejected.
 
-    Reads a copy of the ledger, also while another process works with it; asks no server. Exit code 0, or 1 when
-    --max-age is given and the last success is older, or 2 when the configuration is wrong.
+    Reads a copy of the ledgers, also while other processes work with them; asks no server. Exit code 0, or 1 when
+    --max-age is given and a host's last success is older, or 2 when the configuration is wrong.
     """
     with exit_codes():
         from datetime import UTC, datetime
 
-        from pipeline.commands.ledgers import duration, find_ledger
+        from pipeline.commands.ledgers import duration, find_ledgers
 
         limit = duration(max_age) if max_age is not None else None
-        found = _health(find_ledger(config, source), datetime.now(UTC), last)
+        hosts = _health(find_ledgers(config, source), datetime.now(UTC), last, host)
     if as_json:
         import json
 
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        # A monitor reads the host that has waited longest; the others stand behind it.
+        first, *others = (found.to_dict() for found in hosts)
+        typer.echo(json.dumps(first | {"other_hosts": others}, ensure_ascii=False))
     else:
-        _show(found)
-    if limit is not None and found.is_older_than(limit):
-        typer.secho(f"nothing has succeeded for more than {max_age}", fg=typer.colors.RED, err=True)
+        for found in hosts:
+            if len(hosts) > 1:
+                typer.secho(f"{found.host}:", bold=True)
+            _show(found)
+    late = [found.host for found in hosts if limit is not None and found.is_older_than(limit)]
+    if late:
+        which = f" for {', '.join(late)}" if len(hosts) > 1 else ""
+        typer.secho(f"nothing has succeeded{which} for more than {max_age}", fg=typer.colors.RED, err=True)
+        if 0 < len(late) < len(hosts):
+            typer.echo(
+                "  Choose the host to watch with --host, or delete the ledger of one that is no more.",
+                err=True,
+            )
         raise typer.Exit(FAILED)
 
 
-def _health(path: Path, now: datetime, last: int) -> Health:
+def _health(paths: Sequence[Path], now: datetime, last: int, host: str | None) -> list[Health]:
+    """Read how each host is doing, the one without a success for the longest time first."""
+    from datetime import timedelta
+
     from pipeline.delivery.history import Health, health
     from pipeline.delivery.ledger import Ledger
 
-    if not path.exists():
-        return Health(now)
-    with Ledger.copy(path) as ledger:
-        return health(ledger, now, runs=last)
+    found = []
+    for path in paths:
+        with Ledger.copy(path) as ledger:
+            found.append(health(ledger, now, runs=last))
+    if host is not None:
+        found = [each for each in found if each.host == host] or [Health(now, host)]
+    return sorted(
+        found or [Health(now)], key=lambda each: timedelta.max if each.age is None else each.age, reverse=True
+    )
 
 
 def _show(found: Health) -> None:

@@ -90,8 +90,8 @@ class PipelineConfig(BaseModel):
     output_timezone: OutputZone = _option(
         "UTC",
         "'UTC', 'site', or a zone of the IANA list",
-        'The zone of the emitted dates and times. Most consoles show what they get, so `"site"` is what one '
-        "usually wants there.",
+        "The zone of the emitted dates and times. Most consoles show what they get: under Pylantir the default is "
+        '`"site"`.',
     )
     window_mode: Literal["rolling", "today"] = _option(
         "rolling",
@@ -207,7 +207,8 @@ class PipelineConfig(BaseModel):
     state_path: OptionalText = _option(
         None,
         "a file's path, ':memory:', or leave it out",
-        "The ledger's file. Without it: one file a source in the user's state directory. `:memory:`: none is kept.",
+        "The ledger of `run` and `CalendoPlugin`; each other host's stands beside it (`ledger@pylantir.sqlite`). "
+        "Without it: in the user's state directory. `:memory:`: none is kept.",
     )
     acknowledge: Literal["on_return", "explicit"] = _option(
         "on_return",

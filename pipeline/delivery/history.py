@@ -6,18 +6,23 @@ import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from pipeline.delivery.ledger import Ledger, microseconds, moment
+from pipeline.delivery.ledger_file import CALLER
 from pipeline.errors import PluginSchemaError
 from pipeline.report import RunReport
+
+_LONGEST_PAUSE = timedelta(days=30) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class Health:
-    """How a source is doing: its last runs, its last success, and what waits."""
+    """How a source is doing at one host: its last runs, its last success, and what waits."""
 
     now: datetime
+    host: str = CALLER
     runs: tuple[RunReport, ...] = ()
     last_success: datetime | None = None
     pending: tuple[int, ...] = ()
@@ -34,6 +39,7 @@ class Health:
         """Give everything as JSON-ready values; times are ISO 8601 in UTC, ``age`` is in seconds."""
         return {
             "now": self.now.isoformat(),
+            "host": self.host,
             "last_success": self.last_success.isoformat() if self.last_success else None,
             "age": None if self.age is None else self.age.total_seconds(),
             "owed": [
@@ -74,6 +80,18 @@ def amend_last_run(connection: sqlite3.Connection, report: RunReport) -> None:
     )
 
 
+def clock_is_steady(connection: sqlite3.Connection, now: datetime) -> bool:
+    """Tell whether the clock goes on from the last recorded runs; what is forgotten by a clock that jumped is gone.
+
+    It does not where it is before the last run or more than thirty days after it, nor in the cycle after that one.
+    """
+    rows = connection.execute("SELECT started FROM runs ORDER BY run DESC LIMIT 2").fetchall()
+    moments = [microseconds(now), *(row[0] for row in rows)]
+    return len(rows) > 0 and all(
+        0 <= later - earlier <= _LONGEST_PAUSE for later, earlier in pairwise(moments)
+    )
+
+
 def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
     """Forget runs that started before a moment, inside a transaction; the last success always stays."""
     return connection.execute(
@@ -98,6 +116,7 @@ def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
     quarantined = ledger.rows("SELECT count(*) FROM quarantine WHERE resolved IS NULL")
     return Health(
         now=now,
+        host=ledger.meta("host") or CALLER,
         runs=tuple(last_runs(ledger, runs)),
         last_success=moment(success[0][0]) if success else None,
         pending=tuple(ledger.pending_ids()),

@@ -1,24 +1,42 @@
-"""The ledger: what was emitted for each booking, and whether the host has it.
+"""The ledger: what one host was given of each booking, and whether it has it.
 
-One SQLite file a source; one process a file. Within a process all plugins on one file share one ``Ledger``. Nothing
-here opens a transaction while the network is waited for: a cycle reads, then works, then writes once.
+One SQLite file for each source and host, one process for each file. Within a process all plugins on one file share one
+``Ledger``. Nothing here opens a transaction while the network is waited for: a cycle reads, then works, then writes once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import orjson
 import polars as pl
 
 from pipeline.delivery.entry_text import DISCONTINUED, from_text
-from pipeline.delivery.ledger_file import LedgerFile
-from pipeline.delivery.state_file import StateFile, is_held
+from pipeline.delivery.ledger_file import (
+    CALLER,
+    CURRENT,
+    MEMORY,
+    SEALED_ENTRY,
+    SEALED_NOTE,
+    StateFile,
+    copied,
+    is_held,
+    open_copy,
+    open_exclusive,
+    open_memory,
+    open_shared,
+    purge_aside,
+    reason_of,
+)
 from pipeline.errors import PluginStateError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,23 +93,126 @@ _PAST = (
     "SELECT booking_id FROM entries WHERE start_utc < ? AND NOT (state = 'pending' AND EXISTS"
     " (SELECT 1 FROM sightings AS seen WHERE seen.booking_id = entries.booking_id AND seen.last_seen >= ?))"
 )
-_FORGET = (
-    "DELETE FROM sightings WHERE booking_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM entries WHERE booking_id IN (SELECT value FROM json_each(?))",
-)
+_FORGET_ENTRIES = "DELETE FROM entries WHERE booking_id IN (SELECT value FROM json_each(?))"
+_FORGET_SIGHTINGS = "DELETE FROM sightings WHERE booking_id IN (SELECT value FROM json_each(?))"
 
 
-class Ledger(LedgerFile):
-    """What was emitted, pending or delivered; what is owed; what waits for a second look."""
+class Ledger:
+    """What was emitted, pending or delivered; what is owed; what waits for a second look.
+
+    Make one with ``open``, ``memory``, ``copy`` or ``beside``. It is shared within the process and written in transactions.
+    All methods may be called from any thread. Raises ``PluginStateError`` on any trouble with the file.
+    """
+
+    _shared: ClassVar[dict[tuple[int, Path], Any]] = {}
+    _gates: ClassVar[dict[tuple[int, Path], threading.RLock]] = {}
+    # Re-entrant: a forgotten plugin's finalizer may run at any allocation, also inside `open`.
+    _shared_lock = threading.RLock()
 
     def __init__(self, file: StateFile, path: Path | None = None) -> None:
-        super().__init__(file, path)
+        self.path = path
+        self.warnings: tuple[str, ...] = tuple(file.warnings)
+        self._file = file
+        self._users = 1
+        self._process = os.getpid()
+        self._guard = threading.RLock()
+        self._cycle = threading.Lock()
+        self._inode = _inode(path)
         # Ids whose entries a plain fetch returned: delivered as soon as anything shows that the call came back.
         self._returned: set[int] = set()
 
+    def __enter__(self) -> Self:
+        """Return the ledger."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Give the ledger back."""
+        self.release()
+
+    def __repr__(self) -> str:
+        """Name the file."""
+        return f"{type(self).__name__}({str(self.path or MEMORY)!r})"
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        source_name: str,
+        host: str = CALLER,
+        lock_timeout: float = 0.0,
+        now: datetime | None = None,
+    ) -> Self:
+        """Open the ledger of a source and host for writing, or share the one this process has open.
+
+        Raises ``PluginStateError`` when another process holds it or it belongs to another source or host. ``now``
+        (default: the present) is the time that the name of a file set aside tells.
+        """
+        if str(path) == MEMORY:
+            return cls(open_memory())
+        place = _place(path)
+        key = (os.getpid(), place)
+        with cls._shared_lock:
+            gate = cls._gates.setdefault(key, threading.RLock())
+        # Who waits for another process keeps waiting those who want the same file, and nobody else.
+        with gate:
+            ledger = cls._joined(key, source_name, host)
+            if ledger is None:
+                ledger = cls(open_exclusive(place, lock_timeout=lock_timeout, now=now), place)
+                try:
+                    ledger._claim(source_name, host)
+                    ledger._after_opening()
+                except BaseException:
+                    ledger.abandon()
+                    raise
+                with cls._shared_lock:
+                    cls._shared[key] = ledger
+            return ledger
+
+    @classmethod
+    def _joined(cls, key: tuple[int, Path], source_name: str, host: str) -> Self | None:
+        """Share the ledger that this process has open, if it has, and if its file is still in its place."""
+        with cls._shared_lock:
+            ledger: Self | None = cls._shared.get(key)
+            if ledger is not None and not ledger.is_in_place():
+                ledger.abandon()
+                ledger = None
+            if ledger is not None:
+                ledger._users += 1
+                try:
+                    ledger._claim(source_name, host)
+                except BaseException:
+                    ledger._users -= 1
+                    raise
+            return ledger
+
+    @classmethod
+    def memory(cls) -> Self:
+        """Make an empty ledger that lives as long as the object."""
+        return cls(open_memory())
+
+    @classmethod
+    def copy(cls, path: Path | str) -> Self:
+        """Copy a ledger to memory, beside a running process too; what is done to the copy leaves no trace."""
+        place = _place(path)
+        ledger = cls(open_copy(place), place)
+        try:
+            ledger._after_copying()
+        except BaseException:
+            ledger.abandon()
+            raise
+        return ledger
+
+    @classmethod
+    def beside(cls, path: Path | str) -> Self:
+        """Open a ledger for one short write from the command line, beside a running process too."""
+        place = _place(path)
+        return cls(open_shared(place), place)
+
     def snapshot(self) -> Self:
         """Copy this ledger to memory, as the next cycle would find it; what is done to the copy leaves no trace."""
-        copy = super().snapshot()
+        with self._guard, self._explained():
+            copy = type(self)(StateFile(copied(self.connection)), self.path)
         try:
             copy._returned = set(self._returned)
             copy.settle_returned()
@@ -99,6 +220,131 @@ class Ledger(LedgerFile):
             copy.abandon()
             raise
         return copy
+
+    def is_in_place(self) -> bool:
+        """Tell whether the open file is still the one that its path names: somebody may have removed it."""
+        return self._inode == _inode(self.path)
+
+    @contextmanager
+    def cycle(self, timeout: float = 0.0) -> Iterator[None]:
+        """Let one cycle of this process run at a time; raises ``PluginStateError`` after ``timeout`` seconds."""
+        if not self._cycle.acquire(timeout=max(timeout, 0.0)):
+            raise PluginStateError(
+                "another cycle of this source is running in this process; wait for it to end"
+            )
+        try:
+            yield
+        finally:
+            self._cycle.release()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open file, for the quarantine and the history that lie in it."""
+        return self._file.connection
+
+    def release(self) -> None:
+        """Give the ledger back; the last user closes the file. In a forked child nothing happens: it is the parent's."""
+        if os.getpid() != self._process:
+            return
+        with self._shared_lock, self._guard:
+            if self._users == 0:
+                return
+            self._users -= 1
+            if self._users == 0:
+                try:
+                    self._before_closing()
+                finally:
+                    self._forget()
+                    self._file.close()
+
+    def abandon(self) -> None:
+        """Close as a killed process does: nothing more is written, an open transaction is lost."""
+        with self._shared_lock:
+            self._users = 0
+            self._forget()
+            self._file.close()
+
+    def _forget(self) -> None:
+        for key in [key for key, ledger in self._shared.items() if ledger is self]:
+            del self._shared[key]
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write all of a block or nothing of it; on the disk when the block ends."""
+        with self._guard, self._explained():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise PluginStateError(
+                f"the ledger {self.path or MEMORY} cannot be used: {reason_of(error)}"
+            ) from None
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """Read the rows of a query."""
+        with self._guard, self._explained():
+            return self.connection.execute(query, values).fetchall()
+
+    def _claim(self, source_name: str, host: str) -> None:
+        """Write down whose ledger it is and which process holds it; refuse another source's or host's file."""
+        owner, known_host = self.meta("source"), self.meta("host")
+        if owner is not None and owner != source_name:
+            raise PluginStateError(
+                f"the ledger {self.path} belongs to the source {owner!r}, not {source_name!r}: give each source its own"
+                " 'state_path'"
+            )
+        if known_host is not None and known_host != host:
+            raise PluginStateError(
+                f"the ledger {self.path} belongs to the host {known_host!r}, not {host!r}: name another 'state_path'"
+            )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.transaction():
+            self.set_meta("source", source_name)
+            self.set_meta("host", host)
+            self.set_meta("version", str(CURRENT))
+            self.set_meta("holder", f"process {os.getpid()} on {socket.gethostname()} since {now}")
+
+    def meta(self, key: str) -> str | None:
+        """Read one of the ledger's own notes; None where there is none, or its seal is broken."""
+        rows = self.rows(f"SELECT value FROM meta WHERE key = ? AND seal = seal({SEALED_NOTE})", key)  # noqa: S608
+        return str(rows[0][0]) if rows else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Write one of the ledger's own notes, inside a transaction."""
+        self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+        self.connection.execute(f"UPDATE meta SET seal = seal({SEALED_NOTE}) WHERE key = ?", (key,))  # noqa: S608
+
+    def forget_meta(self, key: str) -> None:
+        """Forget one of the ledger's own notes, inside a transaction."""
+        self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def _forget_damaged(self, condition: str = "true", *values: object) -> None:
+        """Forget the entries whose seal is broken: nobody knows what the host was given, so it is sent again."""
+        which = (
+            f"({condition}) AND (seal IS NOT seal({SEALED_ENTRY}) OR state NOT IN ('pending', 'delivered'))"
+        )
+        query = f"SELECT booking_id FROM entries WHERE {which}"  # noqa: S608 - all of it is ours
+        damaged = [row[0] for row in self.rows(query, *values)]
+        if not damaged:
+            return
+        with self.transaction() as connection:
+            connection.execute(_FORGET_ENTRIES, (id_list(damaged),))
+        shown = ", ".join(map(str, damaged[:20])) + (", ..." if len(damaged) > 20 else "")
+        told = (
+            f"{len(damaged)} damaged rows of the ledger {self.path or MEMORY} are forgotten, and sent again if they still"
+            f" stand: bookings {shown}"
+        )
+        self.warnings += (told,)
 
     def lines(
         self, ids: Collection[int], start: datetime | None = None, end: datetime | None = None
@@ -109,18 +355,17 @@ class Ledger(LedgerFile):
         held back, wherever they start.
         """
         span = (0, 0) if start is None or end is None else (microseconds(start), microseconds(end))
-        inside = self._columns("start_utc >= ? AND start_utc < ?", *span)
-        rest = set(ids).difference(inside["booking_id"].to_list())
-        outside = self._columns(
-            """booking_id IN (
+        within = "start_utc >= ? AND start_utc < ?"
+        beyond = """booking_id IN (
                 SELECT value FROM json_each(?)
                 UNION SELECT booking_id FROM entries WHERE state = 'pending'
                 UNION SELECT booking_id FROM owed
-                UNION SELECT booking_id FROM held) AND NOT (start_utc >= ? AND start_utc < ?)""",
-            id_list(rest),
-            *span,
-        )
-        return pl.concat([inside, outside])
+                UNION SELECT booking_id FROM held) AND NOT (start_utc >= ? AND start_utc < ?)"""
+        self._forget_damaged(within, *span)
+        inside = self._columns(within, *span)
+        rest = id_list(set(ids).difference(inside["booking_id"].to_list()))
+        self._forget_damaged(beyond, rest, *span)
+        return pl.concat([inside, self._columns(beyond, rest, *span)])
 
     def _columns(self, condition: str, *values: object) -> pl.DataFrame:
         """Read lines column by column: SQLite writes each one as one JSON text, three times as fast as rows."""
@@ -144,11 +389,11 @@ class Ledger(LedgerFile):
 
     def last_lines(self, ids: Collection[int]) -> dict[int, Line]:
         """Give the whole line of each booking asked for; those never emitted are absent."""
-        rows = self.rows(
-            f"SELECT {', '.join(Line._fields)} FROM entries"  # noqa: S608 - the columns are a constant
-            " WHERE booking_id IN (SELECT value FROM json_each(?))",
-            id_list(ids),
-        )
+        among = "booking_id IN (SELECT value FROM json_each(?))"
+        which = id_list(ids)
+        self._forget_damaged(among, which)
+        columns = ", ".join(Line._fields)
+        rows = self.rows(f"SELECT {columns} FROM entries WHERE {among}", which)  # noqa: S608 - constants
         return {row[0]: Line(*row) for row in rows}
 
     def window_ids(self, start: datetime, end: datetime, *, live: bool = False) -> list[int]:
@@ -189,11 +434,7 @@ class Ledger(LedgerFile):
         """Write a cycle's outcome, inside a transaction: emitted entries become pending."""
         stamp = microseconds(now)
         write = self.connection.executemany
-        write(
-            "INSERT OR REPLACE INTO entries (booking_id, digest, status, start_utc, end_utc, booking_hash, entry, state)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'pending')",
-            changes.emitted,
-        )
+        self._write_entries(changes.emitted, "pending")
         # One statement over a narrow table: 10,000 unchanged bookings cost about 40 pages and a few milliseconds.
         self.connection.execute(
             "INSERT INTO sightings SELECT value, ?, ? FROM json_each(?) WHERE true"
@@ -209,6 +450,20 @@ class Ledger(LedgerFile):
         write(
             "INSERT OR IGNORE INTO held (booking_id, since) VALUES (?, ?)",
             [(booking_id, stamp) for booking_id in changes.held],
+        )
+
+    def adopt(self, lines: Sequence[Line]) -> None:
+        """Take over rows that the host holds and nobody has noted: as delivered, unless they are known after all."""
+        with self.transaction():
+            self._write_entries(lines, "delivered", "OR IGNORE")
+
+    def _write_entries(self, lines: Sequence[Line], state: str, conflict: str = "OR REPLACE") -> None:
+        columns = ", ".join(Line._fields)
+        self.connection.executemany(
+            f"INSERT {conflict} INTO entries ({columns}, state, seal)"  # noqa: S608 - constants
+            f" SELECT {columns}, '{state}', seal({SEALED_ENTRY}) FROM (SELECT ? AS booking_id, ? AS digest, ? AS status,"
+            " ? AS start_utc, ? AS end_utc, ? AS booking_hash, ? AS entry) WHERE true",
+            lines,
         )
 
     def owe(self, ids: Iterable[int], now: datetime) -> None:
@@ -269,7 +524,7 @@ class Ledger(LedgerFile):
                 self._returned.clear()
                 # The file may be gone or damaged by now; then there is no note to take back.
                 with suppress(PluginStateError):
-                    self._after_opening()
+                    self._take_back_note()
 
     def _deliver(self, ids: Iterable[int]) -> int:
         cursor = self.connection.execute(
@@ -280,13 +535,18 @@ class Ledger(LedgerFile):
         return cursor.rowcount
 
     def _after_opening(self) -> None:
-        """Take back the note of a process that died: whether its host got the entries nobody knows; they go again."""
+        """Check each entry, and take back the note of a process that died: nobody knows whether its host got them."""
+        self._forget_damaged()
+        self._take_back_note()
+
+    def _take_back_note(self) -> None:
         if self.meta(_RETURNED) is not None:
             with self.transaction():
                 self.forget_meta(_RETURNED)
 
     def _after_copying(self) -> None:
         """Count as delivered what a living process got: it holds the lock, and would have kept no note of a failure."""
+        self._forget_damaged()
         noted = self.meta(_RETURNED)
         if noted is not None and self.path is not None and is_held(self.path):
             self._returned.update(orjson.loads(noted))
@@ -307,9 +567,13 @@ class Ledger(LedgerFile):
         gone = [row[0] for row in self.connection.execute(_PAST, (stamp, stamp)).fetchall()]
         if gone:
             which = (id_list(gone),)
-            for forget in _FORGET:
-                self.connection.execute(forget, which)
+            self.connection.execute(_FORGET_SIGHTINGS, which)
+            self.connection.execute(_FORGET_ENTRIES, which)
         return len(gone)
+
+    def purge_files(self, now: datetime) -> int:
+        """Remove damaged and migrated files that were set aside beside this one more than thirty days ago."""
+        return 0 if self.path is None else purge_aside(self.path, now)
 
     def shrink(self) -> None:
         """Give freed pages back to the disk, and drop old values from the write-ahead log."""
@@ -321,3 +585,14 @@ class Ledger(LedgerFile):
 def id_list(ids: Iterable[int]) -> str:
     """Give ids as JSON text, for SQLite's ``json_each``: one value, however many ids."""
     return orjson.dumps(sorted(ids)).decode()
+
+
+def _place(path: Path | str) -> Path:
+    """Give the one name of a ledger: through a link or another spelling it is the same file, with the same lock."""
+    return Path(path).expanduser().resolve()
+
+
+def _inode(path: Path | None) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_ino if path else None
+    return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -49,6 +49,11 @@ class Item:
     first_seen: datetime
     last_seen: datetime
     resolved: datetime | None
+
+    @property
+    def last_looked(self) -> datetime:
+        """When a cycle said last whether it passes."""
+        return max(self.last_seen, self.resolved or self.last_seen)
 
     @property
     def name(self) -> str:
@@ -106,28 +111,51 @@ def resolve(connection: sqlite3.Connection, accepted: Collection[int], now: date
 
 
 def items(ledger: Ledger, names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
-    """Give the items, oldest first: the named ones, or all that are open (``resolved``: all)."""
-    rows = ledger.rows(
-        "SELECT item, booking_id, reasons, payload, run, schema_version, first_seen, last_seen, resolved"
-        " FROM quarantine ORDER BY item"
-    )
-    found = [
-        Item(
-            item=row[0],
-            booking_id=row[1],
-            reasons=tuple(orjson.loads(row[2])),
-            payload=row[3],
-            run=row[4],
-            schema_version=row[5],
-            first_seen=moment(row[6]),
-            last_seen=moment(row[7]),
-            resolved=None if row[8] is None else moment(row[8]),
-        )
-        for row in rows
-    ]
+    """Return the items, oldest first: the named ones, or all that are open (``resolved``: all)."""
+    return items_of([ledger], names, resolved=resolved)
+
+
+def items_of(ledgers: Iterable[Ledger], names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
+    """Return the items of all hosts of a source, each booking once: as the host has it that looked last.
+
+    ``names``: only these; otherwise all that are open (``resolved``: all).
+    """
+    latest: dict[str, Item] = {}
+    for ledger in ledgers:
+        for subject, item in _read(ledger):
+            known = latest.get(subject)
+            if known is None or known.last_looked < item.last_looked:
+                latest[subject] = item
+    found = sorted(latest.values(), key=lambda item: (item.first_seen, item.item))
     if names:
         return [item for item in found if item.name in names]
     return [item for item in found if resolved or item.resolved is None]
+
+
+def _read(ledger: Ledger) -> Iterator[tuple[str, Item]]:
+    rows = ledger.rows(
+        "SELECT subject, item, booking_id, reasons, payload, run, schema_version, first_seen, last_seen, resolved"
+        " FROM quarantine ORDER BY item"
+    )
+    for subject, item, booking_id, reasons, payload, run, version, first, last, passes in rows:
+        try:
+            rules = tuple(map(str, orjson.loads(reasons)))
+        except (ValueError, TypeError):
+            continue  # damaged; where the booking is rejected still, the next cycle writes it anew
+        yield (
+            subject,
+            Item(
+                item=item,
+                booking_id=booking_id,
+                reasons=rules,
+                payload=payload,
+                run=run,
+                schema_version=version,
+                first_seen=moment(first),
+                last_seen=moment(last),
+                resolved=None if passes is None else moment(passes),
+            ),
+        )
 
 
 def purge(connection: sqlite3.Connection, before: datetime) -> int:

@@ -155,14 +155,19 @@ class Cycle:
             )
             quarantine.resolve(connection, delivery.seen, self.now)
             quarantine.keep(connection, delivery.rejected, run, self.now)
-            purged = self.ledger.purge(keep_after)
-            purged += quarantine.purge(connection, keep_after)
-            purged += history.purge_runs(connection, keep_after)
+            purged = 0
+            trusted = history.clock_is_steady(connection, self.now)
+            if trusted:
+                purged = self.ledger.purge(keep_after)
+                purged += quarantine.purge(connection, keep_after)
+                purged += history.purge_runs(connection, keep_after)
             self._on_step("writing")
             report = self._report(answers, checked, delivery)
             history.add_run(connection, run, report, self.now)
         if purged:
             self.ledger.shrink()
+        if trusted:
+            self.ledger.purge_files(self.now)
         self._end("write")
         return delivery, replace(report, seconds=self._rounded())
 

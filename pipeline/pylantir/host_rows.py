@@ -8,12 +8,12 @@ import os
 import sqlite3
 import sys
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import fields
-from pipeline.pylantir.steps import IN_PROGRESS, Step
+from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED, Step
 from pipeline.pylantir.wire import dicom_date, dicom_time
 
 # Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
@@ -48,18 +48,46 @@ def read_rows(path: Path, source_name: str, ids: Collection[int]) -> dict[int, d
 
     Raises ``sqlite3.Error`` when the file cannot be read.
     """
+    rows = _select(
+        path,
+        "data_source = ? AND source_record_id IN (SELECT value FROM json_each(?))",
+        (source_name, json.dumps([str(booking_id) for booking_id in ids])),
+    )
+    return {int(row["source_record_id"]): row for row in rows}
+
+
+def _select(path: Path, condition: str, values: tuple[str, ...]) -> list[dict[str, Any]]:
     if not path.exists():
-        return {}
+        return []
     uri = f"{path.as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
         connection.row_factory = sqlite3.Row
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'worklist_items'").fetchone():
-            return {}
-        rows = connection.execute(
-            "SELECT * FROM worklist_items WHERE data_source = ? AND source_record_id IN (SELECT value FROM json_each(?))",
-            (source_name, json.dumps([str(booking_id) for booking_id in ids])),
-        )
-        return {int(row["source_record_id"]): dict(row) for row in rows}
+            return []
+        query = f"SELECT * FROM worklist_items WHERE {condition}"  # noqa: S608 - constants of this file
+        return [dict(row) for row in connection.execute(query, values)]
+
+
+def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str, Any]]:
+    """Return the rows of a source that may be on a list: not ended, since a day, and written by this plugin.
+
+    Raises ``sqlite3.Error`` when the file cannot be read.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for row in _select(
+        path,
+        f"data_source = ? AND {STATUS} IN (?, ?) AND scheduled_start_date >= ?"
+        " AND scheduled_start_date NOT LIKE '%-%'",
+        (source_name, SCHEDULED, IN_PROGRESS, f"{since:%Y%m%d}"),
+    ):
+        with contextlib.suppress(TypeError, ValueError):
+            found[int(row["source_record_id"])] = row
+    return found
+
+
+def clock_of(row: Mapping[str, Any]) -> str:
+    """Return the date and time that a row shows, as one text: ``YYYYMMDDHHMMSS`` where this plugin wrote it."""
+    return f"{row['scheduled_start_date'] or ''}{row['scheduled_start_time'] or ''}"
 
 
 def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.config_file import DEFAULT_NAME
+from pipeline.delivery.entry_text import from_text, to_text
 from pipeline.delivery.history import amend_last_run
-from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.ledger import Ledger, Line, microseconds
 from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.host_rows import STATUS
-from pipeline.pylantir.step_book import StepBook
+from pipeline.pylantir.sources import UNNAMED
+from pipeline.pylantir.step_book import Left, StepBook
 from pipeline.pylantir.steps import DISCONTINUED, SCHEDULED, Step, settle
-from pipeline.pylantir.wire import to_wire
+from pipeline.pylantir.wire import DicomDate, DicomTime, to_wire
+from pipeline.pylantir.worklist_filter import output_zone
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
@@ -101,22 +106,27 @@ class HostedPlugin(CalendoPlugin):
     def reconcile(self, database: Path | None) -> None:
         """Look which delivered rows Pylantir's database lost or holds otherwise, and have them sent again.
 
-        A database that was restored, replaced or edited is brought back to what Calpendo says. What the scanner
-        did to a row is noted and left. One look a cycle, at the bookings that can still be on a list.
+        A database that was restored, replaced or edited is brought back to what Calpendo says, and so is one whose ledger
+        was lost. What the scanner did to a row is noted and left. One look a cycle, at the bookings that can still be on
+        a list.
         """
-        name = self.book.host_name
-        if database is None or name is None:
+        if database is None:
             return
         since = self.now - timedelta(hours=self.settings.max_booking_hours)
-        entries = {int(entry["source_record_id"]): entry for entry in self.last_entries(since, _FOREVER)}
-        for number in self.underway():
-            entries.pop(number, None)
-        rows = self._rows(database, name, entries)
+        self._adopt_unknown(database, since)
+        name, ledger = self.book.host_name, self._ready()[1]
+        if name is None:
+            return
+        lines = ledger.last_lines(ledger.window_ids(since, _FOREVER))
+        for number in ledger.pending_ids():
+            lines.pop(number, None)
+        rows = self._rows(database, name, lines)
         if rows is None:
             return
         lost: list[int] = []
-        steps: dict[int, Step] = {}
-        for number, entry in entries.items():
+        left: dict[int, Left] = {}
+        for number, line in lines.items():
+            entry = from_text(line.entry)
             row = rows.get(number)
             if row is None:
                 if entry[STATUS] != DISCONTINUED:
@@ -128,8 +138,8 @@ class HostedPlugin(CalendoPlugin):
             if step.status != row[STATUS] or not host_rows.holds(row, columns):
                 lost.append(number)
             else:
-                steps[number] = step
-        self.book.write(steps)
+                left[number] = Left(step, host_rows.clock_of(row), line.start_utc)
+        self.book.write(left)
         if lost:
             self.resend(lost)
             self.lgr.warning(
@@ -138,6 +148,55 @@ class HostedPlugin(CalendoPlugin):
                 len(lost),
                 lost[:20],
             )
+
+    def _adopt_unknown(self, database: Path, since: datetime) -> None:
+        """Take rows that the ledger does not know for pending, so that each one's booking is asked for by its number.
+
+        A ledger that was lost or damaged knows nothing of them; one whose booking was deleted since would stay on the list.
+        """
+        name = self.book.host_name or (UNNAMED if self.source_name == DEFAULT_NAME else self.source_name)
+        with self._reading():
+            shown = host_rows.read_shown(database, name, (since - timedelta(days=1)).date())
+            ledger, zone = self._ready()[1], output_zone(self.settings)
+            known = ledger.last_lines(shown)
+            found = []
+            for number, row in shown.items():
+                moment = host_rows.moment_of(row)
+                if number in known or moment["scheduled_start_date"] is None:
+                    continue
+                start = datetime.combine(moment["scheduled_start_date"], moment["scheduled_start_time"])
+                entry = {name: row[name] for name in host_rows.stored_columns()} | moment
+                entry |= {STATUS: SCHEDULED, "data_source": self.source_name, "source_record_id": str(number)}
+                start_utc = microseconds(zone.localize(start))
+                found.append(Line(number, "", SCHEDULED, start_utc, None, "", to_text(entry)))
+            if found:
+                ledger.adopt(found)
+                self.lgr.warning(
+                    "%d rows of Pylantir's list are unknown to the ledger; their bookings are asked for: %s",
+                    len(found),
+                    [line.booking_id for line in found[:20]],
+                )
+
+    def is_rescheduled(self, number: int, record: Mapping[str, Any], existing: Any) -> bool:
+        """Tell whether a booking has another start than its row, and that lies ahead.
+
+        The row's start is the instant that its date and time meant when they were written: that ``output_timezone`` was
+        changed since moves no booking. A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it
+        tells nothing.
+        """
+        day, clock = record.get("scheduled_start_date"), record.get("scheduled_start_time")
+        stored = {
+            name: getattr(existing, name, None) for name in ("scheduled_start_date", "scheduled_start_time")
+        }
+        before = host_rows.clock_of(stored)
+        if not isinstance(day, DicomDate) or not isinstance(clock, DicomTime) or "-" in before:
+            return False
+        line = self._ready()[1].last_lines([number]).get(number)
+        meant = self.book.start_of(number, before)
+        if line is not None and meant is not None:
+            return microseconds(self.now) < line.start_utc != meant
+        now = self.now.astimezone(output_zone(self.settings)).strftime("%Y%m%d%H%M%S")
+        return now < day.strftime("") + clock.strftime("") != before
 
     def rows_to_discontinue(self, numbers: list[int], database: Path | None) -> list[dict[str, Any]]:
         """Give records that take the rows of these bookings off the list, because what they show is out of date."""
@@ -161,11 +220,14 @@ class HostedPlugin(CalendoPlugin):
         rows = self._rows(database, name, prepared)
         if rows is None:
             return
-        stored = {
-            number: row.left_as(rows[number])
-            for number, row in prepared.items()
-            if row.is_in(rows.get(number))
-        }
+        lines = self._ready()[1].last_lines(prepared)
+        stored = {}
+        for number, row in prepared.items():
+            if row.is_in(rows.get(number)):
+                clock = host_rows.clock_of(rows[number])
+                line = lines.get(number) if row.delivers else None
+                start_utc = line.start_utc if line else self.book.start_of(number, clock)
+                stored[number] = Left(row.left_as(rows[number]), clock, start_utc)
         self.book.write(stored, host_name=name, synced=synced)
         self.acknowledge(number for number in stored if prepared[number].delivers)
         missing = sorted(set(prepared) - set(stored))
@@ -178,8 +240,14 @@ class HostedPlugin(CalendoPlugin):
             )
 
     def _rows(self, database: Path, name: str, ids: Mapping[int, Any]) -> dict[int, dict[str, Any]] | None:
-        try:
+        with self._reading():
             return host_rows.read_rows(database, name, ids)
+        return None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Go on without a look where Pylantir's database cannot be read now."""
+        try:
+            yield
         except sqlite3.Error as error:
             self.lgr.warning("Pylantir's database cannot be read now: %s", type(error).__name__)
-            return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
-UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given"}
+UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
 """Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
 
 KEEP_PAST_HOURS = 1.0

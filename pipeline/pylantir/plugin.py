@@ -8,7 +8,8 @@ from typing import Any
 from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline.calpendo.log import SourceLogger
-from pipeline.errors import PluginConfigError, PluginError
+from pipeline.delivery.ledger_file import PYLANTIR
+from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.pylantir import host_rows, options
 from pipeline.pylantir.errors import PylantirConfigError, as_pylantir, unexpected
 from pipeline.pylantir.host_rows import STATUS
@@ -16,8 +17,8 @@ from pipeline.pylantir.hosted import NOT_ACKNOWLEDGED, HostedPlugin, Prepared, b
 from pipeline.pylantir.sources import ledger_name
 from pipeline.pylantir.steps import SCHEDULED, Step, settle
 from pipeline.pylantir.study_uid import is_study_uid, study_uid
-from pipeline.pylantir.wire import DicomDate, DicomTime, WireRecord, dicom_date, dicom_time, to_wire
-from pipeline.pylantir.worklist_filter import make_filter, output_zone
+from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
+from pipeline.pylantir.worklist_filter import make_filter
 from pipeline.report import RunReport
 
 Record = dict[str, Any]
@@ -26,8 +27,8 @@ Record = dict[str, Any]
 class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     """Calpendo for Pylantir 0.4.6: what its rows show is what Calpendo says, and never undoes what the scanner did.
 
-    Configuration is that of Pylantir's own plugin, with its defaults (``api_path`` "/api", names as given names),
-    and every option of ``PipelineConfig``, and ``keep_past_hours``.
+    Configuration is that of Pylantir's own plugin, with its defaults (``api_path`` "/api", names as given names, the site's
+    own time), and every option of ``PipelineConfig``, and ``keep_past_hours``.
     """
 
     def __init__(self) -> None:
@@ -79,8 +80,10 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             self._synced = True
             return self._records(core, entries)
         except PluginError as error:
+            self._check_ledger_after(error)
             raise as_pylantir(error) from error
         except Exception as error:
+            self._check_ledger_after(error)
             raise unexpected(error) from None
 
     def get_record_match_candidates(
@@ -132,6 +135,9 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             return
         try:
             self._acknowledge()
+        except Exception as error:
+            self._check_ledger_after(error)
+            raise
         finally:
             self._core.hang_up()
 
@@ -140,12 +146,17 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is not None:
             self._core.close()
 
+    def _check_ledger_after(self, error: Exception) -> None:
+        """Close a ledger that may have broken the cycle: opened anew it is checked, and set aside where it is damaged."""
+        if self._core is not None and not isinstance(error, (PluginConfigError, PluginFetchError)):
+            self._core.close(acknowledge=False)
+
     def _configure(self, config: Any) -> None:
         if not isinstance(config, Mapping):
             raise PluginConfigError(
                 f'config: got {type(config).__name__}; write an object such as {{"base_url": ...}}'
             )
-        core = HostedPlugin(ledger_name(config), options.with_host_defaults(config))
+        core = HostedPlugin(ledger_name(config), options.with_host_defaults(config), host=PYLANTIR)
         faults = options.faults(config)
         try:
             core.validate_config()
@@ -156,11 +167,6 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is not None:
             self._core.close()
         self._config, self._core = config, core
-        if "output_timezone" not in config:
-            core.lgr.warning(
-                "output_timezone is not set: dates and times on the list are UTC, and most consoles show what they"
-                ' get. Write "output_timezone": "site" for the site\'s own time, as Pylantir\'s own plugin shows it'
-            )
         self.logger = SourceLogger(__name__, core.source_name)
 
     def _mapped(self, field_mapping: Mapping[str, Any] | None) -> HostedPlugin:
@@ -169,7 +175,8 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
         mapping = field_mapping or self._config.get("field_mapping") or {}
         if self._core.config.get("field_mapping", {}) != mapping:
-            core = HostedPlugin(self._core.source_name, {**self._core.config, "field_mapping": mapping})
+            config = {**self._core.config, "field_mapping": mapping}
+            core = HostedPlugin(self._core.source_name, config, host=PYLANTIR)
             core.validate_config()
             self._core.close()
             self._core = core
@@ -223,7 +230,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             stored,
             core.book.get(number),
             underway=self._underway.get(number),
-            rescheduled=existing is not None and _rescheduled(core, record, existing),
+            rescheduled=existing is not None and core.is_rescheduled(number, record, existing),
         )
 
     @staticmethod
@@ -236,17 +243,3 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         kept = getattr(existing, "study_instance_uid", None)
         untouched = (getattr(existing, STATUS, None) or SCHEDULED) == SCHEDULED
         return wanted if untouched and not is_study_uid(kept) else None
-
-
-def _rescheduled(core: HostedPlugin, record: Record, existing: Any) -> bool:
-    """Tell whether a booking has another start than its row, and that lies ahead.
-
-    A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it tells nothing.
-    """
-    day, clock = record.get("scheduled_start_date"), record.get("scheduled_start_time")
-    old_day = str(getattr(existing, "scheduled_start_date", None) or "")
-    if not isinstance(day, DicomDate) or not isinstance(clock, DicomTime) or "-" in old_day:
-        return False
-    start = day.strftime("") + clock.strftime("")
-    now = core.now.astimezone(output_zone(core.settings)).strftime("%Y%m%d%H%M%S")
-    return now < start != old_day + str(getattr(existing, "scheduled_start_time", None) or "")

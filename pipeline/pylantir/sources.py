@@ -14,7 +14,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import PipelineConfig
 from pipeline.config_file import DEFAULT_NAME, SourceSettings, read_sources
 from pipeline.errors import PluginConfigError
 
@@ -57,17 +56,6 @@ def ledger_name(config: Mapping[str, Any]) -> str:
 def ledger_names(host_name: str, config: Mapping[str, Any]) -> tuple[str, str]:
     """Give the names under which the ledger of a source may be kept, the likelier one first."""
     return (DEFAULT_NAME if host_name == UNNAMED else host_name), _derived_name(config)
-
-
-def ledger_path(name: str, settings: PipelineConfig) -> Path | None:
-    """Give the place of a source's ledger; None for one that is kept in memory."""
-    from pipeline.delivery.state_file import MEMORY, default_path
-
-    if settings.state_path == MEMORY:
-        return None
-    if settings.state_path:
-        return Path(settings.state_path).expanduser().absolute()
-    return default_path(name, settings.base_url)
 
 
 def _derived_name(config: Mapping[str, Any]) -> str:

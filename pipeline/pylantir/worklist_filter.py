@@ -18,9 +18,10 @@ import pytz
 
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
+from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.options import keep_past_hours, with_host_defaults
-from pipeline.pylantir.sources import ledger_names, ledger_path
+from pipeline.pylantir.sources import ledger_names
 from pipeline.pylantir.step_book import SYNCED_NOTE
 from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED
 
@@ -130,8 +131,9 @@ def _stamp(moment: datetime, zone: Any) -> str:
 def _ask_ledger(names: tuple[str, ...], settings: PipelineConfig, span: Span) -> Known:
     """Read the ends of bookings from the ledger, beside the sync that writes it; without one, nothing is known."""
     for name in names:
-        path = ledger_path(name, settings)
-        if path is None or not path.exists():
+        base = ledger_path(settings, CALLER, source_name=name)
+        path = None if base is None else to_read(base, PYLANTIR)
+        if path is None:
             continue
         with contextlib.suppress(sqlite3.Error, OSError):
             uri = f"{path.as_uri()}?mode=ro"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.verify.model import Check, failed, ok, skipped, warning
@@ -50,6 +49,8 @@ def output_zone(config: PipelineConfig, now: datetime) -> Check:
 
     name = "output zone"
     target = config.timezone if config.output_timezone == "site" else config.output_timezone
+    if "output_timezone" not in config.model_fields_set:
+        return ok(name, f"is not set: the site's own time ({config.timezone}) under Pylantir, UTC elsewhere")
     if target == config.timezone:
         return ok(name, f"times are emitted as the site's clock shows them ({config.timezone})")
     site, emitted = pytz.timezone(config.timezone), pytz.timezone(target)
@@ -90,15 +91,15 @@ def modalities(config: PipelineConfig) -> Check:
 
 def state(config: PipelineConfig) -> Check:
     """Look whether the ledger's file can be written, without making anything."""
-    from pipeline.delivery.state_file import MEMORY, default_path
+    from pipeline.delivery.ledger_file import ledger_path
 
-    if config.state_path == MEMORY:
+    path = ledger_path(config)
+    if path is None:
         return warning(
             "ledger",
             "is kept in memory: after a restart everything is sent again and nothing can be withdrawn",
             'leave "state_path" out, or name a file',
         )
-    path = Path(config.state_path) if config.state_path else default_path(config.source_name, config.base_url)
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent

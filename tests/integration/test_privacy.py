@@ -26,6 +26,7 @@ from pipeline.config_file import select_source
 from pipeline.credentials import Credentials
 from pipeline.delivery import quarantine
 from pipeline.delivery.ledger import Changes, Ledger
+from pipeline.delivery.ledger_file import for_host, output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginSchemaError
 from pipeline.plugin import CalendoPlugin
 from pipeline.schema import WorklistEntrySchema, split
@@ -454,14 +455,15 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         ("quarantine", "list", "--all", *config),
         ("quarantine", "replay", *config),
         ("check", desk.folder / "out.ndjson"),
-        ("run", *config),
-        ("run", "--dry-run", *config),
+        ("run", "--output", desk.folder / "out.ndjson", *config),
+        ("run", "--dry-run", "--output", desk.folder / "out.ndjson", *config),
     ]
     for arguments in silent:
         done = desk.call(*arguments)
         assert done.exit_code in (0, 1), done.output
         assert (arguments[:2], heard(done.output + done.stderr)) == (arguments[:2], [])
-    with Ledger.copy(desk.folder / "ledger.sqlite") as ledger:
+    host = output_host(desk.folder / "out.ndjson")
+    with Ledger.copy(for_host(desk.folder / "ledger.sqlite", host)) as ledger:
         items = quarantine.items(ledger)
     assert len(items) > 20
     assert [item.name for item in items if heard(quarantine.masked(item.payload))] == []
@@ -477,7 +479,6 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
 
 def test_verbose_runs_log_to_stderr_without_patients(desk: Desk) -> None:
     """Issue: `run --verbose` writes DEBUG lines, urllib3's among them; the entries alone go to standard output."""
-    (desk.folder / "ledger.sqlite").unlink()
     done = desk.call("run", "--verbose", "--json", "--config", desk.file)
     assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)

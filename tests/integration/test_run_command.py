@@ -91,7 +91,7 @@ def test_entries_that_could_not_be_written_are_sent_again(settings, tmp_path, mo
     assert done.exit_code == 1
     assert "No space left" in done.stderr
     assert output.read_text() == "as it was"
-    assert len(json.loads(_run("--config", settings, "--json").output)["entries"]) > 10
+    assert len(json.loads(_run("--config", settings, "--output", output, "--json").output)["entries"]) > 10
 
 
 def test_a_plan_changes_nothing(settings, server) -> None:

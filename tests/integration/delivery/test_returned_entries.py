@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.credentials import Credentials
 from pipeline.delivery.ledger import Ledger
-from pipeline.delivery.state_file import is_held
+from pipeline.delivery.ledger_file import is_held
 from pipeline.errors import PluginStateError
 from pipeline.plugin import CalendoPlugin
 from tests.integration.delivery.delivery_site import Site

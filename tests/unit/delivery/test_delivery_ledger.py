@@ -18,8 +18,16 @@ import pytest
 
 from pipeline.delivery import history, quarantine
 from pipeline.delivery.ledger import Changes, Ledger, Line, microseconds
-from pipeline.delivery.versions import CURRENT, MIGRATIONS
-from pipeline.errors import PluginStateError
+from pipeline.delivery.ledger_file import (
+    CALLER,
+    CURRENT,
+    MIGRATIONS,
+    PYLANTIR,
+    base_of,
+    for_host,
+    output_host,
+)
+from pipeline.errors import PluginConfigError, PluginStateError
 
 LEDGERS = Path(__file__).parents[2] / "fixtures" / "ledgers"
 NOW = datetime(2026, 1, 6, 12, tzinfo=UTC)
@@ -293,11 +301,16 @@ def test_a_kill_during_migration_leaves_the_old_file(path: Path, monkeypatch: py
     """Promise: a migration happens whole or not at all."""
     path.parent.mkdir()
     shutil.copy(LEDGERS / "v1.ledger", path)
+
+    class Killed(tuple[str, ...]):
+        def __iter__(self) -> Iterator[str]:
+            yield from self[:]
+            raise KeyboardInterrupt
+
     monkeypatch.setattr(
-        "pipeline.delivery.state_file.MIGRATIONS",
-        (MIGRATIONS[0], (*MIGRATIONS[1], "INSERT INTO nowhere VALUES (1)")),
+        "pipeline.delivery.ledger_file.MIGRATIONS", (MIGRATIONS[0], Killed(MIGRATIONS[1]), *MIGRATIONS[2:])
     )
-    with pytest.raises(PluginStateError, match="nowhere"):
+    with pytest.raises(KeyboardInterrupt):
         Ledger.open(path, source_name="calpendo")
     monkeypatch.undo()
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
@@ -419,7 +432,7 @@ def test_whoever_opens_a_ledger_can_leave_it_to_a_with_block(
     [
         ("open", "_migrate"),
         ("open", "_version"),
-        ("open", "_is_damaged"),
+        ("open", "_check_structure"),
         ("open", "Ledger._claim"),
         ("open", "Ledger._after_opening"),
         ("copy", "_migrate"),
@@ -445,7 +458,7 @@ def test_what_was_opened_is_closed_when_opening_fails(
         if broken.startswith("Ledger."):
             patch.setattr(Ledger, broken.removeprefix("Ledger."), fail)
         else:
-            patch.setattr(f"pipeline.delivery.state_file.{broken}", fail)
+            patch.setattr(f"pipeline.delivery.ledger_file.{broken}", fail)
         with pytest.raises(KeyboardInterrupt):
             getattr(Ledger, way)(*arguments, **options)
     assert all(map(is_closed, opened))
@@ -468,3 +481,57 @@ def test_a_snapshot_that_fails_is_closed(
     monkeypatch.undo()
     assert [is_closed(connection) for connection in opened] == [True]
     assert ledger.pending_ids() == [1]
+
+
+@pytest.mark.parametrize("content", [b"booking,patient\n1,Doe\n", b"{}", b"SQLite for me\n" + b"x" * 200])
+@pytest.mark.parametrize("way", ["open", "copy", "beside"])
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(path: Path, content: bytes, way: str) -> None:
+    """Promise: a file at `state_path` that holds something else is refused in one sentence; nothing is made beside it."""
+    path.parent.mkdir()
+    path.write_bytes(content)
+    path.chmod(0o644)
+    options = {"source_name": "calpendo"} if way == "open" else {}
+    with pytest.raises(PluginConfigError, match=r"is no ledger of this program, and was left as it is"):
+        getattr(Ledger, way)(path, **options)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (content, 0o644)
+
+
+def test_what_was_set_aside_is_removed_after_thirty_days(ledger: Ledger, path: Path) -> None:
+    """Promise: damaged and migrated files are kept for thirty days, another ledger's and everything else for ever."""
+    stamp = "20260106T120000.000000Z"
+    aside = {
+        f"{path.name}.{why}-{stamp}{ending}" for why in ("corrupt", "v2") for ending in ("", "-wal", "-shm")
+    }
+    others = {f"{path.name}.old", f"{path.name}.corrupt-yesterday", f"x{path.name}.corrupt-{stamp}"}
+    for name in aside | others:
+        path.with_name(name).touch()
+    assert ledger.purge_files(NOW + timedelta(days=30)) == 0
+    assert ledger.purge_files(NOW + timedelta(days=30, seconds=1)) == len(aside)
+    left = {file.name for file in path.parent.iterdir()}
+    assert others < left
+    assert not aside & left
+
+
+def test_a_ledger_has_one_host(path: Path) -> None:
+    """Promise: a file that one host uses is refused to another, in whatever way it was named."""
+    Ledger.open(path, source_name="calpendo").release()
+    with pytest.raises(PluginStateError, match="belongs to the host 'caller', not 'pylantir'"):
+        Ledger.open(path, source_name="calpendo", host=PYLANTIR)
+
+
+def test_ledgers_are_named_after_their_hosts(path: Path, tmp_path: Path) -> None:
+    """Promise: every host's file is found again from every other's, and two outputs never share one."""
+    hosts = [
+        CALLER,
+        PYLANTIR,
+        output_host(tmp_path / "a.csv"),
+        output_host(tmp_path / "b.csv"),
+        "worklist:/srv/wl",
+    ]
+    for base in (path, path.with_name("ledger"), path.with_name("a@home.b.sqlite")):
+        files = [for_host(base, host) for host in hosts]
+        assert files[0] == base
+        assert len(set(files)) == len(hosts)
+        assert {base_of(file) for file in files} == {base}
+    assert output_host(Path("a.csv")) == output_host(Path.cwd() / "x" / ".." / "a.csv")

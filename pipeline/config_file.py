@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -92,10 +95,11 @@ def _read(path: Path) -> tuple[tuple[SourceSettings, ...], list[str]]:
         source = _source(f"data_sources[{index}]", entry, wording, faults, disabled)
         if source is not None:
             sources.append(source)
-    names = [source.name for source in sources]
+    names = Counter(source.name for source in sources)
     faults += [
-        f"data_sources: {names.count(name)} enabled sources are named {name!r}; write a different name each"
-        for name in sorted({name for name in names if names.count(name) > 1})
+        f"data_sources: {count} enabled sources are named {name!r}; write a different name for each"
+        for name, count in sorted(names.items())
+        if count > 1
     ]
     if faults:
         raise config_error(str(path), faults)
@@ -159,31 +163,178 @@ def _sensible(seconds: float) -> bool:
 
 def _load(path: Path) -> object:
     """Return the file's JSON; every way in which that can fail becomes a PluginConfigError."""
+    text, fault = _text(path)
+    content: object = None
+    if fault is None:
+        content, fault = _parsed(text)
+    if fault is not None:
+        raise config_error(str(path), [f"file: {fault}"])
+    return content
+
+
+def _text(path: Path) -> tuple[str, str | None]:
+    """Return the file's text, or what is wrong with the file and what to do."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        body = path.read_bytes()
     except FileNotFoundError:
-        raise config_error(
-            str(path), ["file: not found; write the path of Pylantir's configuration file"]
-        ) from None
-    except UnicodeDecodeError:
-        raise config_error(str(path), ["file: is not UTF-8 text; save it as UTF-8"]) from None
+        return "", "not found; write the path of Pylantir's configuration file"
+    except (IsADirectoryError, PermissionError) as error:
+        # Windows forbids to read a directory.
+        if isinstance(error, IsADirectoryError) or path.is_dir():
+            return "", "is a directory; write the path of the file in it, such as mwl_config.json"
+        return "", "cannot be read; give this user the right to read it"
     except (OSError, ValueError) as error:
-        raise config_error(str(path), [f"file: cannot be read ({type(error).__name__})"]) from None
+        return "", f"cannot be read ({type(error).__name__})"
+    for encoding in ("UTF-32", "UTF-16"):
+        marks = (
+            getattr(codecs, f"BOM_{encoding.replace('-', '')}_LE"),
+            getattr(codecs, f"BOM_{encoding.replace('-', '')}_BE"),
+        )
+        if body.startswith(marks):
+            return "", f"is {encoding} text; save it as UTF-8"
+    if b"\0" in body:
+        return "", "holds zero bytes, as UTF-16 text or a file that is no text does; save it as UTF-8 text"
     try:
-        return json.loads(text, object_pairs_hook=_remember_twice)
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(body[: error.start].decode("utf-8-sig", errors="replace"))
+        return "", f"is not UTF-8 text (the first other byte stands at {place}); save it as UTF-8"
+    if not text.strip():
+        return "", 'is empty; write a configuration into it, such as {"base_url": ..., "resources": [...]}'
+    return text, None
+
+
+def _parsed(text: str) -> tuple[object, str | None]:
+    """Return what JSON text holds, or what is wrong with it, at which place, and what to write."""
+    try:
+        return json.loads(text, object_pairs_hook=_remember_twice), None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        hint = "JSON allows no comments, no single quotes and no comma before a closing bracket"
-        raise config_error(str(path), [f"file: is not JSON ({error.msg} at {place}); {hint}"]) from None
-    except (ValueError, RecursionError) as error:
-        raise config_error(str(path), [f"file: cannot be read as JSON ({type(error).__name__})"]) from None
+        position, kind = error.pos, error.msg
+    except RecursionError:
+        return None, "cannot be read as JSON: it is nested too deep; write the form that the README shows"
+    except ValueError:
+        return None, "cannot be read as JSON: a number in it has thousands of digits; write a shorter one"
+    cause, write, position = _json_fault(text, position, kind)
+    return None, f"is not JSON ({cause} at {_place(text[:position])}); {write}"
+
+
+def _place(before: str) -> str:
+    """Return line and column of what stands behind a text; a line ends as editors end it."""
+    lines = before.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return f"line {len(lines)}, column {len(lines[-1]) + 1}"
+
+
+_QUOTES = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a\uff02\u2033"
+_WORDS = re.compile(r"(True|False|None|TRUE|FALSE|NULL|Null|yes|no|undefined)\b")
+_BY_KIND = {
+    "Invalid \\escape": (
+        "a single backslash in a text",
+        r'write each backslash of a pattern or a path twice: "\\d" for \d, "C:\\data" for C:\data',
+    ),
+    "Invalid \\uXXXX escape": (
+        "a backslash and u without four digits of a character's number",
+        r'write the backslash twice where it is meant as such: "\\u"',
+    ),
+    "Invalid control character at": (
+        "a line break, a tab or another control character inside a text",
+        r'close the text with " on the same line, or write \n for a line break and \t for a tab',
+    ),
+    "Unterminated string starting at": (
+        "a text that is never closed",
+        'write " at its end, and a \\ before each " within it',
+    ),
+    "Expecting property name enclosed in double quotes": (
+        "no key where one has to stand",
+        'write the key in double quotes, such as "resources": [...]',
+    ),
+    "Expecting ':' delimiter": (
+        "no colon after a key",
+        'write a colon between key and value: "key": "value"',
+    ),
+    "Expecting ',' delimiter": (
+        "no comma between two values",
+        'write a comma there, or a \\ before a " within a text, or the closing bracket that is missing',
+    ),
+    "Extra data": (
+        "more text after the last closing bracket",
+        "write one object only; remove what follows it, or the bracket that closes too early",
+    ),
+}
+_NO_VALUE = (
+    "no value where one has to stand",
+    "write a text in double quotes, a number, true, false, null, {...} or [...]",
+)
+
+
+def _json_fault(text: str, position: int, kind: str) -> tuple[str, str, int]:
+    """Return the cause of a parser's complaint, what to write, and the place of the cause.
+
+    The parser names what it had expected; what stands there instead says more.
+    """
+    found = text[position : position + 1]
+    before = text[:position].rstrip(" \t\r\n")
+    if kind in ("Unterminated string starting at", "Invalid control character at"):
+        start = text.rfind("\n", 0, position) + 1
+        line = text[start:].partition("\n")[0]
+        odd = next((place for place, sign in enumerate(line) if sign in _QUOTES), None)
+        if odd is not None:  # The text was meant to end there.
+            return *_QUOTE, start + odd
+    elif kind in _BY_KIND and "escape" in kind:
+        pass
+    elif found in ("}", "]") and before.endswith(","):
+        return *_TRAILING_COMMA, len(before) - 1
+    elif kind.startswith("Illegal trailing comma"):
+        return *_TRAILING_COMMA, position
+    elif not text[position:].strip():
+        return "the end of the file before all brackets are closed", "write the missing } or ]", len(before)
+    elif (special := _instead(text, position)) is not None:
+        return *special, position
+    elif found == "," and kind != "Expecting ':' delimiter":
+        return "a comma too many", "remove it", position
+    elif not before:
+        return (
+            "no { at the beginning",
+            "write the path of the JSON file, or a configuration as the README shows it",
+            0,
+        )
+    elif kind == "Expecting ',' delimiter" and "\n" in text[len(before) : position]:
+        position = len(before)
+    return *_BY_KIND.get(kind, _NO_VALUE), position
+
+
+_QUOTE = ("a curly or other typographic quote", 'write the straight one, "')
+_SIGNS = {";": ("a semicolon", "write a comma"), "=": ("an equals sign", "write a colon")}
+_TRAILING_COMMA = ("a comma before a closing bracket", "remove the comma")
+
+
+def _instead(text: str, position: int) -> tuple[str, str] | None:
+    """Name what stands at a place and is never JSON, and what to write instead."""
+    found = text[position : position + 1]
+    code = f"U+{ord(found):04X}" if found else ""
+    if found and found in _QUOTES:
+        return _QUOTE
+    if found in ("'", "`"):
+        return "a single quote", 'write texts and keys in double quotes, "'
+    if found == "#" or text.startswith(("//", "/*"), position):
+        return "a comment", 'remove it, or write it as a key that begins with _, such as "_comment": "..."'
+    if text.startswith("<", position):
+        return "markup, as of a web page,", "write the path of the JSON file itself"
+    if found and not found.isspace() and not found.isprintable():
+        return f"an invisible character ({code})", "remove it, or write the line anew"
+    if found.isspace() and found not in " \t\r\n":
+        return f"a no-break or other unusual blank ({code})", "replace it by a usual blank"
+    if found in _SIGNS:
+        return _SIGNS[found]
+    if word := _WORDS.match(text, position):
+        return f"the word {word[1]}", "write true, false or null in small letters, or a text in double quotes"
+    return None
 
 
 def _remember_twice(pairs: list[tuple[str, Any]]) -> _Object:
     made = _Object(pairs)
     if len(made) != len(pairs):
-        keys = [key for key, _ in pairs]
-        made.twice = tuple(key for key in made if keys.count(key) > 1 and not key.startswith("_"))
+        counts = Counter(key for key, _ in pairs)
+        made.twice = tuple(key for key in made if counts[key] > 1 and not key.startswith("_"))
     return made
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 from pipeline.errors import PluginConfigError
@@ -12,6 +14,8 @@ from pipeline.wording import config_error
 
 USERNAME = "CALPENDO_USERNAME"
 PASSWORD = "CALPENDO_PASSWORD"  # noqa: S105  the variable's name
+
+_OURS = re.compile(r"\s*(?:export[^\S\r\n]+)?'?(CALPENDO_\w+)'?[^\S\r\n]*[=:]?[^\S\r\n]*(.*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,42 @@ def environment() -> dict[str, str]:
     path = Path.cwd() / ".env"
     if not path.is_file():
         return dict(os.environ)
-    from dotenv import dotenv_values
-
     try:
-        kept = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PluginConfigError(
             f".env: the file in the working directory cannot be read ({type(error).__name__}); "
             "write it as UTF-8 text, or remove it and set the variables"
         ) from None
-    return {name: value for name, value in kept.items() if value is not None} | dict(os.environ)
+    kept, faults = _from_file(text)
+    wrong = [fault for name, fault in faults.items() if name not in os.environ]
+    if wrong:
+        raise config_error(".env", wrong)
+    return kept | dict(os.environ)
+
+
+def _from_file(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a file's variables by python-dotenv's rules, and by name what those rules do not read as it was meant."""
+    from dotenv.parser import parse_stream
+
+    kept: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for line in parse_stream(StringIO(text)):
+        written = _OURS.match(line.original.string)
+        if line.key is not None and line.value is not None:
+            kept[line.key] = line.value
+        if written is None:
+            continue
+        name, value = written.groups()
+        faults.pop(name, None)  # The last line counts.
+        if line.error:
+            faults[name] = f"line {line.original.line}: {name} cannot be read; write {name}='...' on one line"
+        elif not value.startswith(("'", '"')) and (line.value or "") != value.strip():
+            faults[name] = (
+                f"line {line.original.line}: the value of {name} ends before the blank and #, because a comment begins "
+                f"there; write {name}='...' in single quotes where the # belongs to it, else the comment on its own line"
+            )
+    return kept, faults
 
 
 def _fault(name: str, value: str | None) -> str | None:

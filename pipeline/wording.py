@@ -101,7 +101,10 @@ def near_miss(word: str, known: Iterable[str], *, cutoff: float = 0.8) -> str | 
     candidates = list(known)
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     joined = re.sub(r"[\s-]+", "_", word.strip()).casefold()
-    for spelling, words in ((word, candidates), (word.casefold(), by_folded), (joined, by_folded)):
+    folded = tuple(by_folded)
+    # Each once: comparing is slow, and a file may hold thousands of unknown keys.
+    tries = dict.fromkeys([(word, tuple(candidates)), (word.casefold(), folded), (joined, folded)])
+    for spelling, words in tries:
         found = get_close_matches(spelling, words, n=1, cutoff=cutoff)
         if found:
             return by_folded.get(found[0], found[0])

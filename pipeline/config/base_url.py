@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from pipeline.wording import Wording
 
+API_PATHS = ("/webdav", "/api")
+"""Where servers answer: older ones, newer ones."""
+
 _WRITE = "the server's address, such as 'https://example.calpendo.com'"
 _FORBIDDEN = re.compile(r"[\s\\\x00-\x1f\x7f]")
 
@@ -70,6 +73,14 @@ def _fault(url: str, *, allow_insecure_http: bool) -> tuple[str, str] | None:
             "https:// instead of http://, or, where the network itself is protected, add 'allow_insecure_http': true",
         )
     return None
+
+
+def api_path_in(base_url: str, api_path: str) -> str:
+    """Return the path of the API that an address ends with, as it is spelt there, or ""."""
+    for path in dict.fromkeys((api_path, *API_PATHS)):
+        if path and base_url.lower().endswith(path.lower()):
+            return base_url[-len(path) :]
+    return ""
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.config.base_url import read_base_url
+from pipeline.config.base_url import api_path_in, read_base_url
 from pipeline.config.checks import MAPPING_KIND, misspelt, worded
 from pipeline.config.mapping_reader import MappingReader
 from pipeline.config.types import (
@@ -316,8 +316,11 @@ def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
         for key in ("username", "password")
         if key in config
     ]
-    if checked.api_path and checked.base_url.endswith(checked.api_path):
-        cautions.append("base_url: ends with api_path, which is added once more; leave it out here")
+    if checked.api_path and (path := api_path_in(checked.base_url, checked.api_path)):
+        cautions.append(
+            f"base_url: ends with {path!r}, to which api_path {checked.api_path!r} is added; write the address without it, "
+            f'and "api_path": "{path}"'
+        )
     cautions += [
         f"resources[{index}]: begins or ends with a blank; is that so in Calpendo?"
         for index, name in enumerate(checked.resources)

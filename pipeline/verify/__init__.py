@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.config import PipelineConfig
+from pipeline.config.base_url import api_path_in
 from pipeline.config_file import SourceSettings, select_source
 from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
@@ -78,7 +79,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     )
     for caution in config.warnings:
         yield warning("configuration", caution, "see the README's table of options")
-    if "api_path" not in settings.config:
+    if "api_path" not in settings.config and not api_path_in(config.base_url, ""):
         yield warning(
             "configuration",
             "api_path is not written: the commands ask at /webdav, Pylantir at /api",

@@ -11,12 +11,12 @@ from pipeline.calpendo.faults import AnswerFault, AuthenticationFault, RefusedFa
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
+from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginFetchError
 from pipeline.verify.model import Check, failed, ok, warning
 from pipeline.wording import near_miss
 
-API_PATHS = ("/webdav", "/api")
 # A person waits for the answer: one repetition, and no minutes of patience.
 _IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
 
@@ -74,18 +74,28 @@ def _unanswered(
             "check CALPENDO_USERNAME and CALPENDO_PASSWORD: a local Calpendo user with web API rights",
         )
     if isinstance(error, (RefusedFault, AnswerFault)):
-        for path in API_PATHS:
-            other = config.model_copy(update={"api_path": path})
-            if path != config.api_path and _answers(other, credentials, now, sync_interval):
-                return failed(
-                    "connection", str(error), f'the API answers at another path; write "api_path": "{path}"'
-                )
+        for base_url, path in _elsewhere(config):
+            other = config.model_copy(update={"base_url": base_url, "api_path": path})
+            if _answers(other, credentials, now, sync_interval):
+                write = f'"api_path": "{path}"'
+                if base_url != config.base_url:
+                    write = f'"base_url": "{base_url}" and {write}'
+                return failed("connection", str(error), f"the API answers at another path; write {write}")
         return failed(
             "connection", str(error), "check base_url and api_path: /webdav, or /api on newer servers"
         )
     return failed(
         "connection", str(error), "check base_url, the network, the proxy and the server's certificate"
     )
+
+
+def _elsewhere(config: PipelineConfig) -> list[tuple[str, str]]:
+    """Return the usual places of the API besides the configured one; a path at the address's end is not added twice."""
+    ending = api_path_in(config.base_url, "")
+    bases = [config.base_url.removesuffix(ending), config.base_url] if ending else [config.base_url]
+    paths = [path for path in dict.fromkeys((ending, *API_PATHS)) if path]
+    places = [(base_url, path) for base_url in bases for path in paths]
+    return [place for place in places if place != (config.base_url, config.api_path)]
 
 
 def _answers(config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float) -> bool:

@@ -432,6 +432,31 @@ def test_api_path_has_one_form(valid: dict[str, Any], given: str, kept: str) -> 
     assert read({**valid, "api_path": given}).api_path == kept
 
 
+@pytest.mark.parametrize(
+    ("base_url", "api_path", "told"),
+    [
+        ("https://a.example/api/", "/webdav", "'/api', to which api_path '/webdav' is added"),
+        ("https://a.example/api", "/api", "'/api', to which api_path '/api' is added"),
+        ("https://a.example/x/WebDAV/", "/webdav", '"api_path": "/WebDAV"'),
+        ("https://a.example/x/y", "/y", '"api_path": "/y"'),
+        ("https://a.example/api", "", None),
+        ("https://a.example/x", "/api", None),
+        ("https://api.example", "/api", None),
+    ],
+)
+def test_a_path_of_the_api_stands_once(
+    valid: dict[str, Any], base_url: str, api_path: str, told: str | None
+) -> None:
+    """Issue: an address that ends with the API's path is one caution, which says where the path belongs."""
+    cautions = [
+        caution
+        for caution in read({**valid, "base_url": base_url, "api_path": api_path}).warnings
+        if caution.startswith("base_url: ends with")
+    ]
+    assert len(cautions) == (told is not None)
+    assert all(told in caution for caution in cautions if told)
+
+
 def _set_option(config: PipelineConfig) -> None:
     config.timezone = "UTC"  # type: ignore[misc]
 

@@ -154,6 +154,16 @@ def test_another_api_path_is_found(write: Write) -> None:
     assert '"api_path": "/webdav"' in only(verification, "connection", State.FAILED).advice
 
 
+def test_a_path_in_the_address_is_proposed_once(write: Write, simulator: CalpendoSimulator) -> None:
+    """Issue: with /api/ at the end of base_url it is said once where it belongs, and no address with it twice is."""
+    verification = verify(write(base_url=f"{simulator.url}/api/", api_path=None), environ=LOGIN)
+    advice = only(verification, "connection", State.FAILED).advice
+    assert advice.endswith(f'; write "base_url": "{simulator.url}" and "api_path": "/api"')
+    (caution,) = lines(verification, "configuration", State.WARNING)
+    assert "base_url: ends with '/api'" in caution.found
+    assert "/api/api" not in str(verification)
+
+
 def test_a_page_instead_of_an_answer_is_reported(write: Write, simulator: CalpendoSimulator) -> None:
     """T025: a web page at the address is no Calpendo, even with status 200."""
     simulator.faults.add("html")

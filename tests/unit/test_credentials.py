@@ -85,3 +85,50 @@ def test_odd_files_do_no_harm(dotenv: Path, caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.DEBUG), pytest.raises(PluginConfigError):
         Credentials.from_environment()
     assert "s3cret-Pass" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("CALPENDO_PASSWORD=abc #def", "line 2: the value of CALPENDO_PASSWORD ends before the blank and #"),
+        ("export CALPENDO_PASSWORD = abc\t#def", "ends before the blank and #"),
+        ("CALPENDO_PASSWORD=abc # the account's", "the comment on its own line"),
+        ("CALPENDO_PASSWORD= #def", "write CALPENDO_PASSWORD='...' in single quotes"),
+        (
+            "CALPENDO_PASSWORD='abcdef",
+            "line 2: CALPENDO_PASSWORD cannot be read; write CALPENDO_PASSWORD='...'",
+        ),
+        ("CALPENDO_PASSWORD: abcdef", "line 2: CALPENDO_PASSWORD cannot be read"),
+    ],
+)
+def test_a_value_that_would_be_cut_is_refused(
+    dotenv: Path, monkeypatch: pytest.MonkeyPatch, line: str, told: str
+) -> None:
+    """Issue: a password that python-dotenv cuts at a blank and # is refused with the way to write it, never shown."""
+    dotenv.write_text(f"CALPENDO_USERNAME=reader\n{line}\nOTHER=1 # a comment\n")
+    with pytest.raises(PluginConfigError) as caught:
+        Credentials.from_environment()
+    (fault,) = caught.value.faults
+    assert told in fault
+    assert "abc" not in str(caught.value)
+    monkeypatch.setenv("CALPENDO_PASSWORD", "exported")
+    assert Credentials.from_environment().password == "exported"
+    assert environment()["OTHER"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("CALPENDO_PASSWORD='abc #def' # quoted", "abc #def"),
+        ('CALPENDO_PASSWORD="abc #def"', "abc #def"),
+        ("CALPENDO_PASSWORD=abc#def", "abc#def"),
+        ("CALPENDO_PASSWORD=#def", "#def"),
+        ("CALPENDO_PASSWORD=abc def", "abc def"),
+        ("CALPENDO_PASSWORD=ab #c\nCALPENDO_PASSWORD=abcdef", "abcdef"),
+        ("# CALPENDO_PASSWORD=ab #c\nCALPENDO_PASSWORD=abcdef", "abcdef"),
+    ],
+)
+def test_what_dotenv_reads_as_meant_is_taken(dotenv: Path, line: str, password: str) -> None:
+    """Promise: python-dotenv's own rules stay."""
+    dotenv.write_text(f"CALPENDO_USERNAME=reader\n{line}\n")
+    assert Credentials.from_environment().password == password

@@ -355,8 +355,8 @@ def test_a_damaged_ledger_is_set_aside(path: Path, damage: str) -> None:
     else:
         content[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
     path.write_bytes(content)
-    with pytest.raises(PluginStateError):
-        Ledger.copy(path).lines([], NOW, NOW)
+    with pytest.raises(PluginStateError), Ledger.copy(path) as copy:
+        copy.lines([], NOW, NOW)
     ledger = Ledger.open(path, source_name="calpendo")
     aside = sorted(file for file in path.parent.iterdir() if ".corrupt-" in file.name)
     assert aside[0].read_bytes() == bytes(content)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -26,9 +28,20 @@ from pipeline.transform.selection import Selection
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-__all__ = ["Batch", "BatchFlags", "Selection", "judge_bookings", "process_batch", "transform_bookings"]
+__all__ = [
+    "Batch",
+    "BatchFlags",
+    "Kept",
+    "Selection",
+    "judge_bookings",
+    "process_batch",
+    "process_changed",
+    "transform_bookings",
+]
 
-_NAMED = ("row", "booking_id", "fault", "modified")
+_NAMED = ("row", "booking_id", "fault", "modified", "start_utc", "end_utc", "timed_out")
+_KEPT_AT_MOST = 1_000
+"""Payloads of a batch that is kept for the next cycle: a site's day; the memory and the digest stay small."""
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
 
 
@@ -39,8 +52,8 @@ class Batch:
     ``entries``: exactly the emitted columns, one row per accepted booking.
     ``rejected``: ``row``, ``booking_id`` (null if unreadable), ``reason`` ("a; b"), ``reasons``, ``payload`` (JSON text;
     null where the batch was made of a frame).
-    ``filtered``: ``row``, ``booking_id``, ``fault``, ``modified``, ``reason`` (resource, status, window or study): read,
-    but not asked for.
+    ``filtered``: ``row``, ``booking_id``, ``fault``, ``modified``, ``start_utc``, ``end_utc``, ``timed_out``, ``reason``
+    (resource, status, window or study): read, but not asked for.
     ``asked_for``: the transformed frame (see ``transform_bookings``) without the filtered rows; ``is_accepted`` says of
     each of its rows whether it is among the entries. Rows keep the payloads' order. The frames hold patients' names;
     ``repr`` does not.
@@ -114,6 +127,85 @@ def process_batch(
             "payload", [payload_text(given[row]) for row in batch.rejected["row"]], dtype=pl.String
         )
         return replace(batch, rejected=batch.rejected.with_columns(texts))
+
+
+class Kept(NamedTuple):
+    """A batch, and what it was made of: a digest of the payloads, and the selection."""
+
+    batch: Batch
+    payloads: bytes | None
+    selection: Selection
+
+    def __repr__(self) -> str:
+        """Show the batch, which shows sizes only."""
+        return f"Kept({self.batch!r})"
+
+
+def process_changed(
+    kept: Kept | None, payloads: Sequence[Payload], config: PipelineConfig, *, selection: Selection
+) -> Kept:
+    """Process a batch as ``process_batch`` does, unless it would come out as the one that was kept.
+
+    A quiet cycle brings the payloads of the cycle before; only the window has moved on. The batch is the same as long as no
+    booking begins or ends between the window's old bounds and the new ones. Large batches are made anew each time, so
+    that nothing large is held from one cycle to the next, and so is one with a pattern that was stopped for its time.
+
+    Args:
+        kept: what the last call returned for the same source and kind of bookings; None for the first.
+        payloads: as for ``process_batch``.
+        config: as for ``process_batch``; another object counts as another configuration.
+        selection: as for ``process_batch``.
+
+    Returns:
+        ``kept`` itself, or the new batch with what it was made of.
+    """
+    made_of = _digest(payloads)
+    if (
+        kept is not None
+        and made_of is not None
+        and made_of == kept.payloads
+        and config is kept.batch.config
+        and _selects_the_same(kept, selection)
+        and not _timed_out(kept.batch)
+    ):
+        return kept
+    return Kept(process_batch(payloads, config, selection=selection), made_of, selection)
+
+
+def _digest(payloads: Sequence[Payload]) -> bytes | None:
+    """Return a digest of the payloads, in which 1, 1.0 and true differ; None for those that are not to be kept."""
+    if len(payloads) > _KEPT_AT_MOST:
+        return None
+    try:
+        text = repr(payloads)
+    except RecursionError:
+        return None
+    return blake2b(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _timed_out(batch: Batch) -> bool:
+    return any(bool((frame["timed_out"].list.len() > 0).any()) for frame in (batch.asked_for, batch.filtered))
+
+
+def _selects_the_same(kept: Kept, selection: Selection) -> bool:
+    """Return whether a selection means for the kept batch what the one did that it was made with."""
+    was = kept.selection
+    if replace(was, start=selection.start, end=selection.end) != selection:
+        return False
+    moments = [
+        frame[name]
+        for frame in (kept.batch.asked_for, kept.batch.filtered)
+        for name in ("start_utc", "end_utc")
+    ]
+    for before, now in ((was.start, selection.start), (was.end, selection.end)):
+        if before is None or now is None:
+            if before is not now:
+                return False
+        elif before != now:
+            first, last = (moment.astimezone(UTC).replace(tzinfo=None) for moment in sorted((before, now)))
+            if any(times.is_between(first, last).any() for times in moments):
+                return False
+    return True
 
 
 def judge_bookings(

@@ -28,6 +28,7 @@ from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, Pl
 from pipeline.report import RunReport
 
 if TYPE_CHECKING:
+    from pipeline.batch import Kept
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config import PipelineConfig
     from pipeline.credentials import Credentials
@@ -86,6 +87,7 @@ class CalendoPlugin(DataSourcePlugin):
         self._client: CalpendoClient | None = None
         self._ledger: Ledger | None = None
         self._known = KnownBookings()
+        self._kept: dict[str, Kept] = {}
         self._notices = Notices(self.lgr)
         self._endings: list[weakref.finalize[..., CalendoPlugin]] = []
         # Two threads at one plugin share its ledger and its connections.
@@ -259,6 +261,7 @@ class CalendoPlugin(DataSourcePlugin):
             self._connected(),
             config,
             known=known,
+            kept=self._kept,
             now=self._clock(),
             log=self.lgr,
             on_step=self._on_step,

@@ -17,6 +17,7 @@ Change = Literal["new", "changed", "resent", "unchanged"]
 # How a value of each type becomes text: by its whole number where it has one, because polars' own rendering of
 # dates, times and booleans is not promised to stay the same from one version to the next.
 _AS_NUMBER = (pl.Date, pl.Time, pl.Boolean)
+_DIFFERENCES = {"booking_id": pl.Int64, "field": pl.String, "old": pl.String, "new": pl.String}
 
 
 def digests(entries: pl.DataFrame) -> pl.Series:
@@ -80,6 +81,8 @@ def changed_fields(ids: pl.Series, entries: pl.DataFrame, before: Mapping[int, s
     ``ids`` are the booking ids of ``entries``, row by row; ``before`` holds the ledger's last entry of the same
     bookings as JSON text. A field that one side lacks counts as null. In the order of ``entries``.
     """
+    if not len(ids):  # The usual case, and the joins below cost a quiet cycle 2 ms also without rows.
+        return pl.DataFrame(schema=_DIFFERENCES)
     old_ids, old = _old_entries(before)
     names = list(dict.fromkeys([*entries.columns, *old.columns]))
     differences = (

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.delivery import history, quarantine
@@ -24,14 +24,19 @@ from pipeline.errors import PluginFetchError, PluginStateError
 from pipeline.report import RunReport
 
 if TYPE_CHECKING:
+    from pipeline.batch import Batch, Kept
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.calpendo.known import KnownBookings
     from pipeline.calpendo.log import SourceLogger
     from pipeline.config import PipelineConfig
+    from pipeline.transform.selection import Selection
 
 
 class Cycle:
-    """One cycle of one source; ``now`` is aware. ``on_step`` hears the name of each stage as it ends."""
+    """One cycle of one source; ``now`` is aware. ``on_step`` hears the name of each stage as it ends.
+
+    ``known`` and ``kept`` hold what the cycle before learned: a plugin hands the same ones to each of its cycles.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class Cycle:
         config: PipelineConfig,
         *,
         known: KnownBookings | None = None,
+        kept: dict[str, Kept] | None = None,
         now: datetime,
         log: SourceLogger,
         on_step: Callable[[str], None],
@@ -49,6 +55,7 @@ class Cycle:
         self.seconds: dict[str, float] = {}
         self._client = client
         self._known = known
+        self._kept = {} if kept is None else kept
         self._config = config
         self._log = log
         self._on_step = on_step
@@ -99,15 +106,14 @@ class Cycle:
 
     def batch(self, answers: Answers) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate."""
-        from pipeline.batch import process_batch
         from pipeline.delivery.last_operators import with_last_operators
         from pipeline.transform.selection import Selection
 
         config, window = self._config, answers.window
-        listed = process_batch(
+        listed = self._process(
+            "listed",
             answers.listed.payloads,
-            config,
-            selection=Selection(
+            Selection(
                 resources=config.resources,
                 status=config.status_filter,
                 start=window.start,
@@ -119,10 +125,10 @@ class Cycle:
         moved = moved_away(answers.interest, answers.listed, listed)
         followed = None
         if answers.followed.payloads or moved:
-            followed = process_batch(
+            followed = self._process(
+                "followed",
                 [*answers.followed.payloads, *moved],
-                config,
-                selection=Selection(
+                Selection(
                     resources=config.resources,
                     status=config.status_filter,
                     allowed_studies=config.allowed_studies,
@@ -134,6 +140,12 @@ class Cycle:
             followed = with_last_operators(followed, unknown, self.ledger, config)
         self._end("batch")
         return Checked(listed, followed, len(moved))
+
+    def _process(self, kind: str, payloads: Sequence[Any], selection: Selection) -> Batch:
+        from pipeline.batch import process_changed
+
+        self._kept[kind] = process_changed(self._kept.get(kind), payloads, self._config, selection=selection)
+        return self._kept[kind].batch
 
     def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:
         """Decide what goes out and write it down as pending, with everything else, in one transaction."""

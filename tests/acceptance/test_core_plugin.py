@@ -228,7 +228,7 @@ def test_t003_a_broken_program_names_the_place_and_no_patient(
     plugin = make_plugin()
     with (
         caplog.at_level(logging.DEBUG),
-        pytest.raises(PluginSchemaError, match=r"RuntimeError at steps\.py:\d+") as caught,
+        pytest.raises(PluginSchemaError, match=r"RuntimeError at batch\.py:\d+") as caught,
     ):
         plugin.fetch_entries(60)
     assert caught.value.__cause__ is None

@@ -6,13 +6,21 @@ import gc
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
+import pytz
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
-from pipeline.batch import judge_bookings, process_batch, transform_bookings
+from pipeline import batch as batches
+from pipeline.batch import Batch, judge_bookings, process_batch, process_changed, transform_bookings
 from pipeline.config import PipelineConfig
 from pipeline.config_file import select_source
 from pipeline.errors import PluginSchemaError
@@ -270,3 +278,101 @@ def test_threads_share_the_paused_collector() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+NOON = datetime(2026, 1, 6, 19, tzinfo=UTC)
+DAY = Selection(resources=("3T Diagnostic",), start=NOON, end=NOON + timedelta(hours=24))
+
+
+def moved(minutes: float, selection: Selection = DAY) -> Selection:
+    """Move a selection's window on."""
+    assert selection.start
+    assert selection.end
+    step = timedelta(minutes=minutes)
+    return replace(selection, start=selection.start + step, end=selection.end + step)
+
+
+def at(number: int, start: datetime, minutes: int = 60) -> dict[str, Any]:
+    """Make a booking that starts at an instant."""
+    begins, ends = (
+        moment.astimezone(pytz.timezone("America/Edmonton")).strftime("%Y-%m-%d %H:%M:%S")
+        for moment in (start, start + timedelta(minutes=minutes))
+    )
+    return booking(id=number, formattedName=f"[{begins}.0, {ends}.0]")
+
+
+def assert_equal_batches(one: Batch, other: Batch) -> None:
+    """Compare everything that a batch holds."""
+    for name in ("entries", "rejected", "filtered", "asked_for"):
+        assert_frame_equal(getattr(one, name), getattr(other, name))
+    assert one.is_accepted.to_list() == other.is_accepted.to_list()
+    assert one.flags == other.flags
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    starts=st.lists(st.sampled_from([-120, -60, -59, -1, 0, 1, 29, 30, 31, 1440, 1441, 1470]), max_size=4),
+    steps=st.lists(st.sampled_from([0, 0.5, 1, 30, -30, 1440]), min_size=1, max_size=4),
+    running=st.booleans(),
+)
+def test_a_kept_batch_is_the_one_that_would_be_made(
+    starts: list[int], steps: list[float], running: bool
+) -> None:
+    """Property: wherever the window moves to, the batch of unchanged payloads is as if it were made anew."""
+    config = config_of()
+    payloads = [at(number, NOON + timedelta(minutes=start)) for number, start in enumerate(starts, 1)]
+    selection, kept = replace(DAY, include_running=running), None
+    for step in steps:
+        selection = moved(step, selection)
+        kept = process_changed(kept, deepcopy(payloads), config, selection=selection)
+        assert_equal_batches(kept.batch, process_batch(payloads, config, selection=selection))
+
+
+def test_a_batch_is_kept_until_something_is_different() -> None:
+    """Promise: a quiet cycle makes no batch; a change of anything makes one: a value's type, the order, the selection."""
+    config = config_of()
+    payloads = [
+        at(1, NOON + timedelta(hours=2)),
+        at(2, NOON - timedelta(minutes=30)),
+        at(3, NOON - timedelta(minutes=40), 70),
+    ]
+    kept = process_changed(None, payloads, config, selection=DAY)
+
+    def same(selection: Selection = DAY, *, of: Any = None, config: PipelineConfig = config) -> bool:
+        given = deepcopy(payloads) if of is None else of
+        again = process_changed(kept, given, config, selection=selection)
+        assert_equal_batches(again.batch, process_batch(given, config, selection=selection))
+        return again is kept
+
+    assert same()
+    assert same(moved(20)), "no booking begins or ends in these twenty minutes, nor a day later"
+    assert not same(moved(30)), "one ends at the window's new start"
+    assert not same(moved(-40)), "one begins in between"
+    assert not same(replace(DAY, start=None))
+    assert not same(replace(DAY, resources=()))
+    assert not same(replace(DAY, include_running=False))
+    assert not same(config=config_of(default_modality="US")), "another configuration"
+    assert not same(of=payloads[::-1])
+    assert not same(of=payloads[:2])
+    assert not same(of=[payloads[0] | {"title": "SUB009_Testa_Eva"}, *payloads[1:]])
+    flag = [[payloads[0] | {"cancelled": value}, *payloads[1:]] for value in (True, 1, 1.0)]
+    assert len({process_changed(None, of, config, selection=DAY).payloads for of in flag}) == 3
+    assert "SUB" not in repr(kept)
+
+
+def test_what_is_large_or_was_stopped_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: nothing large is held between cycles, and a pattern that was stopped for its time is tried again."""
+    config = config_of()
+    payloads = [at(1, NOON + timedelta(hours=2))]
+    monkeypatch.setattr(batches, "_KEPT_AT_MOST", 0)
+    kept = process_changed(None, payloads, config, selection=DAY)
+    assert process_changed(kept, payloads, config, selection=DAY) is not kept
+    monkeypatch.undo()
+    kept = process_changed(None, payloads, config, selection=DAY)
+    stopped = kept.batch.asked_for.with_columns(timed_out=pl.lit(["patient_name"]))
+    late = kept._replace(batch=replace(kept.batch, asked_for=stopped))
+    assert process_changed(late, payloads, config, selection=DAY) is not late
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert process_changed(None, [at(1, NOON) | {"odd": deep}], config, selection=DAY).payloads is None

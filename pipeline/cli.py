@@ -14,7 +14,7 @@ from pipeline.commands.audit import audit
 from pipeline.commands.backfill import backfill
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
-from pipeline.commands.exits import unforeseen
+from pipeline.commands.exits import say, unforeseen
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
 from pipeline.commands.quarantine import quarantine_app
 from pipeline.commands.run import run
@@ -45,7 +45,7 @@ def _options(
     if version:
         from pipeline.version import __version__
 
-        typer.echo(f"calpendo-pipeline {__version__}")
+        say(f"calpendo-pipeline {__version__}")
         raise typer.Exit
 
 

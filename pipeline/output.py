@@ -11,6 +11,7 @@ from typing import IO, Any
 import polars as pl
 
 from pipeline.delivery.ledger_file import sync_directory
+from pipeline.display import FORMULA, NUMBER
 from pipeline.errors import PluginConfigError, PluginError
 
 FORMATS = (".parquet", ".ndjson", ".csv")
@@ -32,7 +33,8 @@ def write_entries(
     """Write ``entries`` with the columns of ``schema``, also when there is none, mode 0600.
 
     The file is complete or as it was: it is written beside its place and renamed. Dates are ISO 8601, times
-    ``HH:MM:SS``, with a fraction where there is one, in the zone the entries were emitted in. Raises ``PluginError``
+    ``HH:MM:SS``, with a fraction where there is one, in the zone the entries were emitted in. In CSV a text that a
+    spreadsheet would take for a formula has an apostrophe in front. Raises ``PluginError``
     when the disk refuses.
     """
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
@@ -61,6 +63,18 @@ def _write(frame: pl.DataFrame, file: IO[bytes], ending: str) -> None:
         case ".parquet":
             frame.write_parquet(file)
         case ".csv":
-            frame.write_csv(file, time_format="%H:%M:%S%.f")
+            _without_formulas(frame).write_csv(file, time_format="%H:%M:%S%.f")
         case _:
             frame.write_ndjson(file)
+
+
+def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """Mark as text, by an apostrophe in front, what a spreadsheet would compute; ``check`` takes the mark off again."""
+    texts = [pl.col(name) for name, dtype in frame.schema.items() if dtype == pl.String]
+    return frame.with_columns(
+        pl.when(text.str.contains(FORMULA) & ~text.str.contains(NUMBER))
+        .then("'" + text)
+        .otherwise(text)
+        .name.keep()
+        for text in texts
+    )

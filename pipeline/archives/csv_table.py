@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from pipeline.archives.documents import parsed
 from pipeline.archives.lines import BYTE_ORDER_MARK, LineReader, Readable
+from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
 
 DELIMITERS = (",", ";", "\t")
@@ -80,7 +81,8 @@ def _text_lines(stream: Readable) -> Iterator[str]:
 
 
 def _typed(key: str, cell: str) -> object:
-    """Return a cell as what it must be: an id as a number, an object from its JSON, else text."""
+    """Return a cell as what it must be: an id as a number, an object from its JSON, else text without its mark."""
+    cell = unguarded(cell)
     if key == "id" and len(cell) < _LONGEST_ID and cell.strip().lstrip("-").isdecimal():
         return int(cell)
     if key in _OBJECTS and cell.startswith("{"):

@@ -10,6 +10,8 @@ Loads no polars for what is no Parquet file: a backfill's coordinator stays smal
 from __future__ import annotations
 
 import codecs
+import errno
+import os
 import re
 import shlex
 import stat
@@ -163,13 +165,9 @@ def reading(name: str) -> Iterator[None]:
     """Turn the system's refusal to read a file into ``PluginConfigError``."""
     try:
         yield
-    except IsADirectoryError:
-        raise PluginConfigError(f"{name}: cannot be read: it is a directory; name a file in it") from None
-    except FileNotFoundError:
-        raise PluginConfigError(f"{name}: cannot be read: there is no such file") from None
     except OSError as error:
-        why = (error.strerror or type(error).__name__).lower()
-        raise PluginConfigError(f"{name}: cannot be read: {why}") from None
+        hint = "; name a file in it" if isinstance(error, IsADirectoryError) else ""
+        raise PluginConfigError(f"{name}: cannot be read ({error.strerror}){hint}") from None
 
 
 class _Head:
@@ -352,14 +350,12 @@ def _looks_like(record: Mapping[str, Any]) -> Holds:
 def _size(path: Path, name: str) -> int:
     """Return a file's size; a pipe or a device is refused before it is opened, which might wait for ever."""
     if "\0" in str(path):
-        raise PluginConfigError(f"{name!r}: cannot be read: no file can be called so")
+        raise PluginConfigError(f"{name!r}: cannot be read (no file can be called so)")
     facts = path.stat()
     if stat.S_ISDIR(facts.st_mode):
-        raise IsADirectoryError
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(facts.st_mode):
-        raise PluginConfigError(
-            f"{name}: cannot be read: it is no regular file; write its content to one first"
-        )
+        raise PluginConfigError(f"{name}: cannot be read (no regular file); write its content to one first")
     return facts.st_size
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.display import visible
 from pipeline.errors import PluginSchemaError
 
 
@@ -95,6 +96,6 @@ REMARKS = {
 
 def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{value or 'missing'}: {count:,}" for value, count in shown[:most])
+    text = ", ".join(f"{visible(value) or 'missing'}: {count:,}" for value, count in shown[:most])
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return f" ({text}{more})" if shown else ""

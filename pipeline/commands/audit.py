@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.exits import FAILED, exit_codes
+from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit
@@ -72,7 +72,7 @@ def audit(
             write_page(found, html, heading)
         show(found, as_json=as_json)
         if html is not None:
-            typer.echo(f"The report for a browser: {html}", err=True)
+            say(f"The report for a browser: {html}", err=True)
         if fail_under is not None:
             hold_to(found, fail_under)
 
@@ -92,14 +92,12 @@ def show(found: Audit, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        say(json.dumps(found.to_dict(), ensure_ascii=False))
         return
-    from rich.console import Console
-
     from pipeline.commands.audit_tables import renderables
-    from pipeline.commands.render import wide_enough
+    from pipeline.commands.render import terminal
 
-    console = wide_enough(Console(), 140)
+    console = terminal()
     for item in renderables(found):
         # JSON to be pasted stays on its line, whatever the terminal's width.
         console.print(item, soft_wrap=getattr(item, "no_wrap", None) is True)
@@ -110,12 +108,12 @@ def hold_to(found: Audit, percent: float) -> None:
     if found.passes(percent):
         return
     if not len(found.judged):
-        typer.secho("--fail-under: there was nothing to judge.", fg=typer.colors.RED, err=True)
+        say("--fail-under: there was nothing to judge.", fg=typer.colors.RED, err=True)
     for row in found.judged.iter_rows(named=True):
         if row["percent"] < percent:
             # Rounded down: what is under the limit must not read as the limit.
             reached = math.floor(row["percent"] * 100) / 100
-            typer.secho(
+            say(
                 f"{row['name']}: {row['measure']} {reached:.2f} % is under {percent:g} %",
                 fg=typer.colors.RED,
                 err=True,

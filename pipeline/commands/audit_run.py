@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from pipeline.commands.exits import say
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
 
@@ -43,7 +42,7 @@ def audit_file(
     bookings = read_payloads(file)
     config = file_config(config_file, source)
     if config_file is None:
-        typer.echo(f"Note: {WITHOUT_CONFIG}", err=True)
+        say(f"Note: {WITHOUT_CONFIG}", err=True)
     size = bookings.archive.size
     unpacked = size * (PACKED_TIMES if bookings.archive.packing else 1)
     count = workers or (_cores() if unpacked >= WORTH_PROCESSES else 1)
@@ -108,10 +107,11 @@ def write_page(found: Audit, path: Path, heading: str) -> None:
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on standard error where that is a terminal; nothing otherwise."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from pipeline.commands.render import terminal
+
+    console = terminal(err=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

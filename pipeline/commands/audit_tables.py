@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.audit.model import SAID, count, findings, number, percent, verdict
+from pipeline.commands.render import plain
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit
@@ -123,9 +124,9 @@ def renderables(audit: Audit) -> Iterator[RenderableType]:
     yield Text(first.text, style=f"bold {_LEVELS[first.level][1]}")
     for finding in findings(audit):
         mark, style = _LEVELS[finding.level]
-        yield Text.assemble((f"  {mark} ", style), finding.text)
+        yield Text.assemble((f"  {mark} ", style), plain(finding.text))
     for warning in audit.warnings:
-        yield Text.assemble(("  ! ", "yellow"), warning)
+        yield Text.assemble(("  ! ", "yellow"), plain(warning))
     for name, title, headings in _TABLES:
         frame: pl.DataFrame = getattr(audit, name)
         if name in ("proposals", "suggestions"):
@@ -148,7 +149,7 @@ def _rules(frame: pl.DataFrame, title: str) -> Iterator[RenderableType]:
         yield Text.assemble((f"  {row['target']}", "bold"), f": {said}")
         yield Text(row["extract"], style="cyan", no_wrap=True)
         for sample in row["samples"]:
-            yield Text(f"    {sample}", style="dim")
+            yield plain(f"    {sample}", "dim")
     if len(frame) > _LINES:
         yield Text(f"  {count(len(frame) - _LINES)} more; all of them with --json or --html", style="dim")
 
@@ -179,10 +180,10 @@ def _cell(name: str, value: object) -> Text:
     if isinstance(value, list):
         # Lists are capped: how many there are in all stands in the column of bookings.
         more = ", …" if len(value) > _IDS else ""
-        return Text(", ".join(str(item) for item in value[:_IDS]) + more)
+        return plain(", ".join(str(item) for item in value[:_IDS]) + more)
     if isinstance(value, int) and name != "booking_id":
         return Text(count(value))
     if name == "field":
-        return Text(SAID.get(str(value), str(value)))
+        return plain(SAID.get(str(value), str(value)))
     text = f"{value:+g}" if isinstance(value, float) else str(value)
-    return Text(text if text.strip() else "(blank)")
+    return plain(text if text.strip() else "(blank)")

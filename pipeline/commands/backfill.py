@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.exits import exit_codes
+from pipeline.commands.exits import exit_codes, say
 
 if TYPE_CHECKING:
     from pipeline.backfill import ServerRange
@@ -59,17 +59,16 @@ def backfill(
     Exit code 0: done; 1: it failed, start it again; 2: arguments, configuration or an archive are wrong.
     """
     with exit_codes():
-        from rich.console import Console
-
         from pipeline.backfill import backfill as run_backfill
         from pipeline.commands.backfill_progress import shown_on
+        from pipeline.commands.render import terminal
         from pipeline.sample import WITHOUT_CONFIG
 
         asked = _asked(sources, first, last, window_days)
         checked, credentials = _configured(config, source, server=first is not None)
-        console = Console(stderr=True)
+        console = terminal(err=True)
         for warning in (*([WITHOUT_CONFIG] if config is None else []), *checked.warnings):
-            console.print(f"Note: {warning}", markup=False, highlight=False)
+            say(f"Note: {warning}", err=True)
         with shown_on(console) as progress:
             summary = run_backfill(
                 asked,
@@ -81,11 +80,9 @@ def backfill(
                 restart=restart,
                 progress=progress,
             )
-        typer.echo(summary.to_json() if as_json else summary.to_text())
+        say(summary.to_json() if as_json else summary.to_text())
         if not as_json:
-            typer.echo(
-                f"in {output} ({summary.rate:,.0f} bookings a second)" if summary.rate else f"in {output}"
-            )
+            say(f"in {output} ({summary.rate:,.0f} bookings a second)" if summary.rate else f"in {output}")
 
 
 def _asked(

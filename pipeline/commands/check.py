@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.exits import exit_codes
+from pipeline.commands.exits import exit_codes, say
 
 
 def check(
@@ -26,27 +26,24 @@ def check(
     Exit code 0: all rows keep all rules; 1: some do not; 2: the file or the configuration cannot be read.
     """
     with exit_codes():
-        from rich.console import Console
-
         from pipeline.check import check_file, explain
         from pipeline.sample import file_config
 
         result = check_file(file, file_config(config, source) if config is not None else None)
-        console = Console(highlight=False, markup=False, soft_wrap=True)
         for fault in result.structure:
-            console.print(f"structure  {fault}")
+            say(f"structure  {fault}")
         for failure in result.failures[:limit]:
             booking = f"booking {failure.booking_id}" if failure.booking_id else "no readable id"
-            console.print(f"{result.counted} {failure.line}  {booking}  {'; '.join(failure.rules)}")
+            say(f"{result.counted} {failure.line}  {booking}  {'; '.join(failure.rules)}")
         if len(result.failures) > limit:
-            console.print(f"... and {len(result.failures) - limit} more (--limit shows them)")
+            say(f"... and {len(result.failures) - limit} more (--limit shows them)")
         if result.by_rule:
-            console.print()
+            say("")
             for rule, count in result.by_rule.items():
                 reason = explain(rule)
-                console.print(f"{count:>7}  {rule}: {reason.meaning} {reason.remedy}")
+                say(f"{count:>7}  {rule}: {reason.meaning} {reason.remedy}")
         failing = len(result.failures)
-        console.print(f"{file}: {result.rows} {_NAMES[result.kind]}, {failing} failing")
+        say(f"{file}: {result.rows} {_NAMES[result.kind]}, {failing} failing")
         if not result.passed:
             raise typer.Exit(1)
 

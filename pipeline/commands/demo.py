@@ -18,17 +18,15 @@ def demo(
     """
     import logging
 
-    from rich.console import Console
-
     from pipeline.calpendo.simulator import CalpendoSimulator
-    from pipeline.commands.render import entries_table, wide_enough
+    from pipeline.commands.render import entries_table, terminal
     from pipeline.credentials import Credentials
     from pipeline.plugin import CalendoPlugin
     from pipeline.sample import sample_config
 
     # The report tells what the log's warnings would.
     logging.basicConfig(level=logging.CRITICAL)
-    console = wide_enough(Console(), 140)
+    console = terminal()
     with exit_codes(), CalpendoSimulator() as simulator:
         console.print(
             f"A simulated Calpendo answers at {simulator.url} with invented bookings, moved to today."
@@ -41,7 +39,7 @@ def demo(
             entries = plugin.fetch_entries(sync_interval=3600)
             if not quiet:
                 console.print(entries_table(entries, zone=str(config.get("output_timezone", "UTC"))))
-            console.print(plugin.last_report.to_text(), markup=False, highlight=False)
+            console.print(plugin.last_report.to_text())
         finally:
             plugin.close()
-    console.print("Next: [bold]calpendo-pipeline verify --config FILE[/bold] checks your own configuration.")
+    console.print("Next: calpendo-pipeline verify --config FILE checks your own configuration.", style="bold")

@@ -1,4 +1,4 @@
-"""What a command's exit code means: 0 done, 1 the run failed, 2 the configuration or the call is wrong."""
+"""What a command says, made harmless, and what its exit code means: 0 done, 1 failed, 2 wrong configuration or call."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from contextlib import contextmanager
 
 import typer
 
+from pipeline.display import visible
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginStateError
 
 FAILED = 1
 MISCONFIGURED = 2
+LINES = "\n"
 
 _HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Ledger not usable", PluginError: "Failed"}
+
+
+def say(text: str, *, err: bool = False, fg: str | None = None, bold: bool | None = None) -> None:
+    """Write a text, or JSON, to standard output or standard error; nothing in it acts on the terminal."""
+    typer.secho(visible(text, keep=LINES), err=err, fg=fg, bold=bold)
 
 
 @contextmanager
@@ -31,7 +38,7 @@ def exit_codes() -> Iterator[None]:
         text, _, asked = str(error).partition("; GET ")
         _say(heading, text)
         if asked:
-            typer.echo(f"  It asked for {asked}", err=True)
+            say(f"  It asked for {asked}", err=True)
         raise typer.Exit(FAILED) from error
 
 
@@ -46,10 +53,12 @@ def unforeseen(error: Exception) -> int:
     import traceback
 
     _say("A fault of this program", f"{type(error).__name__}; please report it with these lines:")
-    typer.echo("".join(traceback.format_tb(error.__traceback__)).rstrip(), err=True)
-    typer.echo("The error's text is left out, because it may hold a patient's name.", err=True)
+    say("".join(traceback.format_tb(error.__traceback__)).rstrip(), err=True)
+    say("The error's text is left out, because it may hold a patient's name.", err=True)
     return FAILED
 
 
 def _say(heading: str, text: str) -> None:
-    typer.echo(f"{typer.style(f'{heading}:', fg=typer.colors.RED, bold=True)} {text}", err=True)
+    typer.echo(
+        f"{typer.style(f'{heading}:', fg=typer.colors.RED, bold=True)} {visible(text, keep=LINES)}", err=True
+    )

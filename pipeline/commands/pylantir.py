@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands.exits import exit_codes
+from pipeline.commands.exits import exit_codes, say
 
 PASS_ALL_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -18,6 +18,6 @@ def pylantir(context: typer.Context) -> None:
         try:
             from pipeline.pylantir import run
         except ImportError as error:
-            typer.echo(str(error), err=True)
+            say(str(error), err=True)
             raise typer.Exit(2) from None
         run(context.args)

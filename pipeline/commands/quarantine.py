@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.exits import FAILED, exit_codes
+from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
     from pipeline.delivery.quarantine import Item
@@ -43,11 +43,10 @@ def list_items(
 ) -> None:
     """List the rejected bookings with their reasons; no patient's data is shown."""
     with exit_codes():
-        from rich.console import Console
         from rich.table import Table
 
         from pipeline.commands.ledgers import find_ledgers
-        from pipeline.commands.render import wide_enough
+        from pipeline.commands.render import terminal
 
         found = _items(find_ledgers(config, source), resolved=resolved)
         table = Table(
@@ -63,7 +62,7 @@ def list_items(
                 str(item.schema_version),
                 f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
             )
-        console = wide_enough(Console(highlight=False), 140)
+        console = terminal()
         console.print(table if found else "The quarantine is empty.")
 
 
@@ -84,24 +83,23 @@ def show(
 
         found = _items(find_ledgers(config, source), [item_id])
         if not found:
-            typer.secho(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
+            say(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
             raise typer.Exit(FAILED)
         # Several only where there is no booking's id: each host counts such payloads by itself.
         for item in found:
             for reason in item.reasons:
-                typer.echo(f"{reason}: {' '.join(explain(reason))}")
-            typer.echo(_written((opened if reveal else masked)(item.payload)))
+                say(f"{reason}: {' '.join(explain(reason))}")
+            say(_written((opened if reveal else masked)(item.payload)))
 
 
 def _written(payload: Any) -> str:
-    """Lay a payload out for the terminal, whatever it holds: half a character is written as its code."""
+    """Lay a payload out for the terminal, however deep it is."""
     import json
 
     try:
-        text = json.dumps(payload, indent=2, ensure_ascii=False)
+        return json.dumps(payload, indent=2, ensure_ascii=False)
     except RecursionError:
-        text = json.dumps(payload, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode()
+        return json.dumps(payload, ensure_ascii=False)
 
 
 @quarantine_app.command()
@@ -117,11 +115,10 @@ def replay(
     Exit code 0 when all pass, else 1.
     """
     with exit_codes():
-        from rich.console import Console
         from rich.table import Table
 
         from pipeline.commands.ledgers import ledgers_of, source_config
-        from pipeline.commands.render import wide_enough
+        from pipeline.commands.render import terminal
         from pipeline.delivery import quarantine
 
         checked = source_config(config, source)
@@ -130,7 +127,7 @@ def replay(
             item_id for item_id in item_ids or () if item_id not in {result.item.name for result in results}
         ]
         for item_id in unknown:
-            typer.secho(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
+            say(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
         table = Table("id", "now", "was rejected because")
         for result in results:
             verdict = (
@@ -138,7 +135,7 @@ def replay(
             )
             table.add_row(result.item.name, verdict, "; ".join(result.item.reasons))
         passing = sum(result.passes for result in results)
-        console = wide_enough(Console(highlight=False), 140)
+        console = terminal()
         if results:
             console.print(table)
         console.print(f"{passing} of {len(results)} pass now")
@@ -167,4 +164,4 @@ def purge(
                 with ledger.transaction() as connection:
                     count += quarantine.purge(connection, before)
                 ledger.shrink()
-        typer.echo(f"{count} forgotten")
+        say(f"{count} forgotten")

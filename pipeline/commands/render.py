@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.display import visible
+
 if TYPE_CHECKING:
     import polars as pl
+
+NO_TERMINAL_COLUMNS = 140
 
 STATUS_STYLES = {
     "SCHEDULED": "green",
@@ -44,9 +50,37 @@ def entries_table(entries: Sequence[Mapping[str, Any]], *, zone: str) -> Table:
     return table
 
 
-def wide_enough(console: Console, columns: int = 100) -> Console:
-    """Return a console that does not fold a table to nothing when the output is no terminal."""
-    return console if console.is_terminal else Console(width=max(columns, console.width), file=console.file)
+class Terminal(Console):
+    """A console on which no text acts: control characters show as codes, and markup and emoji codes as they stand."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, with every text made harmless; styles are rich's own."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible(segment.text, keep="\n"), segment.style)
+
+
+class HarmlessLines(logging.Formatter):
+    """Log lines in which no value acts on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as ``logging`` does, made harmless; a traceback keeps its lines."""
+        return visible(super().format(record), keep="\n")
+
+
+def terminal(*, err: bool = False) -> Terminal:
+    """Return the console of standard output or standard error, wide enough for a table where it is no terminal."""
+    console = Terminal(stderr=err, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(NO_TERMINAL_COLUMNS, console.width)
+    return console
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Return a value as one line of a table or a sentence, as wide as it is shown."""
+    return Text(visible(str(value)), style=style)
 
 
 def _start(entry: Mapping[str, Any]) -> tuple[date, time]:
@@ -59,7 +93,7 @@ def _cell(key: str, value: Any) -> Text:
     if isinstance(value, time):
         return Text(value.strftime("%H:%M"))
     text = str(value)
-    return Text(text, style=STATUS_STYLES.get(text, "") if key == "performed_procedure_step_status" else "")
+    return plain(text, STATUS_STYLES.get(text, "") if key == "performed_procedure_step_status" else "")
 
 
 CHANGE_STYLES = {
@@ -90,7 +124,7 @@ def plan_table(changes: pl.DataFrame, entries: Sequence[Mapping[str, Any]] = ())
         if field is None and new is None:
             new = in_short.get(booking_id)
         cells = ("—" if value is None else str(value) for value in (booking_id, field, old, new))
-        table.add_row(Text(change, style=CHANGE_STYLES.get(change, "")), *(Text(cell) for cell in cells))
+        table.add_row(Text(change, style=CHANGE_STYLES.get(change, "")), *(plain(cell) for cell in cells))
     return table
 
 

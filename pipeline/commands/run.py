@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.exits import exit_codes
+from pipeline.commands.exits import exit_codes, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +45,7 @@ def run(
     with exit_codes():
         import logging
 
-        from rich.console import Console
-
-        from pipeline.commands.render import wide_enough
+        from pipeline.commands.render import HarmlessLines, terminal
         from pipeline.config_file import select_source
         from pipeline.delivery.ledger_file import CALLER, output_host
         from pipeline.output import refuse_unusable_path
@@ -56,14 +54,13 @@ def run(
         if output is not None:
             refuse_unusable_path(output)
         # The exit code and one message tell of a failure; the log's lines come with --verbose.
-        logging.basicConfig(
-            level=logging.DEBUG if verbose else logging.CRITICAL,
-            format="%(asctime)s %(levelname)s %(message)s",
-        )
+        handler = logging.StreamHandler()
+        handler.setFormatter(HarmlessLines("%(asctime)s %(levelname)s %(message)s"))
+        logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])
         settings = select_source(config, source)
         # Delivered is what has been written or shown, not what has merely been fetched.
         options = {**settings.config, "acknowledge": "explicit"}
-        console = wide_enough(Console(), 140)
+        console = terminal()
         host = CALLER if output is None else output_host(output)
         with CalendoPlugin(settings.name, options, host=host) as plugin:
             plugin.validate_config()
@@ -87,15 +84,15 @@ def _run(
         write_entries(entries, output, process_batch([], checked).entries.schema)
     report = _with_what_is_shown(plugin.last_report)
     if as_json:
-        typer.echo(_json({"entries": entries, "report": report.to_dict()}))
+        say(_json({"entries": entries, "report": report.to_dict()}))
     else:
         if output is not None:
-            console.print(f"{len(entries)} entries written to {output}", highlight=False, markup=False)
+            console.print(f"{len(entries)} entries written to {output}")
         elif entries:
             console.print(entries_table(entries, zone=checked.output_timezone))
         else:
             console.print("Nothing is new, changed or withdrawn since the last run.")
-        console.print(report.to_text(), markup=False, highlight=False)
+        console.print(report.to_text())
     plugin.acknowledge(entry["source_record_id"] for entry in entries)
 
 
@@ -105,10 +102,10 @@ def _show_plan(plugin: CalendoPlugin, sync_interval: float, console: Console, *,
     plan = plugin.plan(sync_interval)
     report = _with_what_is_shown(plan.report)
     if as_json:
-        typer.echo(_json({"changes": plan.changes.to_dicts(), "report": report.to_dict()}))
+        say(_json({"changes": plan.changes.to_dicts(), "report": report.to_dict()}))
         return
     console.print(plan_table(plan.changes, plan.entries))
-    console.print(report.to_text(), markup=False, highlight=False)
+    console.print(report.to_text())
     console.print("Nothing was changed: this was a plan.", style="bold")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.exits import exit_codes
+from pipeline.commands.exits import exit_codes, say
 
 
 class Generation(StrEnum):
@@ -48,19 +48,19 @@ def simulate(
     try:
         simulator = CalpendoSimulator(port=port, generation=generation.value if generation else None)
     except OSError as error:
-        typer.secho(f"Port {port} cannot be opened: {error.strerror}. Choose another with --port.", err=True)
+        say(f"Port {port} cannot be opened: {error.strerror}. Choose another with --port.", err=True)
         raise typer.Exit(1) from error
     with exit_codes(), simulator:
-        typer.echo(f"Simulated Calpendo at {simulator.url} (api_path /webdav or /api); Ctrl-C stops it.")
-        typer.echo("In another terminal:")
-        typer.echo(f"  export CALPENDO_USERNAME={simulator.username} CALPENDO_PASSWORD={simulator.password}")
+        say(f"Simulated Calpendo at {simulator.url} (api_path /webdav or /api); Ctrl-C stops it.")
+        say("In another terminal:")
+        say(f"  export CALPENDO_USERNAME={simulator.username} CALPENDO_PASSWORD={simulator.password}")
         if write_config is None:
-            typer.echo(f'and point a configuration at it: "base_url": "{simulator.url}"')
+            say(f'and point a configuration at it: "base_url": "{simulator.url}"')
         else:
             _write_config(write_config, simulator.url)
-            typer.echo(f"  calpendo-pipeline run --config {write_config}")
+            say(f"  calpendo-pipeline run --config {write_config}")
         stop.wait()
-    typer.echo("Stopped.")
+    say("Stopped.")
 
 
 def _write_config(path: Path, url: str) -> None:

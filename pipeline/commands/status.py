@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.exits import FAILED, exit_codes
+from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,18 +50,18 @@ def status(
 
         # A monitor reads the host that has waited longest; the others stand behind it.
         first, *others = (found.to_dict() for found in hosts)
-        typer.echo(json.dumps(first | {"other_hosts": others}, ensure_ascii=False))
+        say(json.dumps(first | {"other_hosts": others}, ensure_ascii=False))
     else:
         for found in hosts:
             if len(hosts) > 1:
-                typer.secho(f"{found.host}:", bold=True)
+                say(f"{found.host}:", bold=True)
             _show(found)
     late = [found.host for found in hosts if limit is not None and found.is_older_than(limit)]
     if late:
         which = f" for {', '.join(late)}" if len(hosts) > 1 else ""
-        typer.secho(f"nothing has succeeded{which} for more than {max_age}", fg=typer.colors.RED, err=True)
+        say(f"nothing has succeeded{which} for more than {max_age}", fg=typer.colors.RED, err=True)
         if 0 < len(late) < len(hosts):
-            typer.echo(
+            say(
                 "  Choose the host to watch with --host, or delete the ledger of one that is no more.",
                 err=True,
             )
@@ -87,16 +87,14 @@ def _health(paths: Sequence[Path], now: datetime, last: int, host: str | None) -
 
 
 def _show(found: Health) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from pipeline.commands.ledgers import shown
-    from pipeline.commands.render import wide_enough
+    from pipeline.commands.render import terminal
 
-    console = wide_enough(Console(highlight=False), 140)
+    console = terminal()
     console.print(
-        "no cycle has succeeded yet" if found.age is None else f"last success: {shown(found.age)} ago",
-        markup=False,
+        "no cycle has succeeded yet" if found.age is None else f"last success: {shown(found.age)} ago"
     )
     for booking_id, (since, attempts) in found.owed.items():
         console.print(f"owed: booking {booking_id} since {since:%Y-%m-%d %H:%M %Z}, {attempts} cycles tried")
@@ -106,7 +104,7 @@ def _show(found: Health) -> None:
         ("bookings in quarantine: see `calpendo-pipeline quarantine list`", found.quarantined),
     ):
         if number:
-            console.print(f"{number} {text}", markup=False)
+            console.print(f"{number} {text}")
     if not found.runs:
         return
     columns = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")
@@ -123,4 +121,4 @@ def _show(found: Health) -> None:
         )
     console.print(table)
     if found.runs[0].error:
-        console.print(f"last error: {found.runs[0].error}", markup=False)
+        console.print(f"last error: {found.runs[0].error}")

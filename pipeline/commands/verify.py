@@ -22,21 +22,21 @@ def verify(
 
     Writes nothing and fetches no booking's details. Exit code 0: ready; 1: something has to be mended first.
     """
-    from rich.console import Console
     from rich.text import Text
 
+    from pipeline.commands.render import plain, terminal
     from pipeline.verify import State
     from pipeline.verify import verify as run_checks
 
-    console = Console(highlight=False)
+    console = terminal()
     verification = run_checks(config, source)
     width = max(len(check.name) for check in verification.checks)
     for check in verification.checks:
         line = Text.assemble(
-            (f"{check.state:<8}", _STYLES[check.state]), f"{check.name:<{width}}  ", check.found
+            (f"{check.state:<8}", _STYLES[check.state]), f"{check.name:<{width}}  ", plain(check.found)
         )
         if check.advice:
-            line.append(f"  → {check.advice}", style="bold")
+            line.append(plain(f"  → {check.advice}", "bold"))
         console.print(line, soft_wrap=True)
     failures, warnings = verification.count(State.FAILED), verification.count(State.WARNING)
     if not verification.passed:

@@ -17,6 +17,7 @@ LEVELS: dict[str, int] = {
     "errors": 0,
     "fields": 1,
     "wording": 1,
+    "display": 1,
     "mapping": 1,
     "processes": 1,
     "matching_worker": 1,
@@ -156,6 +157,27 @@ def test_there_is_one_door_to_the_columns() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
                 for name in {alias.name for alias in node.names} & allowed.keys():
                     assert _room(module) in allowed[name], f"{module.relative_to(ROOT)} imports {name}"
+
+
+def test_commands_print_by_one_harmless_way() -> None:
+    """House rule: what a command shows passes ``exits.say`` or ``render.terminal``, so that no text acts."""
+    own = {"exits.py": {"typer.echo", "typer.secho"}, "render.py": {"Console"}}
+    printing = {
+        "print",
+        "typer.echo",
+        "typer.secho",
+        "click.echo",
+        "Console",
+        "sys.stdout.write",
+        "sys.stderr.write",
+    }
+    for module in (*(PACKAGE / "commands").glob("*.py"), PACKAGE / "cli.py"):
+        called = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(module.read_text()))
+            if isinstance(node, ast.Call)
+        }
+        assert not called & printing - own.get(module.name, set()), module.name
 
 
 def test_help_loads_nothing_heavy() -> None:

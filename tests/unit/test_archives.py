@@ -216,7 +216,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path, name: str, monkeypatch
             Path, "open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
         )
     with pytest.raises(
-        PluginConfigError, match=r"cannot be read: (it is|there is no|no file|permission denied)"
+        PluginConfigError, match=r"cannot be read \((Is a|No such|no regular|no file|Permission denied)"
     ):
         recognise(tmp_path / name)
 

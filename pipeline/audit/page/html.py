@@ -17,6 +17,7 @@ from pipeline.audit.model import Audit, count, findings, percent, verdict
 from pipeline.audit.page.charts import pictures
 from pipeline.audit.page.picture import Picture, vega_lite_version
 from pipeline.audit.page.tables import tables
+from pipeline.display import visible
 
 _DRAW = """
 const places = document.querySelectorAll("[data-chart]");
@@ -58,11 +59,17 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(_resource),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(count=count, percent=percent)
     return environment
+
+
+def _harmless(value: object) -> object:
+    """Write out what would hide or turn round a line of the page; escaping is autoescape's."""
+    return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _resource(name: str) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 
 from pipeline.audit.model import SAID, Audit, count, number, percent
 from pipeline.audit.page.picture import FONT, INK, LINE, MUTED
+from pipeline.display import visible
 
 if TYPE_CHECKING:
     from great_tables import GT
@@ -215,7 +216,7 @@ def _says_nothing(frame: pl.DataFrame, column: str) -> bool:
 
 def _text(frame: pl.DataFrame, column: str, columns: Columns) -> pl.Series:
     return pl.Series(
-        column, [_cell(value, column, columns) for value in frame[column].to_list()], dtype=pl.String
+        column, [visible(_cell(value, column, columns)) for value in frame[column].to_list()], dtype=pl.String
     )
 
 

@@ -16,10 +16,12 @@ import pytest
 from pipeline.audit import Audit, audit, read_payloads
 from pipeline.audit.model import findings, number, percent, verdict
 from pipeline.audit.page import picture, pictures, render_page, table
+from pipeline.display import visible
 from pipeline.sample import sample_bookings, sample_config
 
 DATA = Path(__file__).parents[3] / "data"
 HOSTILE = "</script><script>alert(1)</script><b onload=x>"
+TURNED = "\u202egnp\u202c\x1b[2J\u200b"
 
 
 @pytest.fixture(scope="module")
@@ -122,15 +124,16 @@ def test_hostile_text_stays_text(reveal: bool) -> None:
     booking: dict[str, Any] = {
         "id": 1,
         "title": HOSTILE,
-        "status": HOSTILE,
+        "status": HOSTILE + TURNED,
         "formattedName": "[2026-06-15 10:00:00.0, 2026-06-15 11:00:00.0]",
         "properties": {"resource": {"formattedName": HOSTILE}, "project": {"formattedName": HOSTILE}},
     }
     label = [{"booking_id": 1, "expected": {"patient_id": HOSTILE + "x", HOSTILE: HOSTILE}}]
     found = audit([booking], sample_config(), label, reveal=reveal)
-    seen = Seen(render_page(found, heading=HOSTILE, created=datetime(2026, 1, 1, tzinfo=UTC)))
+    seen = Seen(render_page(found, heading=HOSTILE + TURNED, created=datetime(2026, 1, 1, tzinfo=UTC)))
     assert "b" not in {tag for tag, _ in seen.tags}
-    assert HOSTILE in seen.text
+    assert f"{HOSTILE}{visible(TURNED)}" in seen.text
+    assert not set(TURNED) & set(seen.text) - set("gnp[2J")
     assert sum(tag == "script" for tag, _ in seen.tags) == 2 + len(pictures(found))
     for name, frame in found.frames().items():
         if name in ("fields", "disagreements", "statuses", "resources"):

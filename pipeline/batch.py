@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
+from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
+import pytz
 
+from pipeline import fields
 from pipeline.errors import PluginSchemaError
 from pipeline.matching import BoundedMatcher
 from pipeline.schema import Split, check_bookings, split
 from pipeline.transform import reasons
 from pipeline.transform.bookings import Payload, read_bookings
+from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import entry_columns, transformed
 from pipeline.transform.extraction import Matcher
@@ -104,16 +107,23 @@ def process_batch(
     *,
     selection: Selection | None = None,
     matcher: Matcher | None = None,
+    today: date | None = None,
 ) -> Batch:
-    """Turn payloads into checked entries; without ``selection`` nothing is filtered.
-
-    ``matcher`` runs the mapping's patterns where the linear engine cannot. None: one that stops a pattern after a second
-    for a value and five for all values, in a process of its own that ends with this call.
+    """Turn payloads into checked entries.
 
     Of several payloads with one booking id the one with the newest ``modified`` stays (the last one where that does not
     tell), whatever becomes of it; the others are rejected ``duplicate_booking_id``.
 
-    Raises PluginSchemaError when a frame has not the known structure, or a payload would be lost or doubled.
+    Args:
+        payloads: objects, or JSON text as str or bytes.
+        config: the mapping and the vocabularies.
+        selection: what was asked for; without it nothing is filtered.
+        matcher: runs the mapping's patterns where the linear engine cannot. Without it, one that stops a pattern after
+            a second for a value and five for all values, in a process of its own that ends with this call.
+        today: the last day on which a patient can be born; without it, the present day at the site.
+
+    Raises:
+        PluginSchemaError: a frame has not the known structure, or a payload would be lost or doubled.
     """
     given = payloads if isinstance(payloads, Sequence) else list(payloads)
     with paused_collector():
@@ -121,7 +131,7 @@ def process_batch(
         if len(bookings) != len(given):
             raise PluginSchemaError(f"{len(given)} payloads became {len(bookings)} bookings")
         batch = judge_bookings(
-            bookings, config, selection=selection, older=superseded(bookings), matcher=matcher
+            bookings, config, selection=selection, older=superseded(bookings), matcher=matcher, today=today
         )
         texts = pl.Series(
             "payload", [payload_text(given[row]) for row in batch.rejected["row"]], dtype=pl.String
@@ -130,11 +140,12 @@ def process_batch(
 
 
 class Kept(NamedTuple):
-    """A batch, and what it was made of: a digest of the payloads, and the selection."""
+    """A batch, and what it was made of: a digest of the payloads, the selection and the day."""
 
     batch: Batch
     payloads: bytes | None
     selection: Selection
+    today: date | None = None
 
     def __repr__(self) -> str:
         """Show the batch, which shows sizes only."""
@@ -142,7 +153,12 @@ class Kept(NamedTuple):
 
 
 def process_changed(
-    kept: Kept | None, payloads: Sequence[Payload], config: PipelineConfig, *, selection: Selection
+    kept: Kept | None,
+    payloads: Sequence[Payload],
+    config: PipelineConfig,
+    *,
+    selection: Selection,
+    today: date | None = None,
 ) -> Kept:
     """Process a batch as ``process_batch`` does, unless it would come out as the one that was kept.
 
@@ -155,6 +171,7 @@ def process_changed(
         payloads: as for ``process_batch``.
         config: as for ``process_batch``; another object counts as another configuration.
         selection: as for ``process_batch``.
+        today: as for ``process_batch``.
 
     Returns:
         ``kept`` itself, or the new batch with what it was made of.
@@ -165,11 +182,13 @@ def process_changed(
         and made_of is not None
         and made_of == kept.payloads
         and config is kept.batch.config
+        and today == kept.today
         and _selects_the_same(kept, selection)
         and not _timed_out(kept.batch)
     ):
         return kept
-    return Kept(process_batch(payloads, config, selection=selection), made_of, selection)
+    batch = process_batch(payloads, config, selection=selection, today=today)
+    return Kept(batch, made_of, selection, today)
 
 
 def _digest(payloads: Sequence[Payload]) -> bytes | None:
@@ -216,6 +235,7 @@ def judge_bookings(
     older: pl.Series | None = None,
     hashed: bool = True,
     matcher: Matcher | None = None,
+    today: date | None = None,
 ) -> Batch:
     """Judge a frame of bookings as ``process_batch`` judges payloads.
 
@@ -228,6 +248,7 @@ def judge_bookings(
         hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
             out and ``notes`` holds zeros.
         matcher: as for ``process_batch``.
+        today: the last day on which a patient can be born; without it, the present day at the site.
 
     Returns:
         The batch, whose rejected rows have no payload.
@@ -236,8 +257,9 @@ def judge_bookings(
         PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
     """
     before = _batch_reasons(older, selection)
+    today = today or datetime.now(pytz.timezone(config.timezone)).date()
     with BoundedMatcher() as bounded:
-        plan = transformed(bookings, config, before, matcher=matcher or bounded)
+        plan = transformed(bookings, config, before, matcher=matcher or bounded, today=today)
         if not hashed:  # Lazily left out, so that it is never computed.
             plan = plan.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
         wide = plan.collect(engine="in-memory")
@@ -249,6 +271,12 @@ def judge_bookings(
     sound = wide["reject_reasons"].list.len() == 0
     candidates = _rows_where(wide.select(entry_columns(config)), sound)
     verdict = split(candidates)
+    if not verdict.accepted.all():
+        emptied = _emptied(wide, candidates, sound, verdict)
+        if emptied is not None:
+            wide = emptied
+            candidates = _rows_where(wide.select(entry_columns(config)), sound)
+            verdict = split(candidates)
     batch = Batch(
         config,
         entries=_rows_where(candidates, verdict.accepted),
@@ -259,6 +287,34 @@ def judge_bookings(
     )
     _check_conservation(len(bookings), batch)
     return batch
+
+
+def _emptied(
+    wide: pl.DataFrame, candidates: pl.DataFrame, sound: pl.Series, verdict: Split
+) -> pl.DataFrame | None:
+    """Leave out what the gate finds broken in fields that not every entry has; None where there is no such thing.
+
+    The repairs leave nothing of the kind behind; this is for the rule that one of them overlooks.
+    """
+    needed = fields.names(required=True)
+    optional = {rule.code: rule.field for rule in entry_rules(candidates.columns) if rule.field not in needed}
+    broken = (
+        pl.DataFrame({"place": sound.arg_true().filter(~verdict.accepted), "code": verdict.reasons})
+        .explode("code")
+        .filter(pl.col("code").is_in(list(optional)))
+    )
+    if broken.is_empty():
+        return None
+    places = pl.int_range(pl.len(), dtype=pl.UInt32)
+    for code, field in optional.items():
+        here = places.is_in(broken["place"].filter(broken["code"] == code).implode())
+        label = (
+            pl.when(here).then(pl.lit([f"{field}:emptied"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+        )
+        wide = wide.with_columns(
+            pl.when(~here).then(pl.col(field)).alias(field), pl.col("repaired").list.concat(label)
+        )
+    return wide
 
 
 def _left_out(wide: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, pl.DataFrame]:

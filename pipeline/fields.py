@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Final, Literal
 
 Origin = Literal["mapped", "looked_up", "computed"]
@@ -114,6 +115,13 @@ WORKLIST: tuple[WorklistField, ...] = (
 )
 """The fields of an entry: the mapped ones, then those that every entry has, in an entry's order."""
 
+SEXES: Final = ("M", "F", "O")
+"""Patient's Sex (PS3.3 C.7.1.1)."""
+OLDEST_BIRTH: Final = date(1880, 1, 1)
+"""Nobody who is scanned was born before; a date that says so is a slip or a filler."""
+KILOGRAMS: Final = (2, 350)
+"""The lightest and the heaviest patient; anything else is a slip, or another unit."""
+
 
 @dataclass(frozen=True, slots=True)
 class BookingField:
@@ -192,6 +200,8 @@ FRAME_COLUMNS: Final = frozenset(
         "modality_known",
         "unmatched",
         "timed_out",
+        "repaired",
+        "translated",
         "reject_reasons",
         "reason",
         "reasons",
@@ -229,8 +239,8 @@ _HOSTS: Final[Mapping[Host, str]] = {"sent": "sends it", "stored": "only stores 
 _FORMS: Final = {
     "AE": "{limit} characters, no backslash",
     "CS": "{limit} of `A-Z 0-9 _` and blank",
-    "DA": "`YYYYMMDD`, a day that exists",
-    "DS": "{limit} characters, a decimal number",
+    "DA": "`YYYYMMDD`, from 1880 to today",
+    "DS": "{limit} characters, kilograms from 2 to 350",
     "LO": "{limit} characters, no backslash",
     "PN": "3 groups (`=`) of {limit} characters and 5 components (`^`), no backslash",
     "SH": "{limit} characters, no backslash",
@@ -238,6 +248,7 @@ _FORMS: Final = {
     "UI": "{limit} characters, numbers without leading zeros, joined by dots",
 }
 _OWN_FORMS: Final = {
+    "patient_sex": "`M`, `F` or `O`",
     "scheduled_start_date": "`datetime.date`, in `output_timezone`",
     "scheduled_start_time": "`datetime.time`, in `output_timezone`",
     "scheduled_procedure_step_duration": "whole minutes between start and end, `int`",

@@ -178,6 +178,8 @@ class RunReport:
 
 _ALWAYS = frozenset(LAWS[0][0] + LAWS[0][1] + ("source", "started", "outcome", "returned", "withdrawn"))
 _SHOWN = 10
+REPAIRS = ("repaired", "repaired_for_host")
+"""Flags that hold field -> kind of repair -> ``count`` and ``bookings``."""
 _KEPT = 20
 
 

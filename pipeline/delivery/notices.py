@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from pipeline.transform.reasons import explain, field_reason
+
 if TYPE_CHECKING:
     from pipeline.batch import Batch
     from pipeline.calpendo.log import SourceLogger
@@ -46,6 +48,7 @@ class Notices:
             )
         for batch in checked.batches:
             self._unmatched(batch, config)
+            self._repaired(batch)
             self._unknown(batch)
         self._withdrawals(delivery, report)
         self._log.info(
@@ -130,6 +133,22 @@ class Notices:
                 self._log.debug(
                     "booking %s: %s: the pattern did not match %r", booking_id, rule.target, value
                 )
+
+    def _repaired(self, batch: Batch) -> None:
+        for field, kinds in batch.flags.repaired.items():
+            for kind, ids in kinds.items():
+                why = explain(field_reason(field, kind))
+                self._warn(
+                    "repaired",
+                    (field, kind, ids),
+                    "%s %s %d bookings: %s",
+                    why.meaning,
+                    why.remedy,
+                    len(ids),
+                    _some(ids),
+                )
+        for field, count in batch.flags.translated.items():
+            self._log.debug("%s: %d values were only written in DICOM's form", field, count)
 
     def _unknown(self, batch: Batch) -> None:
         for topic, counts, outcome in (

@@ -23,7 +23,7 @@ from pipeline.transform.shapes import shape
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}", re.ASCII)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version of the rules that entries are checked by; raise it when a rule of ``schema.py`` changes."""
 
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytz
+
 from pipeline.calpendo.fetched import FetchedBookings
 from pipeline.delivery import history, quarantine
 from pipeline.delivery.cycle import Answers, Checked, Delivery, decide, moved_away, of_interest, to_ask_for
@@ -144,7 +146,10 @@ class Cycle:
     def _process(self, kind: str, payloads: Sequence[Any], selection: Selection) -> Batch:
         from pipeline.batch import process_changed
 
-        self._kept[kind] = process_changed(self._kept.get(kind), payloads, self._config, selection=selection)
+        today = self.now.astimezone(pytz.timezone(self._config.timezone)).date()
+        self._kept[kind] = process_changed(
+            self._kept.get(kind), payloads, self._config, selection=selection, today=today
+        )
         return self._kept[kind].batch
 
     def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:

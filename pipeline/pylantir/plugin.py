@@ -8,6 +8,7 @@ from typing import Any
 from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline.calpendo.log import SourceLogger
+from pipeline.delivery.flags import counted_repairs
 from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.pylantir import host_rows, options
@@ -20,6 +21,7 @@ from pipeline.pylantir.study_uid import is_study_uid, study_uid
 from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter
 from pipeline.report import RunReport
+from pipeline.transform.reasons import explain, field_reason
 
 Record = dict[str, Any]
 
@@ -192,7 +194,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         core.add_flags(
             {
                 "transliterated": [number for number, wire in wires if wire.transliterated],
-                "cleared": {str(number): list(wire.cleared) for number, wire in wires if wire.cleared},
+                "repaired_for_host": counted_repairs(_by_field(wires)),
                 "not_sendable": {str(number): wire.fault for number, wire in wires if wire.fault},
             }
         )
@@ -205,17 +207,23 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     def _tell(self, core: HostedPlugin, wires: list[tuple[int, WireRecord]]) -> None:
         """Log by number what the wire could not carry as it was; each fault once."""
         for number, wire in wires:
-            for text in filter(None, (wire.fault, ", ".join(wire.cleared))):
-                if (number, text) in self._told:
-                    continue
-                self._told.add((number, text))
-                if wire.fault:
-                    core.lgr.warning("booking %s is not sent to Pylantir: %s", number, text)
-                else:
-                    core.lgr.warning("booking %s goes out without %s, which cannot be sent", number, text)
+            if wire.fault and self._is_news(number, wire.fault):
+                core.lgr.warning("booking %s is not sent to Pylantir: %s", number, wire.fault)
+            for field, kinds in wire.repaired.items():
+                for kind in kinds:
+                    if self._is_news(number, f"{field} {kind}"):
+                        why = explain(field_reason(field, kind))
+                        core.lgr.warning("booking %s for Pylantir: %s %s", number, why.meaning, why.remedy)
         changed = [number for number, wire in wires if wire.transliterated and not wire.fault]
         if changed:
             core.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(changed), changed[:20])
+
+    def _is_news(self, number: int, text: str) -> bool:
+        """Tell whether this was not yet said of a booking, and remember it."""
+        if (number, text) in self._told:
+            return False
+        self._told.add((number, text))
+        return True
 
     def _acknowledge(self) -> None:
         prepared, self._prepared = self._prepared, {}
@@ -243,3 +251,12 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         kept = getattr(existing, "study_instance_uid", None)
         untouched = (getattr(existing, STATUS, None) or SCHEDULED) == SCHEDULED
         return wanted if untouched and not is_study_uid(kept) else None
+
+
+def _by_field(wires: list[tuple[int, WireRecord]]) -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = {}
+    for number, wire in wires:
+        for field, kinds in wire.repaired.items():
+            for kind in kinds:
+                found.setdefault(field, {}).setdefault(kind, []).append(number)
+    return found

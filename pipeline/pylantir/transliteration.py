@@ -6,6 +6,7 @@ printable ASCII; PS3.5 6.1.1). pydicom sends anything beyond Latin-1 as ``?`` an
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +17,23 @@ _SEPARATORS = str.maketrans({"\\": "/", "^": " ", "=": "-"})
 _MAY_VANISH = frozenset({"Mn", "Mc", "Me", "Zs", "Zl", "Zp", "Cf"})
 
 
+# A reading that only names a picture, as anyascii writes them; never part of a text.
+_PICTURE = re.compile(r":[a-z0-9_+-]+:\Z")
+_SYMBOLS = frozenset({"Sm", "Sc", "So"})
+# Scripts that are written by sound; a name's group in one of them says how the others are read.
+_BY_SOUND = ("HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO")
+# Katakana of half the width, as older systems store names; their voice marks stand apart from the letters.
+_HALF_WIDTH = re.compile("[\uff61-\uff9f]+")
+_LEFT_OUT = "\0"
+
+
 @dataclass(frozen=True)
 class Transliterated:
-    """A text in ASCII; ``faithful`` is False when a letter or number has no reading and was left out."""
+    """A text in ASCII; ``faithful`` is False where a person should look at it.
+
+    It is so when a character had no reading and was left out, and when the reading depends on a language that nobody
+    can tell: Chinese characters are read in Chinese, as ``Shan Tian`` where a Japanese reader says ``Yamada``.
+    """
 
     text: str
     faithful: bool = True
@@ -28,24 +43,69 @@ def transliterate(text: str) -> Transliterated:
     """Write a text in ASCII, character by character: ``Müller^Jürgen`` -> ``Muller^Jurgen``, ``中`` -> ``Zhong``.
 
     ASCII stays as it is, so the ``^`` and ``=`` of a person name keep their places. Accents and invisible marks may
-    vanish; a letter or number may not.
+    vanish; an emoji or a character without a reading is left out together with the blanks before it.
     """
+    return _written(text, frozenset())
+
+
+def transliterate_name(name: str) -> Transliterated:
+    """Write a person's name in ASCII, as one group, without symbols.
+
+    Of a name that stands in several writings (PS3.5 6.2.1: alphabetic, ideographic and phonetic groups) the one that can
+    be read goes out: the alphabetic one, unless it is missing or holds Chinese characters; then the phonetic one.
+    """
+    groups = name.split("=")
+    alphabetic = groups[0]
+    phonetic = next((group for group in reversed(groups[1:]) if _is_by_sound(group)), "") or "".join(
+        groups[2:3]
+    )
+    if not alphabetic.strip(" ^") or _holds_han(alphabetic):
+        alphabetic = phonetic or (alphabetic.strip(" ^") and alphabetic) or "".join(groups[1:2])
+    return _written(alphabetic, _SYMBOLS)
+
+
+def _written(text: str, left_out: frozenset[str]) -> Transliterated:
     if text.isascii():
         return Transliterated(text)
-    faithful = True
+    faithful = not _holds_han(text)
     parts = []
-    for character in unicodedata.normalize("NFC", text):
+    for character in unicodedata.normalize("NFC", _HALF_WIDTH.sub(_full_width, text)):
+        category = unicodedata.category(character)
         written = _ascii(character)
+        if not character.isascii() and (category in left_out or _PICTURE.match(written)):
+            written = ""
+        if not written and category not in _MAY_VANISH:
+            written, faithful = _LEFT_OUT, False
         parts.append(written)
-        if not written and unicodedata.category(character) not in _MAY_VANISH:
-            faithful = False
-    return Transliterated("".join(parts), faithful)
+    whole = "".join(parts)
+    if _LEFT_OUT in whole:
+        whole = re.sub(f"(?: *{_LEFT_OUT})+", "", whole).strip(" ")
+        whole = re.sub(r"(?<=[\^=]) +", "", whole)
+    return Transliterated(whole, faithful)
+
+
+def _full_width(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", match[0])
+
+
+def _holds_han(text: str) -> bool:
+    return any(character >= "\u2e80" and _script(character).startswith("CJK") for character in text)
+
+
+def _is_by_sound(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    return bool(letters) and all(_script(character).startswith(_BY_SOUND) for character in letters)
+
+
+@lru_cache(maxsize=4096)
+def _script(character: str) -> str:
+    return unicodedata.name(character, "")
 
 
 @lru_cache(maxsize=4096)
 def _ascii(character: str) -> str:
     if character.isascii():
-        return character
+        return character if character != _LEFT_OUT else ""
     from anyascii import anyascii
 
     written = anyascii(character).translate(_SEPARATORS)

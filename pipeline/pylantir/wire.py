@@ -14,19 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline import fields
-from pipeline.pylantir.transliteration import transliterate
+from pipeline.fields import WorklistField
+from pipeline.pylantir.transliteration import transliterate, transliterate_name
+from pipeline.transform.repairs import Kind, Repair, repaired_text
 
-REQUIRED = ("patient_id", "patient_name", "modality")
-"""Without one of these an entry does not go out; any other field goes out empty."""
 
-
-def sent_texts() -> dict[str, str]:
-    """Return the value representations of the text fields that Pylantir puts on the wire."""
-    return {
-        field.name: field.vr
-        for field in fields.WORKLIST
-        if field.host == "sent" and field.vr is not None and field.dtype == "String"
-    }
+def sent_texts() -> tuple[WorklistField, ...]:
+    """Return the text fields that Pylantir puts on the wire."""
+    return tuple(field for field in fields.WORKLIST if field.host == "sent" and field.dtype == "String")
 
 
 class DicomDate(date):
@@ -60,71 +55,82 @@ def dicom_time(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class WireRecord:
-    """A record for Pylantir, and what had to be done to its values; ``fault`` says why it cannot go out."""
+    """A record for Pylantir, and what had to be done to its values for it.
+
+    ``transliterated`` names the fields written in ASCII; ``repaired`` the kinds of repair (``transform.repairs``) of each
+    field that had any; ``fault`` says why the record cannot go out.
+    """
 
     record: dict[str, Any]
     transliterated: tuple[str, ...] = ()
-    cleared: tuple[str, ...] = ()
+    repaired: Mapping[str, tuple[Kind, ...]] = of(default_factory=dict)
     fault: str | None = None
-
-
-@dataclass
-class _Form:
-    transliterating: bool
-    transliterated: list[str] = of(default_factory=list)
-    cleared: list[str] = of(default_factory=list)
-    faults: list[str] = of(default_factory=list)
 
 
 def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRecord:
     """Make a record of an entry: text that the wire carries, fields that keep their DICOM type.
 
-    A value that cannot be sent empties its field, unless the field is one of ``REQUIRED``: then ``fault`` names it.
-    No text that is returned or raised here shows a value, other than the record itself.
+    What cannot be carried is repaired as in a batch, or left out; only an identifier, which is never changed, keeps the
+    record back. No text that is returned or raised here shows a value, other than the record itself.
     """
-    form = _Form(transliterating)
-    record = {name: _storable(form, name, value) for name, value in entry.items()}
-    for name, representation in sent_texts().items():
-        if record.get(name) is not None:
-            record[name] = _value(form, name, representation, record[name])
+    record = dict(entry)
+    transliterated: list[str] = []
+    repaired: dict[str, tuple[Kind, ...]] = {}
+    faults: list[str] = []
+    for name, value in entry.items():
+        if isinstance(value, str) and not _is_storable(value):
+            # One such text would cost every row of Pylantir's transaction.
+            record[name], repaired[name] = None, ("emptied",)
+    for field in sent_texts():
+        value = record.get(field.name)
+        if value is None:
+            continue
+        text = value if isinstance(value, str) else str(value)
+        if field.required:
+            record[field.name] = text
+            if problem := _obstacle(field, text, transliterating):
+                faults.append(f"{field.name} {problem}")
+            continue
+        changed = transliterating and not text.isascii()
+        repair = _carried(field, text) if changed else Repair(text)
+        if repair.text and _obstacle(field, repair.text, transliterating):
+            repair = Repair(None, ("emptied",))
+        record[field.name] = repair.text
+        if changed and repair.text is not None:
+            transliterated.append(field.name)
+        if repair.kinds:
+            repaired[field.name] = repair.kinds
     if not record.get("patient_id"):
-        form.faults.append("patient_id is empty")
-    return WireRecord(
-        record, tuple(form.transliterated), tuple(form.cleared), "; ".join(dict.fromkeys(form.faults)) or None
-    )
+        faults.append("patient_id is empty")
+    return WireRecord(record, tuple(transliterated), repaired, "; ".join(faults) or None)
 
 
-def _storable(form: _Form, name: str, value: Any) -> Any:
-    """Keep a text away from the database that it cannot take; one such text there costs every row of the cycle."""
-    if not isinstance(value, str):
-        return value
+def _carried(field: WorklistField, text: str) -> Repair:
+    """Write a text in ASCII and repair it again: a reading may be longer than the text was."""
+    written = transliterate_name(text) if field.vr == "PN" else transliterate(text)
+    if not written.text.strip(" ^="):
+        return Repair(None, ("emptied",))
+    repair = repaired_text(written.text, field)
+    if repair.text is None or written.faithful or "suspect" in repair.kinds:
+        return repair
+    return repair._replace(kinds=(*repair.kinds, "suspect"))
+
+
+def _obstacle(field: WorklistField, text: str, transliterating: bool) -> str | None:
+    """Say why a text cannot be sent as it is, without the text; None where it can."""
+    if transliterating and not text.isascii():
+        return "holds characters beyond ASCII, and an identifier is not transliterated"
+    if not _is_latin_1(text):
+        return "holds characters that the answer cannot carry"
+    return _broken_rule(field.vr or "LO", text) if text else None
+
+
+def _is_storable(text: str) -> bool:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
-        form.cleared.append(name)
-        return None
-    return value
-
-
-def _value(form: _Form, name: str, representation: str, value: Any) -> str | None:
-    text = value if isinstance(value, str) else str(value)
-    problem = None
-    if not text.isascii():
-        if form.transliterating:
-            written = transliterate(text)
-            text = written.text
-            form.transliterated.append(name)
-            problem = None if written.faithful else "holds a character that has no reading"
-        else:
-            problem = None if _is_latin_1(text) else "holds characters that the answer cannot carry"
-    problem = problem or (_broken_rule(representation, text) if text else None)
-    if problem is None:
-        return text
-    if name in REQUIRED:
-        form.faults.append(f"{name} {problem}")
-        return text
-    form.cleared.append(name)
-    return None
+        return False
+    return True
 
 
 def _is_latin_1(text: str) -> bool:

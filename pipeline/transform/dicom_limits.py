@@ -74,9 +74,15 @@ def _text_rules(field: WorklistField) -> dict[str, pl.Expr]:
         found[reasons.BAD_CHARACTER] = text.str.contains(_CONTROL if vr is None else _CONTROL_OR_BACKSLASH)
     if vr in _FORMS:
         found[reasons.MALFORMED] = (text != "") & ~text.str.contains(_FORMS[vr])
-    if vr == "DA":
-        is_date = text.str.contains(r"\A[0-9]{8}\z") & text.str.to_date("%Y%m%d", strict=False).is_not_null()
+    if field.repair == "sex":
+        found[reasons.MALFORMED] = ~text.is_in([*fields.SEXES, ""])
+    if field.repair == "date":
+        day = text.str.to_date("%Y%m%d", strict=False)
+        is_date = text.str.contains(r"\A[0-9]{8}\z") & (day >= fields.OLDEST_BIRTH).fill_null(value=False)
         found[reasons.MALFORMED] = (text != "") & ~is_date
+    if field.repair == "weight":
+        is_weight = text.str.strip_chars(" ").cast(pl.Float64, strict=False).is_between(*fields.KILOGRAMS)
+        found[reasons.MALFORMED] |= (text != "") & ~is_weight.fill_null(value=False)
     if field.name == "performed_procedure_step_status":
         found[reasons.MALFORMED] = ~text.is_in(STEP_STATUSES)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -16,6 +17,7 @@ from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_read
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form
+from pipeline.transform.repairs import repaired_columns
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
     DISCONTINUED,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"
 _EXTRACTED = "extracted:"
+STUDY: Final = "study_description"
+MAPPED: Final = "mapped:"
+"""Begins the name of a column that holds a target's value before its repair."""
 
 
 def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
@@ -60,6 +65,7 @@ def transformed(
     reasons_before: Mapping[str, pl.Expr] | None = None,
     *,
     matcher: Matcher = match_unbounded,
+    today: date | None = None,
 ) -> pl.LazyFrame:
     """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
 
@@ -67,7 +73,9 @@ def transformed(
     Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
     ``modality_known`` Boolean; ``status_source`` and ``modality_source`` String, the texts that were looked up for them;
     ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not match, and ``timed_out``
-    List(String), those of them where the ``matcher`` ran out of time; ``reject_reasons`` List(String), codes of
+    List(String), those of them where the ``matcher`` ran out of time; ``repaired`` and ``translated``
+    List(String), see ``repairs``; ``mapped:study_description`` String, where mapped, as it was before it was cut;
+    ``reject_reasons`` List(String), codes of
     ``reasons``, empty where nothing is wrong so far, first the ``reasons_before`` (code -> Boolean) that only the caller
     can tell; and the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and
     ``scheduled_start_time`` Time in ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others
@@ -83,6 +91,7 @@ def transformed(
         .pipe(add_extracted, config, matcher)
         .pipe(add_vocabularies, config)
         .pipe(add_mapped_fields, config)
+        .pipe(add_repairs, config, today)
         .pipe(add_origin, config)
         .pipe(add_reject_reasons, config, reasons_before)
         .drop(f"{_EXTRACTED}{rule.target}" for rule in patterned_rules(config))
@@ -170,6 +179,13 @@ def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Lazy
 def _rule_value(rule: FieldRule) -> pl.Expr:
     """Return what a rule takes from a booking."""
     return pl.col(f"{SOURCE}{rule.source}") if rule.pattern is None else _extracted(rule.target, "value")
+
+
+def add_repairs(bookings: pl.LazyFrame, config: PipelineConfig, today: date | None) -> pl.LazyFrame:
+    """Repair the mapped fields (``repairs``), and keep the study as it was: it is compared before it is cut."""
+    targets = [rule.target for rule in mapped_rules(config)]
+    studies = [pl.col(STUDY).alias(f"{MAPPED}{STUDY}")] if STUDY in targets else []
+    return bookings.with_columns(studies).pipe(repaired_columns, targets, today)
 
 
 def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:

@@ -27,6 +27,9 @@ class BatchFlags:
     ``unmatched`` counts, for each target, the shapes of the source values that its pattern did not match, over all
     bookings that were asked for, and ``unmatched_ids`` says which. ``pattern_timeouts`` names, for each target, those of
     them where the pattern was stopped: the field was left empty, or the booking rejected for want of its patient_id.
+    ``repaired`` says which accepted bookings' fields go
+    out otherwise than mapped: by field, then by kind (``repairs.KINDS``). ``translated`` counts, by field, the accepted
+    bookings whose value was only written in DICOM's form, without loss.
     """
 
     dst_ambiguous: tuple[int, ...]
@@ -37,6 +40,8 @@ class BatchFlags:
     unmatched: dict[str, dict[str, int]]
     unmatched_ids: dict[str, tuple[int, ...]]
     pattern_timeouts: dict[str, tuple[int, ...]]
+    repaired: dict[str, dict[str, tuple[int, ...]]]
+    translated: dict[str, int]
 
 
 def batch_flags(config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl.Series) -> BatchFlags:
@@ -51,7 +56,28 @@ def batch_flags(config: PipelineConfig, asked_for: pl.DataFrame, is_accepted: pl
         unmatched=shapes,
         unmatched_ids=unmatched_ids,
         pattern_timeouts=_timed_out(asked_for),
+        repaired=_repaired(asked_for, is_accepted),
+        translated=_translated(asked_for, is_accepted),
     )
+
+
+def _repaired(asked_for: pl.DataFrame, is_accepted: pl.Series) -> dict[str, dict[str, tuple[int, ...]]]:
+    rows = asked_for.select("booking_id", "repaired").filter(
+        is_accepted & (asked_for["repaired"].list.len() > 0)
+    )
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    if rows.is_empty():
+        return found
+    named = rows.explode("repaired").group_by("repaired", maintain_order=True).agg("booking_id")
+    for label, ids in sorted(named.rows()):
+        field, _, kind = label.partition(":")
+        found.setdefault(field, {})[kind] = tuple(ids)
+    return found
+
+
+def _translated(asked_for: pl.DataFrame, is_accepted: pl.Series) -> dict[str, int]:
+    rows = asked_for["translated"].filter(is_accepted & (asked_for["translated"].list.len() > 0))
+    return dict(rows.explode().value_counts(sort=True, name="count").rows()) if len(rows) else {}
 
 
 def unknown_statuses(

@@ -1,7 +1,7 @@
-"""Why a booking is rejected: stable codes, what each means, and what to do about it.
+"""Why a booking is rejected, or a field of it repaired: stable codes, what each means, and what to do about it.
 
 A code is either fixed (``times_missing``) or a target field with one of the endings of ``FIELD_REASONS``
-(``patient_id_too_long``). Reports, the quarantine and the audit show ``explain(code)``; no explanation holds a value.
+(``patient_id_too_long``) or of ``REPAIRS``. Reports, the quarantine and the audit show ``explain(code)``; no explanation holds a value.
 """
 
 from __future__ import annotations
@@ -116,6 +116,29 @@ FIELD_REASONS: dict[str, Reason] = {
     ),
 }
 
+REPAIRS: dict[str, Reason] = {
+    "cut": Reason(
+        "{field} is longer than DICOM allows and went out cut.",
+        "Shorten it in Calpendo, or extract a shorter part, where the end matters.",
+    ),
+    "cleaned": Reason(
+        "{field} holds a character that DICOM does not allow there, and went out with a blank for it.",
+        "Correct it in Calpendo where the character matters.",
+    ),
+    "emptied": Reason(
+        "{field} holds a value that cannot be sent, and went out empty.",
+        "Correct it in Calpendo, or map or extract another field.",
+    ),
+    "converted": Reason(
+        "{field} is in another unit and went out converted.", "Check it, and enter kilograms in Calpendo."
+    ),
+    "suspect": Reason(
+        "{field} looks damaged (an HTML entity, a lost character), or its spelling is in doubt.",
+        "Check the name or text at the console, and correct it in Calpendo.",
+    ),
+}
+"""Kinds of repair, as endings of a field's code (``study_description_cut``): the booking went out all the same."""
+
 
 def field_reason(field: str, ending: str) -> str:
     """Return the code for a fault of one target field, such as ``patient_id_too_long``."""
@@ -126,7 +149,7 @@ def explain(code: str) -> Reason:
     """Return a code's meaning and remedy; an unknown code is explained as such."""
     if code in REASONS:
         return REASONS[code]
-    for ending, reason in FIELD_REASONS.items():
+    for ending, reason in (FIELD_REASONS | REPAIRS).items():
         if code.endswith(f"_{ending}"):
             field = code.removesuffix(f"_{ending}")
             return Reason(reason.meaning.format(field=field), reason.remedy.format(field=field))

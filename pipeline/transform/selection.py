@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from pipeline.transform import reasons
+from pipeline.transform import entries, reasons
 from pipeline.transform.bookings import is_readable
 from pipeline.transform.distinct import map_distinct
 
@@ -17,6 +17,7 @@ RESOURCE_NAME = "resource:name"
 STATUS = "status"
 WINDOW = "window"
 STUDY = "study"
+_STUDY = f"{entries.MAPPED}{entries.STUDY}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Selection:
     ``resources`` match the resource's display form or its name, ``status`` the status, all without case.
     ``start`` and ``end`` are aware; a booking is inside when it starts in ``[start, end)`` or, with
     ``include_running``, began before and still runs at ``start``. ``allowed_studies`` are texts of
-    ``study_description``.
+    ``study_description``, as they are before anything is cut.
     """
 
     resources: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ class Selection:
         """
         parts = {RESOURCE: self._wrong_resource(), STATUS: self._wrong_status(), WINDOW: self._outside()}
         if self.allowed_studies:
-            known = "study_description" in set(columns)
+            known = _STUDY in set(columns)
             parts[STUDY] = self._wrong_study() if known else pl.lit(value=True)
         reason = pl.lit(None, dtype=pl.String)
         for name, wrong in reversed(parts.items()):
@@ -84,7 +85,7 @@ class Selection:
 
     def _wrong_study(self) -> pl.Expr:
         allowed = [study.strip() for study in self.allowed_studies or ()]
-        return ~pl.col("study_description").str.strip_chars().is_in(allowed).fill_null(value=False)
+        return ~pl.col(_STUDY).str.strip_chars().is_in(allowed).fill_null(value=False)
 
 
 def _missing(column: str) -> pl.Expr:

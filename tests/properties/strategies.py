@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -72,6 +72,42 @@ FRACTIONS = st.sampled_from(["", ".0", ".5", ".123456", ".1234567", ".123456789"
 OFFSETS = st.sampled_from(["", "Z", "+00:00", "-07:00", "+0530", "-03", "+14:00", "-12:30"])
 
 
+WORDS = st.sampled_from(
+    ["ageing", "(memory", "wave", "3)", "a\\b", "_", "-", "^", "=", "&amp;", "\ufffd", "é" * 20, "x" * 33]
+)
+LONG_TEXTS = st.builds(
+    lambda words, mark: mark.join(words),
+    st.lists(WORDS, max_size=9),
+    st.sampled_from([" ", "_", "", "^", "=", " ("]),
+)
+"""Texts about as long as the limits, with all that a cut looks at."""
+SEXES = (
+    st.sampled_from(["M", "f", "Female", "WOMAN", "other", "not told", "W", "", " ", None, "männlich", 1])
+    | TEXTS
+)
+BIRTHS = st.one_of(
+    st.dates(date(1870, 1, 1), date(2030, 1, 1)).flatmap(
+        lambda day: st.sampled_from(
+            [f"{day:%Y%m%d}", f"{day}", f"{day}T00:00:00Z", f"{day} 00:00:00.0", f"{day:%Y%m%d}T1200+0100",
+             f"{day:%a %b %d} 00:00:00 MST {day.year}", f"{day:%d/%m/%Y}", f"{day:%d.%m.%Y}", f"{day}T25:00"]
+        )
+    ),
+    st.sampled_from(["19800230", "1980-13-01", 19800503, 325555200000, "1980", "03 May 1980", "", None]),
+)  # fmt: skip
+"""Birth dates as people and servers write them, in and out of range."""
+WEIGHTS = st.one_of(
+    st.builds(
+        "{}{}{}".format,
+        st.one_of(st.integers(0, 800), st.decimals(0, 800, places=2)),
+        st.sampled_from(["", ".", ".5", ",25", "e1", "000000000000000"]),
+        st.sampled_from(["", " kg", "kg", "KG", " lb", "lbs", " Lbs", " st"]),
+    ),
+    st.floats(-5, 800),
+    st.sampled_from(["about 80", "", None, "٧٢", "1e3", "+70"]),
+)
+"""Weights as people write them, in any unit and none."""
+
+
 @st.composite
 def formatted_names(draw: st.DrawFn) -> str:
     """Generation A's times, now and then with something behind the bracket."""
@@ -98,8 +134,16 @@ def regular_bookings(draw: st.DrawFn) -> dict[str, Any]:
     modified = draw(st.one_of(st.none(), WALLS.map(str), WALLS.map(lambda wall: f"{wall.isoformat()}Z")))
     properties: dict[str, Any] = {
         "resource": {"id": 3, "formattedName": draw(RESOURCES)},
-        "project": {"formattedName": draw(st.sampled_from(["Brain Study", "Sommeil & mémoire", "x" * 65]))},
+        "project": {
+            "formattedName": draw(
+                st.sampled_from(["Brain Study", "Sommeil & m&eacute;moire", "x" * 65]) | LONG_TEXTS
+            )
+        },
         "modified": modified,
+        "sex": draw(SEXES),
+        "born": draw(BIRTHS),
+        "weight": draw(WEIGHTS),
+        "station": draw(LONG_TEXTS),
         "cancelled": draw(st.sampled_from([True, False, False, None, "true"])),
     }
     booking: dict[str, Any] = {

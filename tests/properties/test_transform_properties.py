@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -39,6 +40,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "study_description": "properties.project.formattedName",
             "accession_number": "id",
             "performing_physician": "operator",
+            "patient_sex": "sex",
+            "patient_birth_date": "born",
+            "patient_weight_lb": "weight",
+            "station_name": "properties.resource.formattedName",
+            "scheduled_station_aetitle": "station",
         },
     },
     "strict": {
@@ -75,6 +81,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+TODAY = date(2026, 11, 25)
+
+
 @lru_cache
 def config_of(name: str) -> PipelineConfig:
     """Return one of the configurations, read once."""
@@ -104,9 +113,9 @@ configs = st.one_of(
 def outcomes(batch: Batch) -> list[Outcome]:
     """Put a batch back into the order of its payloads."""
     found: dict[int, Outcome] = {}
-    entries = zip(batch.accepted["row"], batch.accepted["booking_id"], batch.to_dicts(), strict=True)
-    for row, booking_id, entry in entries:
-        found[row] = Outcome(booking_id, entry, [])
+    told = batch.accepted.select("row", "booking_id", "repaired", "translated")
+    for (row, booking_id, repaired, translated), entry in zip(told.rows(), batch.to_dicts(), strict=True):
+        found[row] = Outcome(booking_id, entry, [], sorted(repaired), sorted(translated))
     for row, booking_id, _, reasons, _ in batch.rejected.rows():
         found[row] = Outcome(booking_id, None, reasons)
     return [found[row] for row in range(len(found))]
@@ -116,7 +125,7 @@ def outcomes(batch: Batch) -> list[Outcome]:
 @given(BATCHES, configs)
 def test_columns_equal_the_reference(payloads: list[Any], config: PipelineConfig) -> None:
     """T011-T015: entries, ids and reasons are those of the plain-Python reference, row by row."""
-    assert outcomes(process_batch(payloads, config)) == reference_batch(payloads, config)
+    assert outcomes(process_batch(payloads, config, today=TODAY)) == reference_batch(payloads, config, TODAY)
 
 
 @PROPERTY

@@ -9,11 +9,14 @@ purpose; every decision is one visible line.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import field as of
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytz
@@ -52,6 +55,15 @@ LIMITS = {
     "hisris_coding_designator": ("SH", 16),
     "performed_procedure_step_status": ("CS", 16),
 }
+CUT = {name for name, (vr, _) in LIMITS.items() if vr in ("LO", "PN")} - {"patient_id"} | {"station_name"}
+EMPTIED = {
+    "accession_number",
+    "study_instance_uid",
+    "scheduled_station_aetitle",
+    "hisris_coding_designator",
+}
+NEEDED = {"patient_id", "modality", "performed_procedure_step_status"}
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 MISSING = object()
 
 
@@ -62,10 +74,12 @@ class Outcome:
     booking_id: int | None
     entry: dict[str, Any] | None
     reasons: list[str]
+    repaired: list[str] = of(default_factory=list)
+    translated: list[str] = of(default_factory=list)
 
 
-def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Outcome]:
-    """Return one outcome a payload, in order."""
+def reference_batch(payloads: Sequence[Any], config: PipelineConfig, today: date) -> list[Outcome]:
+    """Return one outcome per payload, in order."""
     bookings = [_load(payload) for payload in payloads]
     newest = _newest(bookings, config)
     outcomes = []
@@ -78,13 +92,20 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig) -> list[Out
             outcomes.append(Outcome(booking_id, None, [torn]))
             continue
         entry, reasons = _entry(booking, booking_id, config)
+        repaired, translated = _repair(entry, today)
         if booking_id is not None and newest[booking_id] != row:
             reasons.insert(0, "duplicate_booking_id")
-        outcomes.append(Outcome(booking_id, None if reasons else entry, reasons))
-        if not reasons:
-            outcomes[-1].reasons = _limits_broken(entry)
-            if outcomes[-1].reasons:
-                outcomes[-1].entry = None
+        reasons = reasons or _limits_broken(entry)
+        # Only identity and time reject a booking; a field that none of the repairs knows goes out empty.
+        for name in [name for name in entry if name not in NEEDED and f"{name}_bad_character" in reasons]:
+            entry[name] = None
+            repaired.append(f"{name}:emptied")
+            reasons.remove(f"{name}_bad_character")
+        outcomes.append(
+            Outcome(booking_id, None, reasons)
+            if reasons
+            else Outcome(booking_id, entry, [], sorted(repaired), sorted(translated))
+        )
     return outcomes
 
 
@@ -379,6 +400,144 @@ def _java(wall: datetime) -> str:
     """As Java's Timestamp prints it: at least one digit of fraction."""
     fraction = f"{wall.microsecond:06d}".rstrip("0") or "0"
     return f"{wall.year:04d}-{wall:%m-%d %H:%M:%S}.{fraction}"
+
+
+def _repair(entry: dict[str, Any], today: date) -> tuple[list[str], list[str]]:
+    """Put right in place what a field cannot take; returns ``field:kind`` and the fields translated without loss."""
+    repaired: list[str] = []
+    translated: list[str] = []
+    for name, value in list(entry.items()):
+        if not isinstance(value, str) or name in ("data_source", "notes"):
+            continue
+        if not value.strip():
+            entry[name] = "" if name in ("patient_sex", "patient_birth_date", "patient_weight_lb") else value
+            continue
+        kinds: list[str] = []
+        after: str | None = value
+        if name in CUT:
+            clean = "".join(
+                " " if _is_control(character) or character == "\\" else character for character in value
+            )
+            if clean != value:
+                clean = clean.strip(" ")
+                kinds.append("cleaned")
+            vr, limit = LIMITS[name]
+            short = _cut_name(clean, limit) if vr == "PN" else _cut(clean, limit)
+            if short != clean:
+                kinds.append("cut")
+            after = short
+            if not short:
+                after, kinds = None, ["emptied"]
+        elif name in EMPTIED:
+            after = None if _limits_broken({name: value}) else value
+        elif name == "patient_sex":
+            words = {
+                "male": "M",
+                "man": "M",
+                "m": "M",
+                "female": "F",
+                "woman": "F",
+                "f": "F",
+                "other": "O",
+                "o": "O",
+            }
+            after = words.get(value.strip().lower())
+        elif name == "patient_birth_date":
+            day = _birth_date(value.strip())
+            after = (
+                f"{day.year:04}{day.month:02}{day.day:02}"
+                if day and date(1880, 1, 1) <= day <= today
+                else None
+            )
+        elif name == "patient_weight_lb":
+            after, is_converted = _weight(value.strip())
+            kinds += ["converted"] * is_converted
+        if after is None:
+            kinds = ["emptied"]
+        elif "\ufffd" in after or any(
+            html.unescape(found) != found for found in re.findall("&[#A-Za-z0-9]+;", after)
+        ):
+            kinds.append("suspect")
+        if after is not None and after != value and not {"cut", "cleaned", "converted"} & set(kinds):
+            translated.append(name)
+        entry[name] = after
+        repaired += [f"{name}:{kind}" for kind in kinds]
+    return repaired, translated
+
+
+def _is_control(character: str) -> bool:
+    return ord(character) < 32 or 127 <= ord(character) < 160
+
+
+def _cut_name(name: str, limit: int | None) -> str:
+    groups = name.split("=")
+    shorter = ["^".join(group.split("^")[:5]) for group in groups[:3]]
+    return "=".join(_cut(group, limit) for group in shorter)
+
+
+def _cut(text: str, limit: int | None) -> str:
+    """At the last blank, ``^`` or ``_`` in the second half of the limit, else hard; a loose end goes."""
+    if limit is None or len(text) <= limit:
+        return text
+    end = limit
+    for place in range(limit // 2, limit):
+        if text[place] in " ^_":
+            end = place
+    while end and text[end - 1] in " ,;-_(":
+        end -= 1
+    return text[:end]
+
+
+def _birth_date(text: str) -> date | None:
+    """YYYYMMDD, ISO 8601 (extended or basic) or Java's Date.toString; the date as written."""
+    words = text.split(" ")
+    try:
+        if (
+            len(words) == 6
+            and words[1] in MONTHS
+            and words[0] in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+        ):
+            if not re.fullmatch("[0-9]{2} [0-9]{4}", f"{words[2]} {words[5]}"):
+                return None
+            return date(int(words[5]), MONTHS.index(words[1]) + 1, int(words[2]))
+        size = 10 if text[4:5] == "-" else 8
+        day, rest = text[:size], text[size:]
+        if not re.fullmatch("[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}", day):
+            return None
+        clock = re.fullmatch(
+            r"[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)?)?(?: ?(?:Z|[+-]\d\d(?::?\d\d)?))?",
+            rest,
+            re.ASCII,
+        )
+        if rest and (
+            clock is None or int(clock[1]) > 24 or int(clock[2] or 0) > 59 or int(clock[3] or 0) > 60
+        ):
+            return None
+        return date.fromisoformat(day)
+    except ValueError:
+        return None
+
+
+def _weight(text: str) -> tuple[str | None, bool]:
+    """Kilograms as text, and whether they were pounds."""
+    number, unit = text, ""
+    for ending in ("kg", "lbs", "lb"):
+        if text.lower().endswith(ending):
+            number, unit = text[: -len(ending)].removesuffix(" "), ending
+            break
+    number = number.replace(",", ".", 1)
+    if not re.fullmatch(r"\+?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,2})?", number) or len(number) > 16:
+        return None, False
+    exact = Fraction(
+        number.rstrip(".") if number.endswith(".") else number.replace(".e", "e").replace(".E", "E")
+    )
+    kilograms = exact * (Fraction("0.45359237") if unit.startswith("lb") else 1)
+    if not 2 <= kilograms <= 350:
+        return None, False
+    if unit.startswith("lb"):
+        cents = int(kilograms * 100 + Fraction(1, 2))
+        return f"{cents // 100}.{cents % 100:02}", True
+    return number, False
 
 
 def _limits_broken(entry: dict[str, Any]) -> list[str]:

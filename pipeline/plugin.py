@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import traceback
 import weakref
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.calpendo.known import KnownBookings
+from pipeline.calpendo.fetch import KnownBookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from pipeline.delivery.plan import Plan
 
 Entry = dict[str, Any]
+
+# What a cycle may take once its requests are over: the columns and one write. Ten thousand bookings take half a second.
+_CLOSING_PATIENCE = 60.0
+_LOOK_AGAIN = 0.05
 
 
 class DataSourcePlugin(ABC):
@@ -92,6 +97,7 @@ class CalendoPlugin(DataSourcePlugin):
         self._endings: list[weakref.finalize[..., CalendoPlugin]] = []
         # Two threads at one plugin share its ledger and its connections.
         self._opening = threading.RLock()
+        self._cycling = threading.RLock()
 
     def __enter__(self) -> Self:
         """Return the plugin."""
@@ -132,7 +138,7 @@ class CalendoPlugin(DataSourcePlugin):
         except PluginError as error:
             self.lgr.error("no cycle could begin: %s", error)
             raise
-        with ledger.cycle(config.lock_timeout):
+        with ledger.cycle(config.lock_timeout), self._cycling:
             try:
                 delivery = self._run(ledger, sync_interval, self._known)
             except (PluginStateError, PluginSchemaError):
@@ -193,16 +199,30 @@ class CalendoPlugin(DataSourcePlugin):
         return ledger_path(self._checked()[0], self.host)
 
     def close(self, *, acknowledge: bool = True) -> None:
-        """Close connections and ledger; may be called twice, and the plugin may be used again.
+        """Close connections and ledger; may be called twice, from any thread, and the plugin may be used again.
 
-        ``acknowledge=False``: the host could not use what was returned last; it is sent again.
+        A cycle that runs in another thread ends at once, with ``PluginFetchError`` unless the server's answers are all
+        there; what it returns after that counts as not acknowledged. ``acknowledge=False``: the host could not use
+        what was returned last; it is sent again.
         """
-        if self._ledger is not None and not acknowledge:
-            self._ledger.unsettle_returned()
-        endings, self._endings = self._endings, []
-        self._client = self._ledger = None
-        for ending in reversed(endings):
-            ending()
+        patient_until = time.monotonic() + _CLOSING_PATIENCE
+        while not self._cycling.acquire(timeout=_LOOK_AGAIN):
+            # A cycle of another thread: it may connect only now.
+            acknowledge = False
+            if self._client is not None:
+                self._client.close()
+            if time.monotonic() > patient_until:
+                self.lgr.error("a cycle goes on that could not be ended; its ledger stays open until it has")
+                return
+        try:
+            if self._ledger is not None and not acknowledge:
+                self._ledger.unsettle_returned()
+            endings, self._endings = self._endings, []
+            self._client = self._ledger = None
+            for ending in reversed(endings):
+                ending()
+        finally:
+            self._cycling.release()
 
     def _read_settings(self) -> tuple[PipelineConfig, Credentials]:
         from pipeline.config import PipelineConfig

@@ -37,7 +37,8 @@ class RunReport:
     ``filtered``, ``rejected``, ``fetch_failed`` and ``gone``. ``looked_up`` counts those asked for beyond the list
     (owed, vanished, pending, moved out of the window), with the same outcomes. ``withdrawn`` counts the DISCONTINUED
     entries sent in place of a booking that no longer stands. ``returned`` is the length of the answer. ``pending``,
-    ``owed`` and ``held`` are the ledger's state after the cycle. Seconds are wall clock by stage. Raises
+    ``owed`` and ``held`` are the ledger's state after the cycle. ``not_reached`` counts those of the failed that the
+    time for a cycle left unasked, ``left_behind`` those that could not be fetched in a few cycles and have not ended. Seconds are wall clock by stage. Raises
     ``PluginSchemaError`` when a law is broken.
     """
 
@@ -69,6 +70,8 @@ class RunReport:
     pending: int = 0
     owed: int = 0
     held: int = 0
+    not_reached: int = 0
+    left_behind: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     filters: Mapping[str, int] = field(default_factory=dict)
     changed_fields: Mapping[str, int] = field(default_factory=dict)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from pipeline.calpendo.faults import AnswerFault
+from pipeline.calpendo.responses import AnswerFault
 from pipeline.transform.paths import booking_id
 from pipeline.transform.read_text import NestedTooDeepError, decoded, parsed
 
 if TYPE_CHECKING:
-    from pipeline.calpendo.transport import Answer
+    from pipeline.calpendo.responses import Answer
 
 UNREADABLE = "_unreadable"
 """Key of a payload that is nested deeper than can be read; beside it stands only the id that was asked for."""

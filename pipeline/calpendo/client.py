@@ -1,5 +1,6 @@
-"""One HTTP conversation with Calpendo: login, retries, deadlines, and only answers that can be trusted (T007-T010).
+"""Conversations with Calpendo: login, retries, deadlines, and only answers that can be trusted (T007-T010).
 
+``CalpendoClient`` asks one question, ``RequestQueue`` many of them in one budget of time.
 What is tried again, how often and after which pause is urllib3's ``Retry``. Its own loop ends where an answer's
 headers begin; here a broken, empty or foreign body is tried again too, so the loop stands around the whole answer.
 """
@@ -8,9 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -18,12 +23,22 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util.retry import RequestHistory, Retry
 
 from pipeline.calpendo import answers
-from pipeline.calpendo.deadline import Deadline
-from pipeline.calpendo.faults import CalpendoFault, RefusedFault, ServerFault
+from pipeline.calpendo.http import GRACE, Deadline, Transport
 from pipeline.calpendo.log import SourceLogger
-from pipeline.calpendo.stats import Counter, FetchStats
-from pipeline.calpendo.transport import Answer, Transport
-from pipeline.calpendo.verdicts import check_status, named, redirected
+from pipeline.calpendo.responses import (
+    Answer,
+    AnswerFault,
+    CalpendoFault,
+    DeadlineFault,
+    NotReachedFault,
+    RefusedFault,
+    ServerFault,
+    check_status,
+    has_too_many_rows,
+    has_too_many_values,
+    named,
+    redirected,
+)
 from pipeline.transform.paths import booking_id as usable_id
 from pipeline.version import __version__
 
@@ -43,6 +58,31 @@ MRI_SCAN = "MRIScan"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
 _BACKOFF, _BACKOFF_JITTER, _BACKOFF_MAX = 0.25, 0.5, 10.0
+_KEPT_OF_A_FLOOD = 65_536
+# How long a wait may go unlooked at: for stragglers, for the end of the time, for a client that was closed.
+_TICK = 0.1
+STRAGGLER_PATIENCE = 30.0
+"""Seconds after the last other answer at which a request that is still under way is cut."""
+_CLOSED = "the client was closed while it was asking"
+
+
+@dataclass(frozen=True)
+class FetchStats:
+    """Counts of HTTP requests (retries and redirects among them), of retries, seconds, and bytes received."""
+
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    received: int = 0
+
+    def since(self, earlier: FetchStats, seconds: float) -> FetchStats:
+        """Return what was added since ``earlier``, in ``seconds`` of the wall clock."""
+        return FetchStats(
+            self.requests - earlier.requests,
+            self.retries - earlier.retries,
+            seconds,
+            self.received - earlier.received,
+        )
 
 
 @dataclass
@@ -52,7 +92,8 @@ class Learned:
     ``variant`` is the form of the query that it takes, known for sure once it was ``listed``; ``scans`` says that the
     last window had MRI scans; ``paths_refused``
     says that it gives no list with chosen fields that could be used; ``bulk_checked`` that one such list agreed with
-    a detail, and ``named_details`` that its details hold a ``formattedName``. ``said`` holds the warnings given.
+    a detail, and ``named_details`` that its details hold a ``formattedName``. ``nameless_operators``: its operator
+    query names no booking. ``said`` holds the warnings given.
     """
 
     variant: int = 0
@@ -61,6 +102,7 @@ class Learned:
     paths_refused: bool = False
     bulk_checked: bool = False
     named_details: bool = True
+    nameless_operators: bool = False
     said: set[str] = field(default_factory=set)
 
 
@@ -84,11 +126,14 @@ class CalpendoClient:
             backoff_max=_BACKOFF_MAX,
         )
         self._log = SourceLogger(__name__, config.source_name)
-        self._counter = Counter()
+        self._stats = FetchStats()
         self._local = threading.local()
         self._lock = threading.Lock()
         self._transports: list[Transport] = []
         self._pool = ThreadPoolExecutor(max_workers=config.max_workers, thread_name_prefix="calpendo")
+        self._closed = False
+        self._batches: weakref.WeakSet[Deadline] = weakref.WeakSet()
+        self._running: set[Future[Any]] = set()
         self.learned = Learned()
 
     def __enter__(self) -> Self:
@@ -106,8 +151,19 @@ class CalpendoClient:
         return f"CalpendoClient({self._root!r})"
 
     def close(self) -> None:
-        """Wait for the worker threads and close every connection."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Cut every request under way, end the worker threads and close every connection.
+
+        A fetch that runs in another thread ends at once with a PluginFetchError. A worker that cannot be cut, because
+        a name service or a connection in the making holds it, is left to its own timeout after a moment.
+        """
+        with self._lock:
+            self._closed = True
+            batches, running = tuple(self._batches), tuple(self._running)
+        for batch in batches:
+            batch.stop(_CLOSED)
+        # Each by itself: what the pool cancels while it shuts down is never told to those who wait for it.
+        wait([future for future in running if not future.cancel()], timeout=GRACE)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             transports, self._transports = self._transports, []
             self._local = threading.local()
@@ -123,15 +179,38 @@ class CalpendoClient:
     @property
     def stats(self) -> FetchStats:
         """Requests, retries and bytes since the client was made; ``seconds`` is the sum over all threads."""
-        return self._counter.read()
+        return self._stats
+
+    def _count(self, *, requests: int = 0, retries: int = 0, seconds: float = 0.0, received: int = 0) -> None:
+        with self._lock:
+            now = self._stats
+            self._stats = replace(
+                now,
+                requests=now.requests + requests,
+                retries=now.retries + retries,
+                seconds=now.seconds + seconds,
+                received=now.received + received,
+            )
 
     def batch(self) -> Deadline:
-        """Start the clock of one batch (``batch_deadline``)."""
-        return Deadline(self._config.batch_deadline)
+        """Start the clock of one batch (``batch_deadline``); the batch of a closed client is stopped already."""
+        deadline = Deadline(self._config.batch_deadline)
+        with self._lock:
+            self._batches.add(deadline)
+            closed = self._closed
+        if closed:
+            deadline.stop(_CLOSED)
+        return deadline
 
     def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a task on one of the ``max_workers`` threads (T009)."""
-        return self._pool.submit(task, *args, **kwargs)
+        """Run a task on one of the ``max_workers`` threads (T009); raises DeadlineFault once the client is closed."""
+        with self._lock:
+            if self._closed:
+                raise DeadlineFault(_CLOSED)
+            future = self._pool.submit(task, *args, **kwargs)
+            self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
 
     def query(
         self,
@@ -145,20 +224,24 @@ class CalpendoClient:
         """Return the rows of a list query, as they came: dicts, unless the server sent something else.
 
         ``query`` is a quoted path of the grammar, ``paths`` the fields wanted; ``timeout`` is ``list_timeout`` unless
-        given. Raises PluginFetchError for
-        everything that is not JSON with a ``biskits`` list.
+        given. Raises PluginFetchError for everything that is not JSON with a ``biskits`` list, and for a list of more
+        than ``max_rows``.
         """
         url = f"{self._root}/q/{quote(biskit_type, safe='')}/{query}"
         if paths:
             url += f"?paths={','.join(quote(path, safe='') for path in paths)}"
         return self._ask(
-            url, f"{biskit_type} query", answers.biskits, timeout or self._config.list_timeout, deadline
+            url,
+            f"{biskit_type} query",
+            lambda answer: self._rows(answer, answers.biskits),
+            timeout or self._config.list_timeout,
+            deadline,
         )
 
     def booking(self, booking_id: int, *, deadline: Deadline | None = None) -> dict[str, Any] | None:
         """Return one booking's payload, None where the server knows it no more (404, T008).
 
-        Raises ValueError for an id that is no integer from 0 to 2^53-1: nothing else enters a URL.
+        Raises ValueError for an id that is no whole number from 1 to 2^53-1: nothing else enters a URL.
         """
         if usable_id(booking_id) is None:
             raise ValueError("a booking id is a whole number from 1 to 2^53-1")
@@ -167,7 +250,7 @@ class CalpendoClient:
             return self._ask(
                 url,
                 f"booking {booking_id}",
-                lambda answer: answers.booking(answer, booking_id),
+                lambda answer: _booking(answer, booking_id),
                 self._config.detail_timeout,
                 deadline,
             )
@@ -179,7 +262,24 @@ class CalpendoClient:
     def resources(self) -> list[Any]:
         """Return the server's resources as they came: dicts with ``name`` or ``formattedName``."""
         url = f"{self._root}/b/{RESOURCE}"
-        return self._ask(url, "resource list", answers.biskits_or_list, self._config.list_timeout, None)
+        return self._ask(
+            url,
+            "resource list",
+            lambda answer: self._rows(answer, answers.biskits_or_list),
+            self._config.list_timeout,
+            None,
+        )
+
+    def _rows(self, answer: Answer, read: Callable[[Answer], list[Any]]) -> list[Any]:
+        """Read a list, unless it is longer than ``max_rows``: that is told by its bytes, before an object is made."""
+        limit = self._config.max_rows
+        if not has_too_many_rows(answer.body, limit):
+            rows = read(answer)
+            if len(rows) <= limit:
+                return rows
+        raise AnswerFault(
+            f"the list is longer than max_rows ({limit}) allows ({answer})", status=answer.status
+        )
 
     def _ask(
         self,
@@ -204,6 +304,10 @@ class CalpendoClient:
                     continue
                 check_status(answer)
                 return interpret(answer)
+            except NotReachedFault as fault:
+                if attempts == 1:
+                    raise
+                raise named(DeadlineFault(str(fault)), what, url, attempts, self._config.api_path) from None
             except CalpendoFault as fault:
                 again = self._next_try(retry, fault, answer, deadline)
                 if again is None:
@@ -228,7 +332,7 @@ class CalpendoClient:
         asked = self._retry_after(answer.retry_after) if answer else 0.0
         if not deadline.pause(max(retry.get_backoff_time(), asked)):
             return None
-        self._counter.add(retries=1)
+        self._count(retries=1)
         return retry
 
     def _once(self, url: str, timeout: float, deadline: Deadline) -> Answer:
@@ -241,7 +345,7 @@ class CalpendoClient:
             )
             received = len(answer.body)
         finally:
-            self._counter.add(requests=1, seconds=time.monotonic() - began, received=received)
+            self._count(requests=1, seconds=time.monotonic() - began, received=received)
         self._log.debug("%s for %s", answer, url)
         return answer
 
@@ -265,3 +369,160 @@ class CalpendoClient:
             with self._lock:
                 self._transports.append(transport)
         return transport
+
+
+class RequestQueue:
+    """The requests of one fetch, on all worker threads, within one budget (``batch_deadline``).
+
+    Bookings are asked for in the order in which they are given. One request that stays behind costs only itself: half
+    a minute after the last other answer it is cut (``STRAGGLER_PATIENCE``).
+    """
+
+    def __init__(self, client: CalpendoClient, config: PipelineConfig) -> None:
+        self._client = client
+        self._config = config
+        self._lock = threading.Lock()
+        self._under_way: dict[Deadline, tuple[float, float]] = {}
+        self._last_answer = time.monotonic()
+        self._answers = 0
+        self._slowness = 1
+        self._futures: list[Future[Any]] = []
+        self.deadline = client.batch()
+
+    def close(self) -> None:
+        """Cancel what still waits and cut what is under way."""
+        for future in self._futures:
+            future.cancel()
+        self.deadline.stop()
+
+    def submit(
+        self, task: Callable[..., T], /, *args: Any, timeout: float | None = None, **kwargs: Any
+    ) -> Future[T]:
+        """Send one request, such as ``client.query``, from the next free worker.
+
+        ``timeout`` is the longest silence that it may need, for the patience with it.
+        """
+        future = self._client.submit(self._ask, timeout or self._config.list_timeout, task, *args, **kwargs)
+        self._futures.append(future)
+        return future
+
+    def result(self, future: Future[T], *, cut_stragglers: bool = False) -> T:
+        """Wait for one request, no longer than the budget lasts.
+
+        A worker keeps the deadline by itself, unless a name service holds it. Raises DeadlineFault.
+        """
+        while True:
+            try:
+                return future.result(timeout=_TICK)
+            except CancelledError:
+                raise self.deadline.fault() from None
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if self._is_past():
+                    raise self.deadline.fault() from None
+                if cut_stragglers:
+                    self._cut_stragglers()
+
+    def bookings(self, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any] | CalpendoFault | None]]:
+        """Ask for bookings; yield each number exactly once, with its payload, None where it is gone, or the fault.
+
+        What the budget leaves unasked comes with a NotReachedFault; an answer that is there is handed on, however
+        late it is taken. Raises DeadlineFault where the batch is stopped.
+        """
+        waiting = deque(numbers)
+        answered: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        with self._lock:
+            self._last_answer = time.monotonic()
+            self._answers = 0
+
+        def work() -> None:
+            while not self.deadline.over:
+                try:
+                    number = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    answer = self._ask(self._config.detail_timeout, self._client.booking, number)
+                except BaseException as error:
+                    answered.put((number, error))
+                else:
+                    answered.put((number, answer))
+
+        for _ in range(min(len(numbers), self._config.max_workers)):
+            self._futures.append(self._client.submit(work))
+        missing = set(numbers)
+        while missing:
+            if self.deadline.stopped:
+                raise self.deadline.fault()
+            try:
+                number, answer = answered.get(timeout=_TICK)
+            except Empty:
+                self._cut_stragglers()
+                if self.deadline.over:
+                    # What a worker took before has its answer under way; the rest was never asked for.
+                    while waiting:
+                        with suppress(IndexError):
+                            number = waiting.popleft()
+                            missing.discard(number)
+                            yield number, NotReachedFault(str(self.deadline.fault()))
+                    if self._is_past():
+                        break
+                continue
+            missing.discard(number)
+            if not isinstance(answer, CalpendoFault) and isinstance(answer, BaseException):
+                raise answer
+            yield number, answer
+        for number in missing:
+            yield number, self.deadline.fault()
+
+    def _ask(self, timeout: float, task: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        with self.deadline.part() as part:
+            with self._lock:
+                self._under_way[part] = (time.monotonic(), max(timeout, STRAGGLER_PATIENCE))
+            try:
+                answer = task(*args, deadline=part, **kwargs)
+            except CalpendoFault as fault:
+                self._ended(part, answered=fault.status is not None)
+                raise
+            except BaseException:
+                self._ended(part, answered=False)
+                raise
+            self._ended(part, answered=True)
+            return answer
+
+    def _ended(self, part: Deadline, *, answered: bool) -> None:
+        with self._lock:
+            del self._under_way[part]
+            if answered:
+                self._last_answer = time.monotonic()
+                self._answers += 1
+
+    def _cut_stragglers(self) -> None:
+        """Cut what has been under way for longer than one's patience since the last other answer.
+
+        As long as nothing has been answered at all, patience doubles with each cut: then it is the server that is slow.
+        """
+        now = time.monotonic()
+        with self._lock:
+            late = {
+                part: patience * self._slowness
+                for part, (began, patience) in self._under_way.items()
+                if now - max(began, self._last_answer) >= patience * self._slowness
+            }
+            if late and not self._answers:
+                self._slowness *= 2
+        for part, patience in late.items():
+            part.stop(f"cut, because no answer came within {patience:g} s after the last other one")
+
+    def _is_past(self) -> bool:
+        """Return whether the batch was stopped, or its time has been over for so long that no worker may answer."""
+        return self.deadline.stopped or time.monotonic() > self.deadline.end + GRACE
+
+
+def _booking(answer: Answer, number: int) -> dict[str, Any]:
+    """Read one booking; a body with more values than any booking has is its own fault, and kept as unread text."""
+    if has_too_many_values(answer.body):
+        text = answer.body[:_KEPT_OF_A_FLOOD].decode("utf-8", "replace")
+        return {"id": number, answers.UNREADABLE: text}
+    return answers.booking(answer, number)

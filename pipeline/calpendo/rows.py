@@ -48,6 +48,20 @@ def surely_outside(rows: Sequence[JsonObject], window: Window, config: PipelineC
     return pl.select(outside.alias("outside")).to_series().to_list()
 
 
+def spans(
+    rows: Sequence[JsonObject], config: PipelineConfig
+) -> list[tuple[datetime | None, datetime | None]]:
+    """Return for each row the earliest start and the latest end that it may mean, in UTC; None where it shows none."""
+    zone = config.timezone
+    starts, ends = pair_readings(_texts(rows, NAME), zone)
+    first, _ = _span(starts, iso_readings(_texts(rows, RANGE_START), zone))
+    _, last = _span(ends, iso_readings(_texts(rows, *RANGE_FINISH), zone))
+    aware = pl.select(
+        first.dt.replace_time_zone("UTC").alias("start"), last.dt.replace_time_zone("UTC").alias("end")
+    )
+    return aware.rows()
+
+
 def is_ambiguous(values: Sequence[Any], timezone: str) -> list[bool]:
     """Return for each written time whether it names two instants: the site's clock shows it twice or never."""
     earliest, latest = iso_readings(list(map(as_text, values)), timezone)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.exits import exit_codes, say
+from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Fetch the window's bookings once and emit what is new, changed or withdrawn since the last run.
 
-    Exit code 0: done; 1: the fetch failed and nothing was recorded as delivered; 2: the configuration is wrong.
+    Exit code 0: done; 1: the fetch failed and nothing was recorded as delivered, or a booking that has not ended yet is
+    still left after several runs; 2: the configuration is wrong.
     """
     with exit_codes():
         import logging
@@ -94,6 +95,14 @@ def _run(
             console.print("Nothing is new, changed or withdrawn since the last run.")
         console.print(report.to_text())
     plugin.acknowledge(entry["source_record_id"] for entry in entries)
+    if report.left_behind:
+        say(
+            f"{report.left_behind} bookings are still left after several runs: see the report's warnings, and"
+            " `calpendo-pipeline status`",
+            fg=typer.colors.RED,
+            err=True,
+        )
+        raise typer.Exit(FAILED)
 
 
 def _show_plan(plugin: CalendoPlugin, sync_interval: float, console: Console, *, as_json: bool) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipeline.delivery.history import Health
 
 
+_SHOWN = 20
+
+
 def status(
     config: Annotated[
         Path | None,
@@ -28,7 +31,11 @@ def status(
         str | None, typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH.")
     ] = None,
     max_age: Annotated[
-        str | None, typer.Option(help="Exit with 1 when nothing has succeeded for so long: 15m, 2h, 1d.")
+        str | None,
+        typer.Option(
+            help="Exit with 1 when nothing has succeeded for so long, or a booking that has not ended has been owed"
+            " for so long: 15m, 2h, 1d."
+        ),
     ] = None,
     last: Annotated[int, typer.Option(help="How many runs to show.", min=0)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -36,7 +43,8 @@ def status(
     """Show how a source is doing at each host: last runs, last success, what is owed, pending, held back or rejected.
 
     Reads a copy of the ledgers, also while other processes work with them; asks no server. Exit code 0, or 1 when
-    --max-age is given and a host's last success is older, or 2 when the configuration is wrong.
+    --max-age is given and a host's last success is older, or a booking that has not ended yet has been owed for longer,
+    or 2 when the configuration is wrong.
     """
     with exit_codes():
         from datetime import UTC, datetime
@@ -56,7 +64,15 @@ def status(
             if len(hosts) > 1:
                 say(f"{found.host}:", bold=True)
             _show(found)
-    late = [found.host for found in hosts if limit is not None and found.is_older_than(limit)]
+    if limit is None:
+        return
+    late = [found.host for found in hosts if found.is_older_than(limit)]
+    left = {found.host: ids for found in hosts if (ids := found.left_behind(limit))}
+    for name, ids in left.items():
+        which = f" for {name}" if len(hosts) > 1 else ""
+        shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+        text = f"{len(ids)} bookings that have not ended yet have been owed{which} for more than {max_age}: {shown}"
+        say(text, fg=typer.colors.RED, err=True)
     if late:
         which = f" for {', '.join(late)}" if len(hosts) > 1 else ""
         say(f"nothing has succeeded{which} for more than {max_age}", fg=typer.colors.RED, err=True)
@@ -65,6 +81,7 @@ def status(
                 "  Choose the host to watch with --host, or delete the ledger of one that is no more.",
                 err=True,
             )
+    if late or left:
         raise typer.Exit(FAILED)
 
 
@@ -96,8 +113,13 @@ def _show(found: Health) -> None:
     console.print(
         "no cycle has succeeded yet" if found.age is None else f"last success: {shown(found.age)} ago"
     )
-    for booking_id, (since, attempts) in found.owed.items():
-        console.print(f"owed: booking {booking_id} since {since:%Y-%m-%d %H:%M %Z}, {attempts} cycles tried")
+    for booking_id, owed in list(found.owed.items())[:_SHOWN]:
+        console.print(
+            f"owed: booking {booking_id} since {owed.since:%Y-%m-%d %H:%M %Z}, {owed.attempts} cycles tried"
+            + (f", no time for it in the last {owed.passed_over}" if owed.passed_over else "")
+        )
+    if len(found.owed) > _SHOWN:
+        console.print(f"owed: {len(found.owed) - _SHOWN} more bookings")
     for text, number in (
         ("entries pending: the host has not acknowledged them", len(found.pending)),
         ("withdrawals held back until a second cycle confirms them", len(found.held)),

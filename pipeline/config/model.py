@@ -185,13 +185,23 @@ class PipelineConfig(BaseModel):
         10.0, "Seconds without an answer before a booking's request is given up."
     )
     body_deadline: float = _seconds(60.0, "Seconds that one answer's whole body may take.")
-    batch_deadline: float = _seconds(300.0, "Seconds that one whole fetch may take.")
+    batch_deadline: float = _seconds(
+        300.0,
+        "Seconds that a whole cycle's requests may take: list, details, look-ups and operators together.",
+    )
     max_body_bytes: int = _option(
         33_554_432,
         "a whole number of bytes from 1024 to 4294967296",
         "The largest answer accepted, after decompression.",
         ge=1024,
         le=2**32,
+    )
+    max_rows: int = _option(
+        50_000,
+        "a whole number from 1 to 1000000",
+        "The longest list accepted; a longer one is a failed list, never a cut one.",
+        ge=1,
+        le=1_000_000,
     )
     max_retries: int = _option(
         3, "a whole number from 0 to 10", "Repetitions of a failed request.", ge=0, le=10

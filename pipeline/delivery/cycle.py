@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from pipeline.calpendo.fetch import NOT_REACHED
 from pipeline.delivery import changes, withdrawal
 from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY, from_text, to_text
 from pipeline.delivery.ledger import Ledger, Line
@@ -24,12 +25,14 @@ from pipeline.transform.rows import to_rows
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
-    from pipeline.calpendo.fetched import FetchedBookings
+    from pipeline.calpendo.fetch import FetchedBookings
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
 
 # What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
 _WINDOW = "window"
+# What a row of the list shows as well as its booking's details do.
+_SHOWN_BY_THE_LIST = ("resource", "status", "title_ignored")
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,32 @@ class Answers:
 
     @property
     def failed(self) -> dict[int, str]:
-        """Every booking whose details could not be had, with the reason."""
+        """Every booking whose details could not be fetched, with the reason."""
         return {**self.listed.failed, **self.followed.failed}
+
+    @property
+    def asked_in_vain(self) -> bool:
+        """Whether a request failed; what there was no time to ask for is no fault of the server."""
+        return any(reason != NOT_REACHED for reason in self.failed.values())
+
+    def failed_rows(self) -> list[Any]:
+        """Return what the list itself says of bookings that the host may show and whose details failed."""
+        shown = self.lines.filter(pl.col("status") != DISCONTINUED)["booking_id"].to_list()
+        rows = self.listed.failed_rows
+        return [rows[booking_id] for booking_id in shown if booking_id in rows]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """The listed and the followed bookings after the schema gate; ``moved`` of the followed came with the list."""
+    """The listed and the followed bookings after the schema gate; ``moved`` of the followed came with the list.
+
+    ``told`` are bookings whose details failed, and of which the list itself says that they are not wanted.
+    """
 
     listed: Batch
     followed: Batch | None = None
     moved: int = 0
+    told: frozenset[int] = frozenset()
 
     @property
     def batches(self) -> tuple[Batch, ...]:
@@ -75,6 +93,7 @@ class Delivery:
     seen: frozenset[int]
     settled: frozenset[int]
     owed: frozenset[int]
+    unasked: frozenset[int]
     verdict: withdrawal.Verdict
     rejected: list[Rejected] = field(repr=False)
     differences: pl.DataFrame = field(repr=False)
@@ -102,10 +121,16 @@ def of_interest(
     return list(dict.fromkeys([*shown, *pending, *sorted(owed), *sorted(held)]))
 
 
-def to_ask_for(interest: Iterable[int], listed: FetchedBookings) -> list[int]:
+def to_ask_for(interest: Iterable[int], listed: Iterable[int], cut: Iterable[int]) -> list[int]:
     """Name those of interest that the list did not bring, or whose row alone says that they lie elsewhere now."""
-    told = set(listed.listed) - set(listed.cut)
+    told = set(listed).difference(cut)
     return [booking_id for booking_id in interest if booking_id not in told]
+
+
+def not_wanted(rows: Batch) -> frozenset[int]:
+    """Name the bookings that the list's own rows show as not wanted: another status or resource, or ignored."""
+    shown = rows.filtered.filter(pl.col("reason").is_in(_SHOWN_BY_THE_LIST))
+    return frozenset(shown["booking_id"].drop_nulls().to_list())
 
 
 def moved_away(interest: Iterable[int], listed: FetchedBookings, batch: Batch) -> list[Any]:
@@ -149,6 +174,7 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
         seen=frozenset(standing),
         settled=answers.owed - set(failed),
         owed=frozenset(failed),
+        unasked=frozenset(booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED),
         verdict=verdict,
         rejected=rejected,
         differences=differences,
@@ -187,9 +213,10 @@ def _withdrawals(
     # What the server lists and denies in one breath may have been deleted in between: the next list will tell.
     fallen = set(answers.followed.gone) - set(answers.listed.listed)
     for batch in checked.batches:
-        fallen |= set(batch.filtered.filter(pl.col("reason") != _WINDOW)["booking_id"].to_list())
+        fallen |= set(_filtered_for_good(batch))
         fallen |= set(batch.rejected["booking_id"].drop_nulls().to_list())
-    fallen -= standing
+    told = checked.told.union(_filtered_for_good(checked.listed))
+    fallen = (fallen | told) - standing
     lines = answers.lines.filter(pl.col("booking_id").is_in(list(fallen))).sort("start_utc", "booking_id")
     live = pl.col("status") != DISCONTINUED
     in_window = answers.lines.filter(
@@ -201,10 +228,17 @@ def _withdrawals(
         held=answers.held - standing,
         in_window=in_window,
         max_withdrawn=config.max_withdrawn,
-        fetch_failed=bool(answers.failed),
+        fetch_failed=answers.asked_in_vain,
+        told=told,
+        unanswered=answers.failed.keys() - fallen,
     )
-    repeated = lines.filter(~live & (pl.col("state") == "pending"))["booking_id"].to_list()
-    return verdict, [] if answers.failed else repeated
+    # That these were withdrawn before is the second answer.
+    return verdict, lines.filter(~live & (pl.col("state") == "pending"))["booking_id"].to_list()
+
+
+def _filtered_for_good(batch: Batch) -> list[int]:
+    ids: list[int] = batch.filtered.filter(pl.col("reason") != _WINDOW)["booking_id"].drop_nulls().to_list()
+    return ids
 
 
 def _rejected(listed: FetchedBookings, checked: Checked) -> list[Rejected]:
@@ -235,6 +269,7 @@ def _counts(answers: Answers, checked: Checked, change: pl.Series) -> dict[str, 
         "filtered": len(listed.cut) + checked.listed.filtered.height,
         "rejected": len(listed.invalid) + checked.listed.rejected.height,
         "fetch_failed": len(listed.failed),
+        "not_reached": list(answers.failed.values()).count(NOT_REACHED),
         "gone": len(listed.gone),
         "looked_up": len(followed.listed) + checked.moved,
         "looked_up_emitted": len(second) - same_followed,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from pipeline.delivery.ledger import Ledger, microseconds, moment
+from pipeline.delivery.ledger import Ledger, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER
 from pipeline.errors import PluginSchemaError
 from pipeline.report import RunReport
+
+A_FEW_CYCLES = 5
+"""So many cycles may leave a booking before ``run`` fails for it; every booking has its turn in fewer."""
 
 _LONGEST_PAUSE = timedelta(days=30) // timedelta(microseconds=1)
 
@@ -26,7 +30,7 @@ class Health:
     runs: tuple[RunReport, ...] = ()
     last_success: datetime | None = None
     pending: tuple[int, ...] = ()
-    owed: dict[int, tuple[datetime, int]] = field(default_factory=dict)
+    owed: dict[int, Owed] = field(default_factory=dict)
     held: frozenset[int] = frozenset()
     quarantined: int = 0
 
@@ -43,8 +47,14 @@ class Health:
             "last_success": self.last_success.isoformat() if self.last_success else None,
             "age": None if self.age is None else self.age.total_seconds(),
             "owed": [
-                {"booking_id": booking_id, "since": since.isoformat(), "attempts": attempts}
-                for booking_id, (since, attempts) in self.owed.items()
+                {
+                    "booking_id": booking_id,
+                    "since": owed.since.isoformat(),
+                    "attempts": owed.attempts,
+                    "passed_over": owed.passed_over,
+                    "end": None if owed.end is None else owed.end.isoformat(),
+                }
+                for booking_id, owed in self.owed.items()
             ],
             "pending": list(self.pending),
             "held": sorted(self.held),
@@ -58,6 +68,25 @@ class Health:
         A success that lies further ahead than that says nothing either: the clock was set back since.
         """
         return self.last_success is None or abs(self.now - self.last_success) > limit
+
+    def left_behind(self, limit: timedelta) -> list[int]:
+        """Name the bookings that have been owed for longer than ``limit`` and have not ended yet."""
+        return [
+            booking_id
+            for booking_id, owed in self.owed.items()
+            if not owed.is_over(self.now) and abs(self.now - owed.since) > limit
+        ]
+
+
+def left_behind(connection: sqlite3.Connection, owed: Mapping[int, Owed], now: datetime) -> list[int]:
+    """Name the bookings that a few cycles have left and that have not ended yet; the present run is not kept yet."""
+    started = connection.execute(
+        "SELECT started FROM runs ORDER BY run DESC LIMIT ?", (A_FEW_CYCLES,)
+    ).fetchall()
+    if len(started) < A_FEW_CYCLES:
+        return []
+    since = moment(min(row[0] for row in started))
+    return [booking_id for booking_id, item in owed.items() if item.since <= since and not item.is_over(now)]
 
 
 def next_run(connection: sqlite3.Connection) -> int:

@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -78,13 +78,35 @@ class Line(NamedTuple):
         return f"Line({self.booking_id}, {self.status})"
 
 
+class Owed(NamedTuple):
+    """A booking whose details could not be fetched.
+
+    ``since`` when; ``attempts`` counts the cycles that asked for it, ``passed_over`` those in a row that had no time to;
+    ``end`` is when it ends, where that is known.
+    """
+
+    since: datetime
+    attempts: int
+    passed_over: int = 0
+    end: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether it has ended; in doubt it has not."""
+        return self.end is not None and self.end <= now
+
+
 @dataclass(frozen=True)
 class Changes:
-    """What one cycle writes: emitted lines (pending), ids seen, owed, settled, and withdrawals held back."""
+    """What one cycle writes: emitted lines (pending), ids seen, owed, settled, and withdrawals held back.
+
+    ``unasked`` are those of the owed that there was no time to ask for, ``ends`` says when the owed end.
+    """
 
     emitted: Sequence[Line] = field(default=(), repr=False)
     seen: Collection[int] = ()
     owed: Collection[int] = ()
+    unasked: Collection[int] = ()
+    ends: Mapping[int, datetime] = field(default_factory=dict)
     settled: Collection[int] = ()
     held: Collection[int] = ()
 
@@ -416,10 +438,16 @@ class Ledger:
         rows = self.rows("SELECT booking_id FROM entries WHERE state = 'pending' ORDER BY booking_id")
         return [row[0] for row in rows]
 
-    def owed(self) -> dict[int, tuple[datetime, int]]:
-        """Give the bookings whose details could not be had: since when, and how many cycles tried."""
-        rows = self.rows("SELECT booking_id, since, attempts FROM owed ORDER BY booking_id")
-        return {booking_id: (moment(since), attempts) for booking_id, since, attempts in rows}
+    def owed(self) -> dict[int, Owed]:
+        """Return the bookings whose details could not be fetched."""
+        rows = self.rows(
+            "SELECT owed.booking_id, since, attempts, passed_over, coalesce(owed.end_utc, entries.end_utc)"
+            " FROM owed LEFT JOIN entries ON entries.booking_id = owed.booking_id ORDER BY owed.booking_id"
+        )
+        return {
+            booking_id: Owed(moment(since), attempts, passed_over, None if end is None else moment(end))
+            for booking_id, since, attempts, passed_over, end in rows
+        }
 
     def held(self) -> set[int]:
         """Give the bookings whose withdrawal waits for the same answer in a second cycle."""
@@ -441,7 +469,7 @@ class Ledger:
             " ON CONFLICT (booking_id) DO UPDATE SET last_seen = excluded.last_seen",
             (stamp, stamp, id_list(changes.seen)),
         )
-        self.owe(changes.owed, now)
+        self.owe(changes.owed, now, unasked=changes.unasked, ends=changes.ends)
         write("DELETE FROM owed WHERE booking_id = ?", [(booking_id,) for booking_id in changes.settled])
         self.connection.execute(
             "DELETE FROM held WHERE booking_id NOT IN (SELECT value FROM json_each(?))",
@@ -466,12 +494,34 @@ class Ledger:
             lines,
         )
 
-    def owe(self, ids: Iterable[int], now: datetime) -> None:
-        """Write down bookings whose details could not be had, inside a transaction."""
+    def owe(
+        self,
+        ids: Iterable[int],
+        now: datetime,
+        *,
+        unasked: Collection[int] = (),
+        ends: Mapping[int, datetime] | None = None,
+    ) -> None:
+        """Write down bookings whose details could not be fetched, inside a transaction.
+
+        What was not even asked for (``unasked``) counts no attempt, but one cycle more without its turn.
+        """
+        ends = ends or {}
         self.connection.executemany(
-            "INSERT INTO owed (booking_id, since, attempts) VALUES (?, ?, 1)"
-            " ON CONFLICT (booking_id) DO UPDATE SET attempts = attempts + 1",
-            [(booking_id, microseconds(now)) for booking_id in ids],
+            "INSERT INTO owed (booking_id, since, attempts, passed_over, end_utc) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (booking_id) DO UPDATE SET attempts = attempts + excluded.attempts,"
+            " passed_over = CASE excluded.passed_over WHEN 0 THEN 0 ELSE passed_over + 1 END,"
+            " end_utc = coalesce(excluded.end_utc, end_utc)",
+            [
+                (
+                    booking_id,
+                    microseconds(now),
+                    int(booking_id not in unasked),
+                    int(booking_id in unasked),
+                    microseconds(ends[booking_id]) if booking_id in ends else None,
+                )
+                for booking_id in ids
+            ],
         )
 
     def acknowledge(self, ids: Iterable[int]) -> int:

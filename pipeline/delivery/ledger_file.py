@@ -158,6 +158,9 @@ _VERSION_3 = (
     "DELETE FROM meta WHERE key = 'pylantir steps'",
     "ALTER TABLE meta ADD COLUMN seal TEXT NOT NULL DEFAULT ''",
     f"UPDATE meta SET seal = seal({SEALED_NOTE})",  # noqa: S608 - constants
+    # What there was no time for comes first in the next cycle; when an owed booking ends says whether it still matters.
+    "ALTER TABLE owed ADD COLUMN passed_over INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE owed ADD COLUMN end_utc INTEGER",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
@@ -181,8 +184,9 @@ _TIME = "BETWEEN 0 AND 253402300799999999"
 # What this program never writes: in tables whose rows carry no seal, and in notes, of which each one counts. SQLite takes
 # any type in any column, and orders text behind numbers: so the type is asked for as well.
 _UNSOUND = {
-    "owed": f"NOT (booking_id {_ID} AND since {_TIME} AND attempts {_ID}"
-    " AND typeof(since) = 'integer' AND typeof(attempts) = 'integer')",
+    "owed": f"NOT (booking_id {_ID} AND since {_TIME} AND attempts {_ID} AND passed_over {_ID}"
+    " AND typeof(since) = 'integer' AND typeof(attempts) = 'integer' AND typeof(passed_over) = 'integer'"
+    f" AND typeof(ifnull(end_utc, 0)) = 'integer' AND ifnull(end_utc, 0) {_TIME})",
     "held": f"NOT (booking_id {_ID} AND since {_TIME} AND typeof(since) = 'integer')",
     "sightings": f"NOT (first_seen {_TIME} AND last_seen {_TIME}"
     " AND typeof(first_seen) = 'integer' AND typeof(last_seen) = 'integer')",

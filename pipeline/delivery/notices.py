@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from pipeline.calpendo.fetch import NOT_REACHED
 from pipeline.transform.reasons import explain, field_reason
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Notices:
         self._saying = set()
         self._rejected(delivery)
         for booking_id, reason in answers.failed.items():
+            if reason == NOT_REACHED:
+                continue  # Said in one line for all of them.
             self._warn(
                 "failed", booking_id, "booking %s could not be fetched and is owed: %s", booking_id, reason
             )
@@ -174,8 +177,10 @@ class Notices:
             )
         elif verdict.kept_by == "failed_fetch":
             self._log.warning(
-                "withdrawals wait, because details of %d bookings could not be fetched",
-                report.fetch_failed + report.looked_up_failed,
+                "%d withdrawals wait for the same answer in the next cycle, because details of %d bookings could not be"
+                " fetched",
+                len(verdict.held),
+                report.fetch_failed + report.looked_up_failed - report.not_reached,
             )
 
 

@@ -23,6 +23,17 @@ from pipeline.transform.shapes import shape
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}", re.ASCII)
 
+MAX_PAYLOAD = 65_536
+"""The most bytes that are kept of one payload; what is beyond them is cut off."""
+
+MAX_KEPT = 32 * 1024 * 1024
+"""The most bytes of payloads that are kept in all; the reasons of those seen longest ago stay without a payload."""
+
+MAX_UNNAMED = 50
+"""The most items without a booking's id that are kept: one may change with every cycle, and none can be followed."""
+
+_LONGEST_CHARACTER = 4
+
 SCHEMA_VERSION = 2
 """The version of the rules that entries are checked by; raise it when a rule of ``schema.py`` changes."""
 
@@ -56,6 +67,11 @@ class Item:
         return max(self.last_seen, self.resolved or self.last_seen)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the payload was kept to its end."""
+        return 0 < len(self.payload.encode("utf-8", "replace")) < MAX_PAYLOAD - _LONGEST_CHARACTER
+
+    @property
     def name(self) -> str:
         """What the command line calls it: the booking's id, or ``q`` and the item's number where there is none."""
         return f"q{self.item}" if self.booking_id is None else str(self.booking_id)
@@ -76,7 +92,10 @@ class Replayed:
 
 
 def keep(connection: sqlite3.Connection, rejected: Iterable[Rejected], run: int, now: datetime) -> None:
-    """Put rejected bookings into quarantine, inside a transaction."""
+    """Put rejected bookings into quarantine, inside a transaction, within the bounds of what is kept."""
+    rejected = list(rejected)
+    if not rejected:
+        return
     stamp = microseconds(now)
     connection.executemany(
         "INSERT INTO quarantine"
@@ -90,7 +109,7 @@ def keep(connection: sqlite3.Connection, rejected: Iterable[Rejected], run: int,
                 _subject(item),
                 item.booking_id,
                 orjson.dumps(list(item.reasons)).decode(),
-                item.payload,
+                _cut(item.payload),
                 run,
                 SCHEMA_VERSION,
                 stamp,
@@ -98,6 +117,33 @@ def keep(connection: sqlite3.Connection, rejected: Iterable[Rejected], run: int,
             )
             for item in rejected
         ],
+    )
+    connection.execute(
+        "DELETE FROM quarantine WHERE booking_id IS NULL AND item NOT IN"
+        " (SELECT item FROM quarantine WHERE booking_id IS NULL ORDER BY last_seen DESC, item DESC LIMIT ?)",
+        (MAX_UNNAMED,),
+    )
+    _empty_the_oldest(connection)
+
+
+def _cut(payload: str) -> str:
+    return payload.encode("utf-8", "replace")[:MAX_PAYLOAD].decode("utf-8", "ignore")
+
+
+def _empty_the_oldest(connection: sqlite3.Connection) -> None:
+    """Drop payloads beyond the bound for all: first of bookings that pass by now, then of those seen longest ago."""
+    kept = 0
+    too_many = []
+    for item, size in connection.execute(
+        "SELECT item, length(CAST(payload AS BLOB)) FROM quarantine WHERE payload != ''"
+        " ORDER BY resolved IS NOT NULL, last_seen DESC, item DESC"
+    ):
+        kept += size
+        if kept > MAX_KEPT:
+            too_many.append(item)
+    connection.execute(
+        "UPDATE quarantine SET payload = '' WHERE item IN (SELECT value FROM json_each(?))",
+        (id_list(too_many),),
     )
 
 
@@ -166,7 +212,8 @@ def purge(connection: sqlite3.Connection, before: datetime) -> int:
 def replay(kept: Sequence[Item], config: PipelineConfig) -> list[Replayed]:
     """Run today's configuration over kept payloads; nothing is emitted and nothing is changed.
 
-    Resources, status and studies are checked as in a cycle; the window is not.
+    Resources, status and studies are checked as in a cycle; the window is not. A payload that was not kept whole passes
+    nothing.
     """
     from pipeline.batch import process_batch
     from pipeline.transform.selection import Selection
@@ -179,7 +226,12 @@ def replay(kept: Sequence[Item], config: PipelineConfig) -> list[Replayed]:
     batch = process_batch([item.payload for item in kept], config, selection=selection)
     reasons = dict(batch.rejected.select("row", "reasons").iter_rows())
     filtered = dict(batch.filtered.select("row", "reason").iter_rows())
-    return [Replayed(item, tuple(reasons.get(row, ())), filtered.get(row)) for row, item in enumerate(kept)]
+    return [
+        Replayed(item, tuple(reasons.get(row, ())), filtered.get(row))
+        if item.is_whole
+        else Replayed(item, ("its payload was too large to be kept whole",))
+        for row, item in enumerate(kept)
+    ]
 
 
 def opened(payload: str) -> Any:

@@ -15,23 +15,70 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytz
 
-from pipeline.calpendo.fetched import FetchedBookings
+from pipeline.calpendo.fetch import NOT_REACHED, LookUp
+from pipeline.calpendo.responses import NothingFetchedError
 from pipeline.delivery import history, quarantine
-from pipeline.delivery.cycle import Answers, Checked, Delivery, decide, moved_away, of_interest, to_ask_for
+from pipeline.delivery.cycle import (
+    Answers,
+    Checked,
+    Delivery,
+    decide,
+    moved_away,
+    not_wanted,
+    of_interest,
+    to_ask_for,
+)
 from pipeline.delivery.flags import merged_flags
-from pipeline.delivery.ledger import Changes, Ledger
-from pipeline.errors import PluginFetchError, PluginStateError
+from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
+from pipeline.errors import PluginStateError
 from pipeline.report import RunReport
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
     from pipeline.calpendo.client import CalpendoClient
-    from pipeline.calpendo.known import KnownBookings
+    from pipeline.calpendo.fetch import KnownBookings
     from pipeline.calpendo.log import SourceLogger
+    from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
     from pipeline.transform.selection import Selection
+
+
+class _LookUp:
+    """Says, once the list is there, what else a cycle must learn, and keeps what the ledger said of it."""
+
+    def __init__(self, cycle: Cycle, window: Window, config: PipelineConfig) -> None:
+        self._cycle = cycle
+        self._window = window
+        self._config = config
+        self.lines = pl.DataFrame(schema=LINES_SCHEMA)
+        self.interest: tuple[int, ...] = ()
+        self.owed: dict[int, Owed] = {}
+        self.held: frozenset[int] = frozenset()
+
+    def __call__(self, listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+        """Name the bookings whose fate the list does not tell, with their times as the host was given them."""
+        self._cycle.end("list")
+        ledger, window = self._cycle.ledger, self._window
+        self.lines = ledger.lines(listed, window.query_start, window.end)
+        self.owed, self.held = ledger.owed(), frozenset(ledger.held())
+        self.interest = tuple(of_interest(self.lines, window, self.owed, self.held, self._config))
+        asked = to_ask_for(self.interest, listed, cut)
+        rows = self.lines.filter(pl.col("booking_id").is_in(asked))
+        known = {
+            booking_id: (moment(start), None if end is None else moment(end))
+            for booking_id, start, end in rows.select("booking_id", "start_utc", "end_utc").iter_rows()
+        }
+        return LookUp(
+            {booking_id: known.get(booking_id) or self._end_of(booking_id) for booking_id in asked},
+            {booking_id: owed.passed_over for booking_id, owed in self.owed.items()},
+        )
+
+    def _end_of(self, booking_id: int) -> tuple[None, datetime | None]:
+        owed = self.owed.get(booking_id)
+        return None, owed.end if owed else None
 
 
 class Cycle:
@@ -63,7 +110,8 @@ class Cycle:
         self._on_step = on_step
         self._mark = time.perf_counter()
 
-    def _end(self, stage: str) -> None:
+    def end(self, stage: str) -> None:
+        """Note how long a stage took, and tell that it has ended."""
         moment = time.perf_counter()
         self.seconds[stage] = moment - self._mark
         self._mark = moment
@@ -72,39 +120,26 @@ class Cycle:
     def fetch(self, sync_interval: float) -> Answers:
         """Ask for the window's bookings, and by number for those whose fate the list does not tell.
 
-        Raises ``PluginFetchError`` when the window cannot be had. A lookup by number that fails costs nothing but a
-        cycle's delay, and keeps withdrawals back.
+        All of it in one queue and within one budget of time. Raises ``PluginFetchError`` when the window cannot be
+        had. A look-up by number that fails costs its own booking a cycle's delay, and others' withdrawals at most one.
         """
-        from pipeline.calpendo.fetch import fetch_window
+        from pipeline.calpendo.fetch import fetch_cycle
         from pipeline.calpendo.window import window_for
 
         if "pipeline.batch" not in sys.modules:
             threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
         # That there is another cycle shows that what the last one returned came back.
         self.ledger.settle_returned()
-        self._end("settle")
+        self.end("settle")
         window = window_for(self._config, self.now, sync_interval)
-        listed = fetch_window(self._client, self._config, window, known=self._known)
-        self._end("list")
-        lines = self.ledger.lines(listed.listed, window.query_start, window.end)
-        owed, held = frozenset(self.ledger.owed()), frozenset(self.ledger.held())
-        interest = of_interest(lines, window, owed, held, self._config)
-        followed = self._look_up(to_ask_for(interest, listed))
-        self._end("lookup")
-        return Answers(window, listed, followed, tuple(interest), lines, owed, held)
-
-    def _look_up(self, ids: list[int]) -> FetchedBookings:
-        from pipeline.calpendo.fetch import fetch_bookings
-
-        if not ids:
-            return FetchedBookings()
-        try:
-            return fetch_bookings(self._client, self._config, ids)
-        except PluginFetchError as error:
-            # The list came in this very cycle: one hidden record must not stop the others for ever.
-            self._log.warning("%d bookings could not be looked up by number: %s", len(ids), error)
-            reason = f"{type(error).__name__}: {error}"
-            return FetchedBookings(listed=tuple(ids), failed=dict.fromkeys(ids, reason))
+        look_up = _LookUp(self, window, self._config)
+        listed, followed = fetch_cycle(
+            self._client, self._config, window, known=self._known, follow=look_up, now=self.now
+        )
+        self.end("lookup")
+        return Answers(
+            window, listed, followed, look_up.interest, look_up.lines, frozenset(look_up.owed), look_up.held
+        )
 
     def batch(self, answers: Answers) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate."""
@@ -136,12 +171,21 @@ class Cycle:
                     allowed_studies=config.allowed_studies,
                 ),
             )
-        unknown = answers.listed.operator_unknown | answers.followed.operator_unknown
+        unknown = answers.listed.operator_unknown
         listed = with_last_operators(listed, unknown, self.ledger, config)
         if followed is not None:
             followed = with_last_operators(followed, unknown, self.ledger, config)
-        self._end("batch")
-        return Checked(listed, followed, len(moved))
+        told: frozenset[int] = frozenset()
+        if rows := answers.failed_rows():
+            from pipeline.batch import process_batch
+
+            told = not_wanted(
+                process_batch(
+                    rows, config, selection=Selection(resources=config.resources, status=config.status_filter)
+                )
+            )
+        self.end("batch")
+        return Checked(listed, followed, len(moved), told)
 
     def _process(self, kind: str, payloads: Sequence[Any], selection: Selection) -> Batch:
         from pipeline.batch import process_changed
@@ -155,7 +199,7 @@ class Cycle:
     def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:
         """Decide what goes out and write it down as pending, with everything else, in one transaction."""
         delivery = decide(answers, checked, self.ledger, self._config)
-        self._end("diff")
+        self.end("diff")
         # What the window can still bring is never forgotten, however short the retention: it would be sent anew.
         keep_after = min(self.now - timedelta(days=self._config.retention_days), answers.window.query_start)
         with self.ledger.transaction() as connection:
@@ -165,6 +209,8 @@ class Cycle:
                     emitted=delivery.emitted,
                     seen=delivery.seen,
                     owed=delivery.owed,
+                    unasked=delivery.unasked,
+                    ends={**answers.listed.ends, **answers.followed.ends},
                     settled=delivery.settled,
                     held=delivery.verdict.held,
                 ),
@@ -179,16 +225,19 @@ class Cycle:
                 purged += quarantine.purge(connection, keep_after)
                 purged += history.purge_runs(connection, keep_after)
             self._on_step("writing")
-            report = self._report(answers, checked, delivery)
+            left = history.left_behind(connection, self.ledger.owed(), self.now)
+            report = self._report(answers, checked, delivery, left)
             history.add_run(connection, run, report, self.now)
         if purged:
             self.ledger.shrink()
         if trusted:
             self.ledger.purge_files(self.now)
-        self._end("write")
+        self.end("write")
         return delivery, replace(report, seconds=self._rounded())
 
-    def _report(self, answers: Answers, checked: Checked, delivery: Delivery) -> RunReport:
+    def _report(
+        self, answers: Answers, checked: Checked, delivery: Delivery, left_behind: list[int]
+    ) -> RunReport:
         pending = len(self.ledger.pending_ids())
         if self._config.acknowledge == "on_return":
             pending -= len(delivery.emitted)
@@ -201,6 +250,7 @@ class Cycle:
             pending=pending,
             owed=len(self.ledger.owed()),
             held=len(delivery.verdict.held),
+            left_behind=len(left_behind),
             reasons=delivery.reasons,
             filters=delivery.filters,
             changed_fields=delivery.changed_fields,
@@ -216,6 +266,7 @@ class Cycle:
                 *answers.listed.warnings,
                 *answers.followed.warnings,
                 *_held_back(delivery),
+                *_left(left_behind),
             ),
             **delivery.counts,
         )
@@ -225,7 +276,7 @@ class Cycle:
 
     def failed(self, error: Exception, text: str) -> RunReport:
         """Write down that the cycle failed, and what it came to owe; gives the report that says so."""
-        self._end("failed")
+        self.end("failed")
         report = RunReport(
             source=self._config.source_name,
             started=self.now,
@@ -234,9 +285,11 @@ class Cycle:
             seconds=self._rounded(),
             warnings=(*self._config.warnings, *self.ledger.warnings),
         )
+        failed, ends = (error.failed, error.ends) if isinstance(error, NothingFetchedError) else ({}, {})
+        unasked = {booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED}
         try:
             with self.ledger.transaction() as connection:
-                self.ledger.owe(getattr(error, "failed", ()), self.now)
+                self.ledger.owe(failed, self.now, unasked=unasked, ends=ends)
                 report = replace(report, owed=len(self.ledger.owed()), held=len(self.ledger.held()))
                 history.add_run(connection, history.next_run(connection), report, self.now)
         except PluginStateError as trouble:
@@ -244,19 +297,28 @@ class Cycle:
         return report
 
 
+def _left(ids: list[int]) -> list[str]:
+    """Say which bookings a few cycles could not fetch."""
+    if not ids:
+        return []
+    shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
+    text = f"{len(ids)} bookings could not be fetched in more than {history.A_FEW_CYCLES} cycles and have not ended yet"
+    return [f"{text}: {shown}"]
+
+
 def _held_back(delivery: Delivery) -> list[str]:
     """Say why withdrawals wait."""
     verdict = delivery.verdict
     if verdict.kept_by == "failed_fetch":
         text = (
-            "some bookings no longer stand in Calpendo, but details of others could not be fetched: nothing is"
-            " withdrawn in such a cycle"
+            "some bookings no longer stand in Calpendo, but details of others could not be fetched: they are withdrawn"
+            " when the next cycle says the same of them"
         )
         return [text]
     if verdict.kept_by == "guard":
         text = (
             f"{len(verdict.held)} bookings would be withdrawn at once, more than the limit of {verdict.limit:g}: none"
-            " was; the same answer in the next cycle confirms it"
+            " of them was; the same answer in the next cycle confirms it"
         )
         return [text]
     return []

@@ -1,4 +1,4 @@
-"""When a booking may be taken off the scanner's list: asked for by its number first, and never many on one answer.
+"""When a booking may be taken off the scanner's list: on its own booking's answer, and never many on one answer.
 
 Pure decisions over the ledger's lines; the ledger and the network are the caller's.
 """
@@ -21,7 +21,7 @@ ALWAYS_ALLOWED = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which withdrawals go now, which wait, and what keeps them: a failed fetch, or their number."""
+    """Which withdrawals go now, which wait for the same answer again, and why: a failed fetch, or their number."""
 
     withdrawn: tuple[int, ...] = ()
     held: frozenset[int] = frozenset()
@@ -59,21 +59,36 @@ def judge(
     in_window: int,
     max_withdrawn: int | None,
     fetch_failed: bool,
+    told: Collection[int] = (),
+    unanswered: Collection[int] = (),
 ) -> Verdict:
     """Decide over the bookings that would be withdrawn now.
 
-    ``held`` are those that an earlier cycle held back; ``in_window`` counts the bookings that the host shows in the
-    window. Nothing goes in a cycle with a failed fetch, and what waited waits on. Up to the limit (``max_withdrawn``,
-    else 5 or half of those in the window, whichever is more) all go at once. Above it nothing goes, unless what is
-    above it had the same answer in the cycle before.
+    Args:
+        candidates: The bookings that this cycle's answers take off the list, in order.
+        held: Those of which an earlier cycle's answer said the same, and no answer since said otherwise.
+        in_window: How many bookings the host shows in the window.
+        max_withdrawn: The limit; None means 5 or half of those in the window, whichever is more.
+        fetch_failed: Whether a request of this cycle failed, so that the server may be in trouble.
+        told: Those of which the list itself says that they are not wanted: another status or resource.
+        unanswered: Those that were asked for in vain: what is held of them waits on.
+
+    Returns:
+        What was said twice goes in any case. The rest goes at once up to the limit; where a fetch failed only as far as
+        it was ``told``. What does not go is held until the same is said once more.
     """
     limit: float = max(ALWAYS_ALLOWED, in_window / 2) if max_withdrawn is None else max_withdrawn
-    if fetch_failed:
-        return Verdict(held=frozenset(held), kept_by="failed_fetch" if candidates else None, limit=limit)
-    unconfirmed = [booking_id for booking_id in candidates if booking_id not in held]
-    if len(candidates) > limit and len(unconfirmed) > limit:
-        return Verdict(held=frozenset(candidates), kept_by="guard", limit=limit)
-    return Verdict(withdrawn=tuple(candidates), limit=limit)
+    once = [booking_id for booking_id in candidates if booking_id not in held]
+    doubtful = [booking_id for booking_id in once if booking_id not in told] if fetch_failed else []
+    # The limit counts what rests on one answer: two answers of one kind are no accident of the moment.
+    too_many = len(once) > limit
+    waiting = set(once if too_many else doubtful)
+    return Verdict(
+        withdrawn=tuple(booking_id for booking_id in candidates if booking_id not in waiting),
+        held=frozenset(waiting | (set(held) & set(unanswered))),
+        kept_by="guard" if too_many else "failed_fetch" if doubtful else None,
+        limit=limit,
+    )
 
 
 def discontinued(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.calpendo.client import CalpendoClient
-from pipeline.calpendo.faults import AnswerFault, AuthenticationFault, RefusedFault
 from pipeline.calpendo.query import query_variants
+from pipeline.calpendo.responses import AnswerFault, AuthenticationFault, RefusedFault
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in

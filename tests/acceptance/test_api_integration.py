@@ -16,8 +16,8 @@ import requests
 import responses
 
 from pipeline.calpendo.client import CalpendoClient
-from pipeline.calpendo.deadline import Deadline
 from pipeline.calpendo.fetch import FetchedBookings, fetch_bookings, fetch_window
+from pipeline.calpendo.http import Deadline
 from pipeline.calpendo.query import booking_query, operator_query
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
@@ -288,7 +288,7 @@ def test_only_scans_have_operators(whole_server: responses.RequestsMock) -> None
         1005: "Testop Five",
     }
     assert len(asked(whole_server, "/q/MRIScan/")) == 1
-    assert asked(whole_server, "/q/MRIScan/")[0].endswith("?paths=Operator.name")
+    assert asked(whole_server, "/q/MRIScan/")[0].endswith("?paths=id,Operator.name")
 
 
 def test_without_scans_no_operator_is_asked_for(server: responses.RequestsMock) -> None:
@@ -436,7 +436,7 @@ def test_refused_operator_query_falls_back_to_look_ups(whole_server: responses.R
     whole_server.remove(responses.GET, OPERATORS)
     whole_server.get(re.compile(rf"{BASE}/webdav/q/MRIScan/AND/.*"), status=400)
     for row in ANSWERS["operator_query"]["biskits"]:
-        one = f"{BASE}/webdav/q/MRIScan/id/EQ/{row['id']}?paths=Operator.name"
+        one = f"{BASE}/webdav/q/MRIScan/id/EQ/{row['id']}?paths=id,Operator.name"
         whole_server.get(one, json={"biskits": [row]})
     fetched = fetch()
     operators = {payload["id"]: payload.get("operator") for payload in fetched.payloads}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from pipeline.calpendo.fetched import FetchedBookings
+from pipeline.calpendo.fetch import FetchedBookings, Follow
 from pipeline.calpendo.window import Window
 from pipeline.credentials import Credentials
 from pipeline.delivery import changes
@@ -49,10 +49,11 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CalendoP
     payloads = tuple(booking(number) for number in range(1, COUNT + 1))
     fetched = FetchedBookings(listed=tuple(range(1, COUNT + 1)), payloads=payloads)
 
-    def answer(*_: object, **__: object) -> FetchedBookings:
-        return fetched
+    def answer(*_: object, follow: Follow, **__: object) -> tuple[FetchedBookings, FetchedBookings]:
+        assert not follow(fetched.listed, ()).spans
+        return fetched, FetchedBookings()
 
-    monkeypatch.setattr("pipeline.calpendo.fetch.fetch_window", answer)
+    monkeypatch.setattr("pipeline.calpendo.fetch.fetch_cycle", answer)
     config = {
         "base_url": "http://127.0.0.1:9",
         "resources": ["3T Diagnostic"],

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from pipeline.batch import Batch, process_batch, transform_bookings
-from pipeline.calpendo.fetch_bulk import as_payload
+from pipeline.calpendo.fetch import as_payload
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.calpendo.operators import names_by_id, operator_name
+from pipeline.calpendo.responses import has_too_many_rows, has_too_many_values
 from pipeline.calpendo.rows import is_ambiguous
 from pipeline.transform.paths import booking_id, find
 
@@ -111,3 +115,55 @@ def test_ids_are_integers(value: object, usable: bool) -> None:
 def test_a_time_that_may_be_two(text: str | None, expected: bool) -> None:
     """T012: a wall-clock time that the site's clock shows twice or never names no single instant."""
     assert is_ambiguous([None, text], "America/Edmonton") == [False, expected]
+
+
+TEXTS = st.text(st.sampled_from('ab"\\{}[],: é'), max_size=6)
+VALUES = st.recursive(
+    st.none() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+def longest(value: Any) -> int:
+    """Return the length of the longest list or object inside of a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max([len(inner), *map(longest, inner)])
+
+
+@settings(max_examples=50)
+@given(st.lists(VALUES, max_size=8), st.integers(1, 8), st.booleans(), st.sampled_from([None, 1]))
+def test_rows_are_counted_before_they_are_made(
+    rows: list[Any], limit: int, escaped: bool, indent: int | None
+) -> None:
+    """Rule, bounds: the bytes tell whether a list is too long, whatever brackets and quotes its texts hold."""
+    document = {"biskits": rows}
+    body = json.dumps(document, ensure_ascii=escaped, indent=indent).encode()
+    found = has_too_many_rows(body, limit)
+    assert found or len(rows) <= limit
+    assert not found or longest(document) > limit
+    assert has_too_many_values(body, 0)
+    assert not has_too_many_values(body, len(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"biskits": [' + b"{}," * 60_000 + b"{}]}",
+        b"[" + b"0," * 60_000 + b"0]",
+        b'{"biskits": [' + b'"a",' * 60_000 + b'"b"]}',
+        b'{"biskits": [{"a": [' + b"[]," * 2_000_000 + b"[]]}]}",
+        b'{"biskits": [' + b'{"id": 1, "x": {"y": [1, 2]}}, ' * 60_000 + b"{}]}",
+    ],
+)
+def test_lists_too_long_in_any_form(body: bytes) -> None:
+    """Rule, bounds: rows of any kind, and values without end in one row."""
+    assert has_too_many_rows(body, 50_000)
+
+
+def test_a_long_list_of_ordinary_rows_is_read() -> None:
+    """Rule, bounds: exactly max_rows is no row too many."""
+    row = b'{"id": 1, "title": "A, \\"B\\" [x]", "properties": {"tags": [1, 2, 3], "resource": {"id": 1}}}'
+    body = b'{"biskits": [' + b",".join([row] * 20_000) + b"]}"
+    assert not has_too_many_rows(body, 20_000)
+    assert has_too_many_rows(body, 19_999)

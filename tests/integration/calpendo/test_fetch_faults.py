@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from pipeline.calpendo.fetch import fetch_window
+from pipeline.calpendo.fetch import NOT_REACHED, LookUp, fetch_cycle, fetch_window
+from pipeline.calpendo.responses import NothingFetchedError
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.errors import PluginFetchError
 from tests.integration.calpendo.calpendo_site import client_of, fetch, paths, scan, settings, window_of
@@ -304,3 +307,192 @@ def test_nothing_secret_is_said(simulator: CalpendoSimulator, caplog: pytest.Log
     said = caplog.text + str(fetched) + repr(fetched) + " ".join(fetched.failed.values())
     for secret in ("Testa", "SUB00", "Testop", "demo:demo", "ZGVtbzpkZW1v", "Sleep"):
         assert secret not in said
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut a straggler after four tenths of a second instead of thirty seconds."""
+    monkeypatch.setattr("pipeline.calpendo.client.STRAGGLER_PATIENCE", 0.4)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("stragglers", [1, 6])
+def test_a_straggler_costs_itself_only(simulator: CalpendoSimulator, stragglers: int) -> None:
+    """Rule, delivery: so long after the last other answer a straggler is cut; six on five threads block nobody."""
+    for number in range(7, 21):
+        simulator.put(scan(number))
+    pattern = "|".join(str(number) for number in range(1, stragglers + 1))
+    simulator.faults.add("slow_body", match=rf"/b/Calpendo\.Booking/({pattern})$", interval=0.05)
+    began = time.monotonic()
+    fetched = fetch(simulator, body_deadline=30, batch_deadline=30, detail_timeout=0.4, list_timeout=0.4)
+    assert time.monotonic() - began < 3.0
+    assert list(fetched.failed) == list(range(1, stragglers + 1))
+    assert "after the last other one" in fetched.failed[1]
+    assert len(fetched.payloads) == 20 - stragglers
+
+
+@pytest.mark.usefixtures("impatient")
+def test_operators_that_drip_cost_operators_only(simulator: CalpendoSimulator) -> None:
+    """Rule, delivery: the operator query is cut like any other straggler; the bookings are there."""
+    simulator.faults.add("slow_body", match=OPERATORS, interval=0.05)
+    began = time.monotonic()
+    fetched = fetch(simulator, body_deadline=30, batch_deadline=30, detail_timeout=0.4, list_timeout=0.4)
+    assert time.monotonic() - began < 3.0
+    assert len(fetched.payloads) == 6
+    assert fetched.operator_unknown == {1, 2, 3, 4, 5, 6}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+def test_a_slow_server_is_no_straggler(simulator: CalpendoSimulator) -> None:
+    """Where nothing was answered at all, patience grows with each cut: a server that is slow for all is still read."""
+    for number in range(7, 21):
+        simulator.put(scan(number))
+    simulator.faults.add("slow_body", match=DETAIL, interval=0.0012)
+    fetched = fetch(simulator, fetch_operators=False, detail_timeout=0.4, body_deadline=9, batch_deadline=20)
+    assert "after the last other one" in fetched.failed[1]
+    assert fetched.payloads
+
+
+def test_what_there_was_no_time_for_is_not_reached(simulator: CalpendoSimulator) -> None:
+    """Rule, delivery: the deadline leaves some unasked; they fail as not_reached, and are said in one line."""
+    for number in range(7, 41):
+        simulator.put(scan(number))
+    simulator.detail_latency = 0.1
+    fetched = fetch(simulator, batch_deadline=0.35, fetch_operators=False)
+    unasked = [number for number, reason in fetched.failed.items() if reason == NOT_REACHED]
+    asked = {int(path.rpartition("/")[2]) for path in paths(simulator, "/b/")}
+    assert fetched.payloads
+    assert len(unasked) >= 10
+    assert not asked & set(unasked)
+    assert max(payload["id"] for payload in fetched.payloads) < min(unasked), (
+        "what starts soonest comes first"
+    )
+    assert f"{len(unasked)} bookings were not reached" in fetched.warnings[-1]
+
+
+def test_one_budget_holds_for_everything(simulator: CalpendoSimulator) -> None:
+    """Rule, delivery: list, look-ups, details and operators share batch_deadline."""
+    simulator.query_latency = 0.3
+    simulator.faults.add("delay", match=DETAIL, seconds=10)
+    simulator.faults.add("delay", match=OPERATORS, seconds=10)
+    config = settings(simulator.url, batch_deadline=0.8, detail_timeout=10, list_timeout=10, body_deadline=10)
+    look_up = LookUp(dict.fromkeys(range(50, 60), (None, None)))
+    began = time.monotonic()
+    with client_of(config) as client, pytest.raises(NothingFetchedError) as caught:
+        fetch_cycle(client, config, window_of(config), follow=lambda listed, cut: look_up)
+    assert time.monotonic() - began < 2.0
+    assert caught.value.failed.keys() == {*range(1, 7), *range(50, 60)}
+
+
+def test_a_list_that_takes_all_the_time(simulator: CalpendoSimulator) -> None:
+    """A cycle in which nothing could be asked for is a failed one, and says what took the time."""
+    config = settings(simulator.url, fetch_operators=False, batch_deadline=0.3)
+
+    def linger(listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+        time.sleep(0.4)
+        return LookUp()
+
+    with (
+        client_of(config) as client,
+        pytest.raises(NothingFetchedError, match="the list took all the time") as caught,
+    ):
+        fetch_cycle(client, config, window_of(config), follow=linger)
+    assert set(caught.value.failed.values()) == {NOT_REACHED}
+    assert caught.value.ends.keys() == set(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("match", "kind", "details"),
+    [
+        (LIST, "delay", {"seconds": 30}),
+        (DETAIL, "delay", {"seconds": 30}),
+        (DETAIL, "slow_body", {"interval": 0.02}),
+        (DETAIL, "status", {"code": 503, "retry_after": 20}),
+        (OPERATORS, "delay", {"seconds": 30}),
+    ],
+)
+def test_closing_the_client_ends_its_fetch(
+    simulator: CalpendoSimulator, match: str, kind: str, details: dict[str, Any]
+) -> None:
+    """close() from another thread ends a fetch at once, whatever it waits for; it does not wait for the server."""
+    simulator.faults.add(kind, match=match, **details)
+    config = settings(simulator.url, detail_timeout=30, list_timeout=30, body_deadline=60, batch_deadline=60)
+    with client_of(config) as client, ThreadPoolExecutor(1) as thread:
+        running = thread.submit(fetch_window, client, config, window_of(config))
+        while len(paths(simulator, "/q/Calpendo.Booking/")) < (match != LIST) or (
+            match == OPERATORS and len(paths(simulator, "/b/")) < 6
+        ):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        began = time.monotonic()
+        client.close()
+        if match == OPERATORS:
+            assert len(running.result(5).payloads) == 6, "the bookings were there already"
+        else:
+            with pytest.raises(PluginFetchError, match="closed"):
+                running.result(5)
+        assert time.monotonic() - began < 1.5
+        with pytest.raises(PluginFetchError, match="closed"):
+            fetch_window(client, config, window_of(config))
+
+
+NAMELESS = json.dumps({"biskits": [{"Operator.name": "Testop 1"}, {"Operator.name": "Testop 2"}]}).encode()
+
+
+def test_operators_without_ids_are_looked_up(simulator: CalpendoSimulator) -> None:
+    """T010: rows of operators that show no booking's id are no reason to lose the operators: one look-up per scan."""
+    simulator.faults.add("not_biskits", match="/q/MRIScan/AND/", body=NAMELESS)
+    config = settings(simulator.url)
+    with client_of(config) as client:
+        first, second = (fetch_window(client, config, window_of(config)) for _ in range(2))
+    for fetched in (first, second):
+        assert [payload["operator"] for payload in fetched.payloads] == [
+            f"Testop {number}" for number in range(1, 7)
+        ]
+    assert "show no booking's id" in first.warnings[0]
+    assert not second.warnings
+    assert len(paths(simulator, "/q/MRIScan/AND/")) == 1, "it is asked no second time"
+    assert len(paths(simulator, "/q/MRIScan/id/EQ/")) == 12
+
+
+@pytest.mark.parametrize(
+    ("rows", "operator", "is_unknown"),
+    [
+        ([{"Operator.name": "Testop 3"}], "Testop 3", False),
+        ([{"Operator.name": None}], None, False),
+        ([], None, False),
+        ([{"Operator.name": "A"}, {"Operator.name": "B"}], None, True),
+        ([{"Operator.name": "A"}, {"id": 3, "Operator.name": "B"}], "B", False),
+        ([{"id": 4, "Operator.name": "D"}], None, False),
+    ],
+)
+def test_a_look_up_without_ids(
+    simulator: CalpendoSimulator, rows: list[Any], operator: str | None, is_unknown: bool
+) -> None:
+    """T010: the only row of a look-up is that scan's; of several without ids none can be told, and that is said."""
+    simulator.faults.add("not_biskits", match="/q/MRIScan/AND/", body=NAMELESS)
+    simulator.faults.add(
+        "not_biskits", match="/q/MRIScan/id/EQ/3", body=json.dumps({"biskits": rows}).encode()
+    )
+    fetched = fetch(simulator)
+    assert fetched.payloads[2].get("operator") == operator
+    assert fetched.payloads[1]["operator"] == "Testop 2"
+    assert (3 in fetched.operator_unknown) is is_unknown
+    assert any("could not be had: bookings 3" in warning for warning in fetched.warnings) is is_unknown
+
+
+def test_a_list_of_too_many_rows_is_a_failed_list(simulator: CalpendoSimulator) -> None:
+    """Rule, bounds: more than max_rows is a failed list, never a cut one; exactly so many are read."""
+    assert len(fetch(simulator, max_rows=6).payloads) == 6
+    with pytest.raises(PluginFetchError, match=r"longer than max_rows \(5\)"):
+        fetch(simulator, max_rows=5)
+
+
+def test_a_booking_of_endless_values_is_its_own_fault(simulator: CalpendoSimulator) -> None:
+    """Rule, bounds: a detail of more values than a booking has is rejected with its id, and not asked for for ever."""
+    body = b'{"id": 3, "properties": {"x": [' + b",".join([b"[]"] * 200_000) + b"]}}"
+    simulator.faults.add("bad_json", match=ONE, body=body)
+    fetched = fetch(simulator)
+    assert not fetched.failed
+    assert len(fetched.payloads[2]["_unreadable"]) == 65_536

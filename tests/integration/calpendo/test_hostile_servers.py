@@ -209,6 +209,37 @@ def test_the_text_of_one_row_costs_that_row_only() -> None:
     assert rows[1]["title"] == "a\tb"
 
 
+def test_rows_without_end_are_refused_before_they_are_made() -> None:
+    """Rule, bounds: six megabytes of rows, six kilobytes packed, cost neither gigabytes nor the deadline."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    rows = packer.compress(b'{"biskits": [' + b"{}," * 2_000_000 + b"{}]}") + packer.flush()
+    head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(rows)
+    with serving(answer(head, rows)) as server:
+        tracemalloc.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(PluginFetchError, match="max_rows"):
+                query(server.url)
+            assert tracemalloc.get_traced_memory()[1] < 32 << 20
+        finally:
+            tracemalloc.stop()
+        assert time.monotonic() - began < 2.0
+
+
+def test_no_cookie_is_kept() -> None:
+    """Rule, bounds: a server that sets a cookie with each answer never gets one back."""
+
+    def play(connection: socket.socket, closing: threading.Event) -> None:
+        cookie = b"Set-Cookie: c%d=%s; Path=/\r\n" % (len(server.received), b"x" * 900)
+        connection.sendall(OK + cookie + b"Connection: close\r\n\r\n" + EMPTY)
+
+    with serving(play) as server, client_of(settings(server.url)) as client:
+        for _ in range(3):
+            assert client.query("Calpendo.Booking", "id/EQ/1") == []
+        assert len(server.received) == 3
+        assert not any(b"cookie" in request.lower() for request in server.received)
+
+
 def test_the_login_comes_from_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Issue: neither ~/.netrc nor a login in the address is ever sent, and no proxy sees a plain request."""
     netrc = tmp_path / "netrc"

@@ -14,8 +14,11 @@ from typer.testing import CliRunner, Result
 
 from pipeline.commands.ledgers import duration, shown
 from pipeline.commands.quarantine import quarantine_app
+from pipeline.commands.run import run as run_command
 from pipeline.commands.status import status
+from pipeline.config import PipelineConfig
 from pipeline.delivery import quarantine
+from pipeline.delivery.history import A_FEW_CYCLES
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginConfigError, PluginFetchError
 from tests.integration.delivery.delivery_site import NOW, Site, booking
@@ -23,6 +26,7 @@ from tests.integration.delivery.delivery_site import NOW, Site, booking
 MakeSite = Callable[..., Site]
 APP = typer.Typer()
 APP.command()(status)
+APP.command("run")(run_command)
 APP.add_typer(quarantine_app)
 
 
@@ -145,6 +149,34 @@ def test_a_booking_without_an_id_is_kept_once(site: Site, ledger_file: Path) -> 
     assert [(item.name, item.booking_id) for item in items] == [("q1", None)]
 
 
+def test_what_is_kept_is_bounded(site: Site, ledger_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule, bounds: 64 kB of one payload, 32 MB in all, and few of those without an id, which may change each time."""
+    long = booking(3, title="é" * 90_000)
+    site.simulator.put(long)
+    site.simulator.put(booking(4, title=""))
+    site.fetch()
+    with Ledger.copy(ledger_file) as ledger:
+        kept = {item.booking_id: item for item in quarantine.items(ledger)}
+        replayed = quarantine.replay(list(kept.values()), PipelineConfig.from_dict(site.config))
+    assert len(kept[3].payload.encode()) in (65_535, 65_536)
+    assert [item.is_whole for item in kept.values()] == [False, True]
+    assert "too large" in replayed[0].reasons[0]
+    monkeypatch.setattr(quarantine, "MAX_UNNAMED", 3)
+    monkeypatch.setattr(quarantine, "MAX_KEPT", 70_000)
+    for cycle in range(5):
+        site.now += timedelta(minutes=1)
+        rows = [{"id": None, "title": f"odd {cycle} {'x' * 2000}"}, *map(site.simulator.get, (1, 3, 4))]
+        site.simulator.faults.clear()
+        site.simulator.faults.add("not_biskits", match="/q/", body=json.dumps({"biskits": rows}).encode())
+        site.fetch()
+        assert site.plugin.last_report.rejected == 3
+    with Ledger.copy(ledger_file) as ledger:
+        items = quarantine.items(ledger)
+    assert sum(item.booking_id is None for item in items) == 3
+    assert sum(len(item.payload.encode()) for item in items) <= 70_000
+    assert {item.booking_id for item in items} == {3, 4, None}, "reasons stay where a payload does not"
+
+
 def test_quarantine_list_and_show(rejected: Site, config: Path) -> None:
     """Issue: list; show masks values unless --reveal."""
     listed = run("quarantine", "list", "--config", config)
@@ -219,6 +251,48 @@ def test_status(site: Site, config: Path) -> None:
     assert document["owed"][0]["booking_id"] == 8
     assert "Testa" not in json.dumps(document)
     assert run("status", "--config", config, "--max-age", "15").exit_code == 2
+
+
+def test_status_fails_for_what_is_owed_too_long(site: Site, config: Path) -> None:
+    """Rule: --max-age fails when a booking that has not ended yet has been owed for longer; one that is over may."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    site.now = now - timedelta(minutes=50)
+    site.simulator.put(booking(6, now + timedelta(minutes=30)))
+    site.simulator.put(booking(7, now + timedelta(minutes=30)))
+    site.simulator.put(booking(8, now - timedelta(minutes=45), minutes=20))
+    site.simulator.faults.add("status", match=r"/[78]$", code=500)
+    site.fetch()
+    site.now = now
+    site.fetch()
+    failed = run("status", "--config", config, "--max-age", "15m")
+    assert failed.exit_code == 1
+    assert "1 bookings that have not ended yet have been owed for more than 15m: 7" in failed.output
+    assert run("status", "--config", config, "--max-age", "1h").exit_code == 0
+    site.simulator.faults.clear()
+    site.simulator.faults.add("status", match=r"/8$", code=500)
+    site.fetch()
+    assert run("status", "--config", config, "--max-age", "15m").exit_code == 0
+
+
+def test_run_fails_for_what_is_left_after_several_cycles(
+    site: Site, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule: every booking is delivered within a few cycles, and if not, `run` says so by its exit code too."""
+    monkeypatch.setenv("CALPENDO_USERNAME", "demo")
+    monkeypatch.setenv("CALPENDO_PASSWORD", "demo")
+    now = datetime.now(UTC).replace(microsecond=0)
+    site.simulator.put(booking(7, now + timedelta(minutes=30)))
+    site.simulator.put(booking(8, now + timedelta(minutes=30)))
+    site.simulator.put(booking(9, now - timedelta(minutes=1), minutes=0))
+    fault = site.simulator.faults.add("status", match=r"/[79]$", code=500)
+    codes = [run("run", "--config", config).exit_code for _ in range(A_FEW_CYCLES)]
+    assert codes == [0] * A_FEW_CYCLES
+    left = run("run", "--config", config)
+    assert left.exit_code == 1
+    assert "1 bookings are still left after several runs" in left.output
+    assert "have not ended yet: 7" in left.output
+    fault.times = 0
+    assert run("run", "--config", config).exit_code == 0
 
 
 def test_the_only_ledger_needs_no_configuration(site: Site) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from pipeline.delivery.history import last_runs
+from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError, PluginStateError
 from tests.integration.delivery.delivery_site import NOW, KilledError, Site, booking
 
@@ -218,6 +224,143 @@ def test_nothing_is_withdrawn_in_a_cycle_with_a_failed_fetch(site: Site) -> None
     assert site.fetch() == {}
     assert "could not be fetched" in site.plugin.last_report.warnings[-1]
     assert site.statuses() == {3: OFF, 4: OFF}
+
+
+@pytest.mark.parametrize("failing", [r"/5$", r"/[45]$"])
+def test_a_booking_that_always_fails_delays_by_one_cycle(site: Site, failing: str) -> None:
+    """Rule, withdrawals: in a cycle with failures goes what the cycle before answered alike, cycle after cycle."""
+    site.fetch()
+    site.simulator.faults.add("status", match=rf"/b/.*{failing}", code=500)
+    for number in (1, 2, 3):
+        site.simulator.delete(number)
+        assert site.fetch() == {}
+        assert site.plugin.last_report.held == 1
+        assert site.statuses() == {number: OFF}
+        assert site.plugin.last_report.held == 0
+
+
+def test_the_only_booking_of_the_list_may_fail(site: Site) -> None:
+    """Rule, withdrawals: as long as anything is answered for, one failing booking is not every booking."""
+    site.fetch()
+    for number in (1, 2, 3, 4):
+        site.simulator.delete(number)
+    site.simulator.faults.add("status", match=r"/5$", code=500)
+    assert site.fetch() == {}
+    assert site.statuses() == dict.fromkeys((1, 2, 3, 4), OFF)
+
+
+def test_an_answer_that_failed_in_between_says_nothing(site: Site) -> None:
+    """Rule, withdrawals: what was held and could not be asked waits on; what stands again is forgotten."""
+    site.fetch()
+    site.simulator.delete(1)
+    site.simulator.delete(2)
+    site.simulator.faults.add("status", match=r"/5$", code=500)
+    assert site.fetch() == {}
+    site.simulator.faults.add("status", match=r"/1$", code=500, times=1)
+    site.simulator.put(booking(2))
+    assert site.fetch() == {}
+    assert site.plugin.last_report.held == 1
+    site.simulator.delete(2)
+    assert site.statuses() == {1: OFF}
+    assert site.statuses() == {2: OFF}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["another fails", "its details fail"])
+@pytest.mark.parametrize("change", [{"resource": "Elsewhere"}, {"status": "Requested"}])
+def test_what_the_list_shows_is_withdrawn_at_once(
+    make_site: MakeSite, change: dict[str, str], fails: bool
+) -> None:
+    """Rule, withdrawals: another status or resource in the list itself needs no look-up, also where details fail."""
+    site = make_site(status_filter="Approved")
+    site.fetch()
+    site.simulator.edit(4, **change)
+    rows = [site.simulator.get(number) for number in site.simulator.ids()]
+    site.simulator.faults.add("not_biskits", match="/q/", body=json.dumps({"biskits": rows}).encode())
+    site.simulator.faults.add("status", match=r"/4$" if fails else r"/5$", code=500)
+    assert site.statuses() == {4: OFF}
+    assert site.plugin.last_report.fetch_failed == 1
+    assert site.fetch() == {}
+
+
+def test_every_booking_is_delivered_within_a_few_cycles(make_site: MakeSite) -> None:
+    """Rule, every booking in turn: a server too slow for the deadline delivers all in a few cycles, and it is said."""
+    site = make_site(count=0, max_workers=2, batch_deadline=0.5, detail_timeout=30)
+    site.fetch()
+    for number in range(1, 25):
+        site.simulator.put(booking(number))
+    site.simulator.detail_latency = 0.05
+    delivered: list[int] = []
+    cycles = 0
+    while len(delivered) < 24 and cycles < 12:
+        cycles += 1
+        with suppress(PluginFetchError):
+            delivered += site.fetch().keys() - delivered
+        report = site.plugin.last_report
+        assert (report.not_reached > 0) == any("not reached" in text for text in report.warnings)
+        if cycles == 1:
+            assert report.not_reached > 2
+            assert max(delivered, default=0) <= 24 - report.not_reached, "what starts soonest came first"
+    assert sorted(delivered) == list(range(1, 25))
+    assert cycles > 1
+
+
+def test_a_look_up_has_its_turn_among_the_details(make_site: MakeSite) -> None:
+    """Rule, every booking in turn: a deleted booking is withdrawn though there is never time for all."""
+    site = make_site(count=12)
+    site.fetch()
+    site.simulator.delete(12)
+    site.close()
+    site.config |= {"max_workers": 1, "batch_deadline": 0.6, "detail_timeout": 30}
+    site.simulator.detail_latency = 0.1
+    withdrawn: dict[int, str] = {}
+    for _ in range(12):
+        with suppress(PluginFetchError):
+            withdrawn |= site.statuses()
+        report = site.plugin.last_report
+        with Ledger.copy(site.config["state_path"]) as ledger:
+            assert sum(owed.passed_over > 0 for owed in ledger.owed().values()) == report.not_reached
+        if withdrawn:
+            break
+    assert withdrawn == {12: OFF}
+    assert report.not_reached
+
+
+def test_what_is_over_keeps_nothing_off(make_site: MakeSite) -> None:
+    """Rule, every booking in turn: what starts soonest first; what is over shares each fifth turn."""
+    site = make_site(count=6, max_workers=1, window_mode="today")
+    for number in (21, 22):
+        site.simulator.put(booking(number, NOW - timedelta(hours=number - 18)))
+    site.simulator.put(booking(9, NOW - timedelta(minutes=5)))
+    site.simulator.put(booking(10, NOW + timedelta(minutes=5)))
+    site.fetch()
+    asked = [
+        int(request.path.rpartition("/")[2]) for request in site.simulator.requests if "/b/" in request.path
+    ]
+    assert asked == [22, 9, 10, 1, 2, 21, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("match", ["/q/", "/b/"])
+def test_closing_the_plugin_ends_its_cycle(make_site: MakeSite, match: str) -> None:
+    """close() from another thread: the cycle ends at once with an error, is kept in the history, and can be run again."""
+    site = make_site(detail_timeout=30, list_timeout=30)
+    fault = site.simulator.faults.add("delay", match=match, seconds=30)
+    plugin = site.plugin
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(plugin.fetch_entries, 60)
+        while not fault.hits:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        began = time.monotonic()
+        plugin.close()
+        with pytest.raises(PluginFetchError, match="closed"):
+            running.result(5)
+        assert time.monotonic() - began < 1.5
+    assert plugin.last_report.outcome == "failed"
+    assert not any("written down" in text for text in plugin.last_report.warnings)
+    site.simulator.faults.clear()
+    with Ledger.copy(site.config["state_path"]) as ledger:
+        assert [run.outcome for run in last_runs(ledger, 9)] == ["failed"]
+    assert len(site.fetch()) == 5
 
 
 def test_many_at_once_need_a_second_cycle(make_site: MakeSite, caplog: pytest.LogCaptureFixture) -> None:

@@ -127,6 +127,17 @@ def test_lines_of_interest(ledger: Ledger) -> None:
     assert ledger.window_ids(NOW + 2 * HOUR, NOW + 4 * HOUR, live=True) == [3]
 
 
+def test_what_had_no_turn_waits_longer_each_cycle(ledger: Ledger) -> None:
+    """Rule, every booking in turn: passed over counts cycles in a row without a turn; asking in vain begins anew."""
+    for unasked, end in (([2], {}), ([2], {2: NOW + HOUR}), ([], {}), ([2], {})):
+        with ledger.transaction():
+            ledger.record(Changes(owed=[2, 3], unasked=unasked, ends=end), NOW)
+    owed = ledger.owed()
+    assert owed == {2: (NOW, 1, 1, NOW + HOUR), 3: (NOW, 4, 0, None)}
+    assert [owed[2].is_over(NOW + hours * HOUR) for hours in (0, 1)] == [False, True]
+    assert not owed[3].is_over(NOW + 9 * HOUR), "in doubt it has not ended"
+
+
 def test_sightings_and_owed(ledger: Ledger) -> None:
     """Issue: first and last seen; what is owed counts its attempts until it is settled."""
     emit(ledger, line(1))
@@ -137,7 +148,7 @@ def test_sightings_and_owed(ledger: Ledger) -> None:
         ledger.record(Changes(seen=[1], owed=[2]), later)
     assert ledger.sighting(1) == (NOW, later)
     assert ledger.sighting(9) is None
-    assert ledger.owed() == {2: (later, 2)}
+    assert ledger.owed() == {2: (later, 2, 0, None)}
     with ledger.transaction():
         ledger.record(Changes(settled=[2]), later)
     assert ledger.owed() == {}

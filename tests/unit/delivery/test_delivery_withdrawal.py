@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings
+from pipeline.calpendo.window import Window
+from pipeline.delivery.cycle import Answers
 from pipeline.delivery.ledger import LINES_SCHEMA, microseconds
 from pipeline.delivery.withdrawal import discontinued, judge, shown_in
 
@@ -73,31 +77,88 @@ def test_another_answer_confirms_nothing() -> None:
     assert other.held == frozenset(range(10, 20))
     few_more = judge(range(12), held=first.held, in_window=20, max_withdrawn=3, fetch_failed=False)
     assert few_more.withdrawn == tuple(range(12))
+    many_more = judge(range(20), held=first.held, in_window=20, max_withdrawn=3, fetch_failed=False)
+    assert many_more.withdrawn == tuple(range(10)), "what was said twice waits for nobody"
+    assert many_more.held == frozenset(range(10, 20))
+
+
+def test_another_bookings_failure_delays_by_one_cycle() -> None:
+    """Rule, withdrawals: in a cycle with failures goes what the cycle before answered alike about that very booking."""
+    failing: dict[str, Any] = {"in_window": 20, "max_withdrawn": None, "fetch_failed": True}
+    first = judge([1, 2], held=(), **failing)
+    assert (first.withdrawn, first.held, first.kept_by) == ((), {1, 2}, "failed_fetch")
+    assert judge([1, 2, 3], held=first.held, **failing).withdrawn == (1, 2)
+    # Booking 2 was not answered for in between: nothing was said against the first answer.
+    between = judge([1], held=first.held, unanswered=[2, 9], **failing)
+    assert (between.withdrawn, between.held) == ((1,), {2})
+    assert judge([2], held=between.held, **failing).withdrawn == (2,)
+
+
+def test_what_there_was_no_time_for_is_no_failed_request() -> None:
+    """Rule, every booking in turn: not reached is no fault of the server, and keeps no withdrawal back."""
+    window = Window(START, START + HOUR, START)
+    lines = pl.DataFrame(schema=LINES_SCHEMA)
+
+    def answers(**failed: str) -> Answers:
+        followed = FetchedBookings(listed=(2,), failed={2: failed["second"]})
+        listed = FetchedBookings(listed=(1,), failed={1: failed["first"]})
+        return Answers(window, listed, followed, (), lines, frozenset(), frozenset())
+
+    assert not answers(first=NOT_REACHED, second=NOT_REACHED).asked_in_vain
+    assert answers(first=NOT_REACHED, second="HTTP 500").asked_in_vain
+    assert answers(first="HTTP 500", second=NOT_REACHED).asked_in_vain
+
+
+def test_what_the_list_itself_tells_goes_at_once() -> None:
+    """Rule, withdrawals: another status or resource in the list needs no second answer, but keeps to the limit."""
+    shown = judge([1, 2], held=(), told=[2], in_window=20, max_withdrawn=1, fetch_failed=True)
+    assert (shown.withdrawn, shown.held) == ((), {1, 2}), "two at once, on one answer each"
+    shown = judge([1, 2], held=(), told=[2], in_window=20, max_withdrawn=2, fetch_failed=True)
+    assert (shown.withdrawn, shown.held) == ((2,), {1})
+
+
+IDS = st.sets(st.integers(1, 30))
 
 
 @settings(deadline=None)
 @given(
     st.lists(st.integers(1, 30), unique=True),
-    st.sets(st.integers(1, 30)),
+    IDS,
+    IDS,
+    IDS,
     st.integers(0, 30),
     st.none() | st.integers(0, 10),
     st.booleans(),
 )
 def test_nothing_goes_in_doubt(
-    candidates: list[int], held: set[int], in_window: int, max_withdrawn: int | None, fetch_failed: bool
+    candidates: list[int],
+    held: set[int],
+    told: set[int],
+    unanswered: set[int],
+    in_window: int,
+    max_withdrawn: int | None,
+    fetch_failed: bool,
 ) -> None:
-    """Issue: never in a cycle with a failed fetch; never more than the limit on one cycle's word alone."""
+    """Rule, withdrawals: on two answers, or on one in a clean cycle or of the list itself; never many on one answer."""
+    unanswered -= set(candidates)
     verdict = judge(
-        candidates, held=held, in_window=in_window, max_withdrawn=max_withdrawn, fetch_failed=fetch_failed
+        candidates,
+        held=held,
+        told=told,
+        unanswered=unanswered,
+        in_window=in_window,
+        max_withdrawn=max_withdrawn,
+        fetch_failed=fetch_failed,
     )
-    assert set(verdict.withdrawn) <= set(candidates)
-    assert not set(verdict.withdrawn) & verdict.held
+    gone = set(verdict.withdrawn)
+    assert gone | verdict.held == set(candidates) | (held & unanswered), "no candidate is forgotten"
+    assert not gone & verdict.held
+    assert len(gone - held) <= verdict.limit
+    assert set(candidates) & held <= gone, "the same answer twice is enough"
     if fetch_failed:
-        assert verdict.withdrawn == ()
-        assert verdict.held == held
-    unconfirmed = set(verdict.withdrawn) - held
-    assert len(verdict.withdrawn) <= verdict.limit or len(unconfirmed) <= verdict.limit
-    assert set(verdict.withdrawn) | (verdict.held if not fetch_failed else set(candidates)) >= set(candidates)
+        assert gone <= held | told
+    if len(set(candidates) - held) <= verdict.limit and not fetch_failed:
+        assert gone == set(candidates)
 
 
 def test_a_withdrawal_is_a_full_entry() -> None:

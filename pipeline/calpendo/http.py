@@ -1,14 +1,22 @@
-"""One request, one bounded answer: session, login header, timeouts, size cap. No retries and no meaning here."""
+"""One request, one bounded answer: session, login, size cap, and time limits that hold whatever the server does.
+
+A socket's own timeout starts again with every byte. So each request has a timer that shuts the socket down, which
+ends a blocked read in headers, in a chunk's length or in a body alike; and every pause asks the batch's clock first.
+No retries and no meaning here: those are ``client`` and ``responses``.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -19,12 +27,9 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from pipeline.calpendo.deadline import Deadline, SocketGuard
-from pipeline.calpendo.faults import AnswerFault, DeadlineFault, UnreachableFault
+from pipeline.calpendo.responses import Answer, AnswerFault, DeadlineFault, NotReachedFault, UnreachableFault
 
 if TYPE_CHECKING:
-    import socket
-
     from pipeline.credentials import Credentials
 
 _PIECE = 64 * 1024
@@ -33,23 +38,139 @@ _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}", re.ASCII)
 
+GRACE = 2.0
+"""Seconds beyond the batch's deadline after which a worker that does not answer is left alone."""
 
-@dataclass(frozen=True, repr=False)
-class Answer:
-    """A complete answer; ``body`` is decompressed. Its text form tells nothing of the body but the length."""
 
-    status: int
-    media_type: str
-    charset: str | None
-    location: str | None
-    retry_after: str | None
-    body: bytes
+class _Shuttable(Protocol):
+    def shutdown(self, how: int, /) -> None: ...
+
+
+class SocketGuard:
+    """Holds the sockets of one session's connection, so that another thread can end a blocked read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sockets: list[_Shuttable] = []
+        self._is_cut = False
+
+    def begin(self) -> None:
+        """Begin a request: a cut that was meant for the one before does not hold for it."""
+        with self._lock:
+            self._is_cut = False
+
+    def renew(self) -> None:
+        """Forget the sockets of the connection before: a new one is about to be opened."""
+        with self._lock:
+            self._sockets = []
+
+    def hold(self, opened: _Shuttable) -> None:
+        """Remember an opened socket (the plain one, then the one with TLS around it)."""
+        with self._lock:
+            self._sockets.append(opened)
+            if self._is_cut:
+                _shut(opened)
+
+    def cut(self) -> None:
+        """Shut the connection down, also one that is only being opened; whoever reads from it sees its end at once."""
+        with self._lock:
+            self._is_cut = True
+            for opened in self._sockets:
+                _shut(opened)
+
+
+def _shut(opened: _Shuttable) -> None:
+    # A socket that is closed already, or not connected yet, has nothing to end.
+    with suppress(OSError, ValueError):
+        opened.shutdown(socket.SHUT_RDWR)
+
+
+class Deadline:
+    """The time that a batch of requests may take in all; it can be cut short from any thread.
+
+    ``end`` is the monotonic clock's time at which it is used up; ``reason`` says why it was stopped before.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.end = time.monotonic() + seconds
+        self.reason = "stopped with the rest of the batch"
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._guards: set[SocketGuard] = set()
+        self._parts: set[Deadline] = set()
 
     def __str__(self) -> str:
-        """Return status, content type and length."""
-        return f"HTTP {self.status}, {self.media_type or 'no content type'}, {len(self.body)} bytes"
+        """Name the option and its value."""
+        return f"batch_deadline, {self.seconds:g} s"
 
-    __repr__ = __str__
+    @property
+    def stopped(self) -> bool:
+        """Whether the batch was stopped before its time."""
+        return self._stopped.is_set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing may be asked any more."""
+        return self.stopped or self.remaining() <= 0
+
+    def remaining(self) -> float:
+        """Return the seconds left, 0 when none are."""
+        return 0.0 if self.stopped else max(0.0, self.end - time.monotonic())
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return at once and False where the time left is shorter, or the batch is stopped meanwhile."""
+        return seconds < self.remaining() and not self._stopped.wait(seconds)
+
+    def stop(self, reason: str = "") -> None:
+        """End the batch: requests under way are cut, pauses end, none is sent any more."""
+        with self._lock:
+            if not self.stopped and reason:
+                self.reason = reason
+            self._stopped.set()
+            guards, parts = tuple(self._guards), tuple(self._parts)
+        for guard in guards:
+            guard.cut()
+        for part in parts:
+            part.stop(self.reason)
+
+    @contextmanager
+    def part(self) -> Iterator[Deadline]:
+        """Hand out a deadline that ends with this one and can be stopped by itself, for one request of the batch."""
+        part = Deadline(self.seconds)
+        part.end = self.end
+        with self._lock:
+            self._parts.add(part)
+            stopped = self.stopped
+        if stopped:
+            part.stop(self.reason)
+        try:
+            yield part
+        finally:
+            with self._lock:
+                self._parts.discard(part)
+
+    @contextmanager
+    def watch(self, guard: SocketGuard, seconds: float) -> Iterator[None]:
+        """Cut the guarded connection when this request takes longer than ``seconds``, or the batch ends."""
+        guard.begin()
+        with self._lock:
+            self._guards.add(guard)
+        timer = threading.Timer(min(seconds, self.remaining()), guard.cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._guards.discard(guard)
+
+    def fault(self) -> DeadlineFault:
+        """Return the fault of a request that this deadline ended."""
+        if self.stopped:
+            return DeadlineFault(self.reason)
+        return DeadlineFault(f"no answer within the time for the whole batch ({self})")
 
 
 class _GuardedHTTP(HTTPConnection):
@@ -111,7 +232,7 @@ class _Session(requests.Session):
 
 
 class Transport:
-    """One thread's session: keep-alive, Basic login, nothing taken from ``~/.netrc``.
+    """One thread's session: keep-alive, Basic login, nothing taken from ``~/.netrc``, no cookie kept.
 
     A proxy of the environment is used for https only, where it sees no header; a private certificate authority is
     found through REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, as everywhere with requests.
@@ -122,6 +243,8 @@ class Transport:
         self._max_bytes = max_bytes
         self._session = _Session()
         self._session.trust_env = False
+        # A cookie for each answer would make a header that grows until the server refuses it; the login is in each request.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         # As bytes, because requests would write text in Latin-1, and a name may hold more.
         self._session.auth = HTTPBasicAuth(credentials.username.encode(), credentials.password.encode())
         self._session.headers.update(
@@ -148,7 +271,7 @@ class Transport:
         """
         limit = min(body_deadline, deadline.remaining())
         if limit <= 0:
-            raise _ended(deadline)
+            raise NotReachedFault(str(deadline.fault()))
         began = time.monotonic()
         silence = min(timeout, limit)
         try:
@@ -157,7 +280,7 @@ class Transport:
                 return self._read(response, began + limit, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if deadline.over:
-                raise _ended(deadline) from None
+                raise deadline.fault() from None
             if time.monotonic() - began >= limit:
                 raise _too_slow(limit) from None
             raise _broken(error) from None
@@ -198,12 +321,6 @@ class Transport:
             if time.monotonic() >= end:
                 break
         return bytes(body)
-
-
-def _ended(deadline: Deadline) -> DeadlineFault:
-    if deadline.stopped:
-        return DeadlineFault("stopped with the rest of the batch")
-    return DeadlineFault(f"the time for the whole batch is used up ({deadline})")
 
 
 def _too_slow(seconds: float) -> UnreachableFault:

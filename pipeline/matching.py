@@ -15,15 +15,15 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from pipeline.errors import PluginError
-from pipeline.mapping import compile_pattern
 from pipeline.matching_worker import Work, receive, send
 from pipeline.pattern_cost import most_steps
-from pipeline.transform.extraction import NO_MATCH, TIMED_OUT, Found
+from pipeline.transform.extraction import TIMED_OUT, Found, match_unbounded
 
 BATCH_SECONDS: Final = 5.0
 """What all values of a batch may take together, a pattern."""
@@ -91,15 +91,13 @@ class BoundedMatcher:
         Raises PluginError where a process is needed and none can be started.
         """
         allowed = min(VALUE_STEPS, BATCH_STEPS // max(1, len(values)))
-        match = compile_pattern(pattern)[0].match
-        answers: list[Found] = [TIMED_OUT] * len(values)
-        elsewhere = []
-        for place, value in enumerate(values):
-            if most_steps(pattern, len(value), is_ascii=value.isascii()) > allowed:
-                elsewhere.append(place)
-            else:
-                found = match(value)
-                answers[place] = NO_MATCH if found is None else found.group(group)
+        longest, is_ascii = max(map(len, values), default=0), all(map(str.isascii, values))
+        if most_steps(pattern, longest, is_ascii=is_ascii) <= allowed:
+            return match_unbounded(pattern, group, values)
+        is_cheap = [most_steps(pattern, len(value), is_ascii=value.isascii()) <= allowed for value in values]
+        found = iter(match_unbounded(pattern, group, list(compress(values, is_cheap))))
+        answers = [next(found) if cheap else TIMED_OUT for cheap in is_cheap]
+        elsewhere = [place for place, cheap in enumerate(is_cheap) if not cheap]
         if elsewhere:
             self._bounded(pattern, group, values, elsewhere, answers)
         return answers

@@ -218,7 +218,8 @@ def add_reject_reasons(
         & ~_extracted(name, "timed_out")
         for name in refused
     }
-    timed_out = pl.col("timed_out").list.contains("patient_id")
+    has_pattern = any(rule.target == "patient_id" for rule in patterned_rules(config))
+    timed_out = _extracted("patient_id", "timed_out") if has_pattern else pl.lit(value=False)
     missing_id = _is_empty("patient_id") & ~timed_out
     if "patient_id" in refused:
         missing_id &= ~_extracted("patient_id", "unmatched")

@@ -32,9 +32,13 @@ def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
         flag.fill_null(value=False).cast(pl.Int64) * (1 << place) for place, flag in enumerate(flags.values())
     )
     spell = partial(_spell, names=tuple(flags))
-    return bits.map_batches(
-        lambda sets: map_distinct(sets, spell, _NAMES), return_dtype=_NAMES, is_elementwise=True
-    )
+
+    def spelt(sets: pl.Series) -> pl.Series:
+        if not (sets != 0).any():  # Nothing to spell, as nearly always.
+            return pl.Series(sets.name, [[]], dtype=_NAMES).new_from_index(0, len(sets))
+        return map_distinct(sets, spell, _NAMES)
+
+    return bits.map_batches(spelt, return_dtype=_NAMES, is_elementwise=True)
 
 
 def _spell(bits: int, names: tuple[str, ...]) -> list[str]:

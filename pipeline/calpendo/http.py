@@ -7,10 +7,8 @@ No retries and no meaning here: those are ``client`` and ``responses``.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -27,13 +25,13 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from pipeline.calpendo.connection_faults import Bundle, broken
 from pipeline.calpendo.responses import Answer, AnswerFault, DeadlineFault, NotReachedFault, UnreachableFault
 
 if TYPE_CHECKING:
     from pipeline.credentials import Credentials
 
 _PIECE = 64 * 1024
-_MAX_CAUSES = 6
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", re.ASCII | re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,40}", re.ASCII)
@@ -250,9 +248,8 @@ class Transport:
         self._session.headers.update(
             {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": agent}
         )
-        self._session.verify = (
-            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        )
+        self._bundle = Bundle.of_environment()
+        self._session.verify = self._bundle.path if self._bundle else True
         if urlsplit(base_url).scheme == "https":
             self._session.proxies.update(get_environ_proxies(base_url, no_proxy=None))
         adapter = _Adapter(self._guard)
@@ -283,7 +280,8 @@ class Transport:
                 raise deadline.fault() from None
             if time.monotonic() - began >= limit:
                 raise _too_slow(limit) from None
-            raise _broken(error) from None
+            fault = broken(error, bundle=self._bundle, is_https=url.startswith("https:"), silence=silence)
+            raise fault from None
 
     def _read(self, response: requests.Response, end: float, deadline: Deadline) -> Answer:
         try:
@@ -327,33 +325,3 @@ def _too_slow(seconds: float) -> UnreachableFault:
     return UnreachableFault(
         f"the answer was not complete after {seconds:.3g} s (body_deadline)", retryable=True
     )
-
-
-def _broken(error: BaseException) -> UnreachableFault:
-    """Return the fault for a connection that did not bring a complete answer.
-
-    A cause's own text may quote what a broken server sent, so only its kind is told, and the system's words.
-    """
-    names: list[str] = []
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return UnreachableFault(
-                f"the server's certificate is not trusted ({cause.verify_message}); write the path of its authority's "
-                "certificate into REQUESTS_CA_BUNDLE"
-            )
-        name = type(cause).__name__
-        if isinstance(cause, OSError) and not isinstance(cause, (requests.RequestException, ssl.SSLError)):
-            name += f": {os.strerror(cause.errno)}" if cause.errno and cause.errno > 0 else ""
-        names.append(name)
-    return UnreachableFault(f"no complete answer ({', '.join(dict.fromkeys(names))})", retryable=True)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what lies behind it, as requests and urllib3 wrap them."""
-    at: BaseException | None = error
-    for _ in range(_MAX_CAUSES):
-        if at is None:
-            return
-        yield at
-        wrapped = (getattr(at, "reason", None), *at.args)
-        at = next((part for part in wrapped if isinstance(part, BaseException)), at.__cause__)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from pipeline.config.base_url import api_path_in
 from pipeline.errors import PluginFetchError
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
@@ -73,10 +74,22 @@ class NothingFetchedError(PluginFetchError):
 
 
 class CalpendoFault(PluginFetchError):  # noqa: N818  the faults of one conversation, told apart from bugs
-    """Base of the faults; ``retryable`` says whether the same request may be sent again, ``status`` is HTTP's."""
+    """Base of the faults; ``retryable`` says whether the same request may be sent again, ``status`` is HTTP's.
 
-    def __init__(self, message: str, *, retryable: bool = False, status: int | None = None) -> None:
-        super().__init__(message)
+    Its text is what was ``found``, the ``advice`` and the ``url`` that was asked, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        advice: str = "",
+        url: str = "",
+        retryable: bool = False,
+        status: int | None = None,
+    ) -> None:
+        super().__init__("; ".join(filter(None, (found, advice, url and f"GET {url}"))))
+        self.found, self.advice, self.url = found, advice, url
         self.retryable = retryable
         self.status = status
 
@@ -153,9 +166,19 @@ def redirected(answer: Answer, url: str, count: int) -> str:
 def named(fault: CalpendoFault, what: str, url: str, attempts: int, api_path: str) -> CalpendoFault:
     """Return the fault with what was asked, how often, and where."""
     times = f" after {attempts} attempts" if attempts > 1 else ""
-    hint = f"; is api_path {api_path!r} right? Newer servers answer at '/api'" if fault.status == 404 else ""
-    text = f"Calpendo, {what}: {fault}{times}{hint}; GET {url}"
-    return type(fault)(text, retryable=fault.retryable, status=fault.status)
+    advice = fault.advice
+    if fault.status == 404:
+        ending = api_path_in(url.partition(f"{api_path}/")[0], "")
+        advice = f"is api_path {api_path!r} right? Newer servers answer at '/api'"
+        if ending:
+            advice = f'base_url ends with {ending!r}; write it without, and "api_path": "{ending}"'
+    return type(fault)(
+        f"Calpendo, {what}{times}: {fault.found}",
+        advice=advice,
+        url=url,
+        retryable=fault.retryable,
+        status=fault.status,
+    )
 
 
 def has_too_many_values(body: bytes, limit: int = MAX_VALUES) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.query import query_variants
-from pipeline.calpendo.responses import AnswerFault, AuthenticationFault, RefusedFault
+from pipeline.calpendo.responses import AnswerFault, AuthenticationFault, RefusedFault, UnreachableFault
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
@@ -84,9 +84,9 @@ def _unanswered(
         return failed(
             "connection", str(error), "check base_url and api_path: /webdav, or /api on newer servers"
         )
-    return failed(
-        "connection", str(error), "check base_url, the network, the proxy and the server's certificate"
-    )
+    if isinstance(error, UnreachableFault) and error.advice:
+        return failed("connection", f"{error.found}; GET {error.url}", error.advice)
+    return failed("connection", str(error), "check base_url, the network and the proxy")
 
 
 def _elsewhere(config: PipelineConfig) -> list[tuple[str, str]]:

@@ -144,8 +144,9 @@ def test_a_server_that_is_down_is_reported(write: Write, simulator: CalpendoSimu
     """T025: tests connectivity."""
     path = write()
     simulator.close()
-    verification = verify(path, environ=LOGIN)
-    assert "base_url" in only(verification, "connection", State.FAILED).advice
+    line = only(verify(path, environ=LOGIN), "connection", State.FAILED)
+    assert "nothing listens there (connection refused)" in line.found
+    assert line.advice == "check the port in base_url, and whether the server runs"
 
 
 def test_another_api_path_is_found(write: Write) -> None:

@@ -125,7 +125,7 @@ def test_a_refused_login_and_a_dead_server(site: Path) -> None:
     site.write_text(json.dumps(document))
     dead = call("run", "--config", site)
     assert dead.exit_code == 1
-    assert "Connection refused" in dead.stderr
+    assert "connection refused" in dead.stderr
 
 
 def test_a_login_from_a_file(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ def test_an_unreachable_server_raises(simulator: CalpendoSimulator) -> None:
     url = simulator.url
     simulator.close()
     config = settings(url)
-    with client_of(config) as client, pytest.raises(PluginFetchError, match="Connection refused"):
+    with client_of(config) as client, pytest.raises(PluginFetchError, match="connection refused"):
         fetch_window(client, config, window_of(config))
 
 

@@ -18,14 +18,13 @@ from pipeline.errors import PluginSchemaError
 from pipeline.matching import BoundedMatcher
 from pipeline.schema import Split, check_bookings, split
 from pipeline.transform import reasons
-from pipeline.transform.bookings import Payload, read_bookings
+from pipeline.transform.bookings import Payload, read_bookings, superseded
+from pipeline.transform.columns import paused_collector, to_rows
 from pipeline.transform.dicom_limits import entry_rules
-from pipeline.transform.duplicates import superseded
 from pipeline.transform.entries import entry_columns, transformed
 from pipeline.transform.extraction import Matcher
 from pipeline.transform.flags import BatchFlags, batch_flags
 from pipeline.transform.read_text import payload_text
-from pipeline.transform.rows import paused_collector, to_rows
 from pipeline.transform.selection import Selection
 
 if TYPE_CHECKING:
@@ -244,7 +243,7 @@ def judge_bookings(
         config: the mapping and the vocabularies.
         selection: what was asked for; without it nothing is filtered.
         older: Boolean, one per row: another payload of the same booking counts instead. Who looks at
-            several frames together finds these rows itself (``transform.duplicates``).
+            several frames together finds these rows itself (``transform.bookings``).
         hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
             out and ``notes`` holds zeros.
         matcher: as for ``process_batch``.

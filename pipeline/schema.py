@@ -21,8 +21,8 @@ from pandera.config import CONFIG, ValidationDepth, config_context
 from pipeline import fields
 from pipeline.errors import PluginSchemaError
 from pipeline.fields import WorklistField
+from pipeline.transform.columns import true_names
 from pipeline.transform.dicom_limits import entry_rules
-from pipeline.transform.labels import true_names
 
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]
 

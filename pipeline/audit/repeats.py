@@ -8,7 +8,7 @@ import polars as pl
 
 from pipeline.audit.tally import Schema
 from pipeline.transform import reasons
-from pipeline.transform.duplicates import superseded
+from pipeline.transform.bookings import superseded
 
 _KEPT: Schema = {
     "booking_id": pl.Int64,

@@ -8,20 +8,22 @@ Delivery   what is emitted, withdrawn, held back, owed, rejected; and the counts
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from pipeline.calpendo.fetch import NOT_REACHED
 from pipeline.delivery import changes, withdrawal
-from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY, from_text, to_text
+from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY, from_text, to_text
 from pipeline.delivery.ledger import Ledger, Line
 from pipeline.delivery.quarantine import Rejected
+from pipeline.fields import SOURCE
+from pipeline.transform.columns import to_rows
+from pipeline.transform.paths import UNDER
 from pipeline.transform.read_text import payload_text
 from pipeline.transform.reasons import BOOKING_ID_INVALID
-from pipeline.transform.rows import to_rows
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 _WINDOW = "window"
 # What a row of the list shows as well as its booking's details do.
 _SHOWN_BY_THE_LIST = ("resource", "status", "title_ignored")
+_OPERATOR = "operator"
+"""Where a fetch puts an operator's name in the payload (T009)."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,31 @@ def moved_away(interest: Iterable[int], listed: FetchedBookings, batch: Batch) -
     """Pick the payloads of interest that came with the list but turned out to lie outside the window."""
     rows = batch.filtered.filter((pl.col("reason") == _WINDOW) & pl.col("booking_id").is_in(list(interest)))
     return [listed.payloads[row] for row in rows["row"].to_list()]
+
+
+def with_last_operators(
+    batch: Batch, unknown: Collection[int], ledger: Ledger, config: PipelineConfig
+) -> Batch:
+    """Fill the fields that are mapped from the operator with what was sent last, in the entries of ``unknown``.
+
+    Otherwise each scan of whose operators the server said nothing would be sent as changed, without its operator, and
+    sent once more in the next cycle; and in between the host would show that nobody operates it, which nobody has said.
+
+    Only where the payload has no operator of its own; a booking that was never sent stays as it is.
+    """
+    from pipeline.transform.entries import mapped_rules
+
+    rules = [rule for rule in mapped_rules(config) if rule.source.removeprefix(UNDER) == _OPERATOR]
+    if not unknown or not rules:
+        return batch
+    ids = batch.accepted["booking_id"].to_list()
+    last = ledger.entries(set(ids).intersection(unknown))
+    filled = []
+    for rule in rules:
+        kept = pl.Series([last.get(number, {}).get(rule.target) for number in ids], dtype=pl.String)
+        as_it_is = kept.is_null() | batch.accepted[f"{SOURCE}{rule.source}"].is_not_null()
+        filled.append(batch.entries[rule.target].zip_with(as_it_is, kept))
+    return replace(batch, entries=batch.entries.with_columns(filled))
 
 
 def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineConfig) -> Delivery:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import orjson
 import polars as pl
 
-from pipeline.delivery.entry_text import DISCONTINUED, from_text
+from pipeline.delivery.changes import DISCONTINUED, from_text
 from pipeline.delivery.ledger_file import (
     CALLER,
     CURRENT,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY
+from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY
 
 if TYPE_CHECKING:
     from pipeline.delivery.cycle import Delivery

@@ -30,6 +30,7 @@ from pipeline.delivery.cycle import (
     not_wanted,
     of_interest,
     to_ask_for,
+    with_last_operators,
 )
 from pipeline.delivery.flags import merged_flags
 from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
@@ -143,7 +144,6 @@ class Cycle:
 
     def batch(self, answers: Answers) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate."""
-        from pipeline.delivery.last_operators import with_last_operators
         from pipeline.transform.selection import Selection
 
         config, window = self._config, answers.window

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from pipeline.delivery.entry_text import DISCONTINUED, STATUS_KEY
+from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY
 from pipeline.delivery.ledger import microseconds
 
 # The guard's default: withdrawals go at once up to this number, or up to half of those in the window.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config_file import DEFAULT_NAME
-from pipeline.delivery.entry_text import from_text, to_text
+from pipeline.delivery.changes import from_text, to_text
 from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger, Line, microseconds
 from pipeline.plugin import CalendoPlugin

@@ -14,8 +14,8 @@ from pipeline.fields import SOURCE
 from pipeline.transform import reasons
 from pipeline.transform.booking_hash import booking_hash
 from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_readable
+from pipeline.transform.columns import true_names
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
-from pipeline.transform.labels import true_names
 from pipeline.transform.person_name import in_form
 from pipeline.transform.repairs import repaired_columns
 from pipeline.transform.times import add_times, formatted, in_zone

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from pipeline.mapping import compile_pattern, group_number
-from pipeline.transform.distinct import places
+from pipeline.transform.columns import places
 from pipeline.transform.rust_patterns import translate
 
 if TYPE_CHECKING:

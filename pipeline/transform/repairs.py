@@ -27,9 +27,8 @@ import polars as pl
 from pipeline import fields
 from pipeline.fields import WorklistField
 from pipeline.transform import person_name
+from pipeline.transform.columns import map_distinct, true_names
 from pipeline.transform.dicom_limits import entry_rules
-from pipeline.transform.distinct import map_distinct
-from pipeline.transform.labels import true_names
 
 Kind = Literal["cut", "cleaned", "emptied", "converted", "suspect"]
 KINDS: Final[tuple[Kind, ...]] = ("cut", "cleaned", "emptied", "converted", "suspect")

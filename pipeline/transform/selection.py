@@ -10,7 +10,7 @@ import polars as pl
 
 from pipeline.transform import entries, reasons
 from pipeline.transform.bookings import is_readable
-from pipeline.transform.distinct import map_distinct
+from pipeline.transform.columns import map_distinct
 
 RESOURCE = "resource"
 RESOURCE_NAME = "resource:name"

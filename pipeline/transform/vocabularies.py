@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from pipeline.transform.distinct import places
+from pipeline.transform.columns import places
 
 SCHEDULED: Final = "SCHEDULED"
 IN_PROGRESS: Final = "IN_PROGRESS"

@@ -98,7 +98,7 @@ def transform_floor(count: int, folder: Path) -> Iterator[Call]:
     """The same payloads to columns and the same entries to dictionaries, and nothing between."""
     from pipeline.batch import process_batch
     from pipeline.transform.bookings import read_bookings
-    from pipeline.transform.rows import to_rows
+    from pipeline.transform.columns import to_rows
 
     config, lines = config_of(), lines_of(archive_of(count, folder))
     parts = [lines[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]

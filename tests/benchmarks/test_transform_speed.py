@@ -29,8 +29,8 @@ from pipeline.config import PipelineConfig
 from pipeline.schema import split
 from pipeline.transform import entries as stages
 from pipeline.transform.bookings import read_bookings
+from pipeline.transform.columns import paused_collector, to_rows
 from pipeline.transform.entries import entry_columns
-from pipeline.transform.rows import paused_collector, to_rows
 from pipeline.transform.times import add_times
 from tests.reference.row_by_row import RowByRow
 

@@ -1,20 +1,18 @@
-"""Python objects by the hundred thousand: a frame -> dictionaries of plain values, and what keeps both ends fast."""
+"""What polars leaves to Python: functions of distinct values, names of true flags, frames as dictionaries of plain values."""
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, time
-from functools import lru_cache
+from functools import lru_cache, partial, reduce
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import polars as pl
-
-from pipeline.transform.distinct import places
 
 Item = TypeVar("Item")
 Row = dict[str, Any]
@@ -25,6 +23,56 @@ _AT_ONCE = 500
 _pause_lock = threading.Lock()
 _pauses = 0
 _resume = False
+_NAMES: Final = pl.List(pl.String)
+_BITS: Final = 60
+"""Flags packed into one whole number; more names take more numbers."""
+
+
+def map_distinct(
+    values: pl.Series, function: Callable[[Any], object], dtype: pl.DataType | type[pl.DataType]
+) -> pl.Series:
+    """Return ``function`` of each value, called once a distinct value (null too); ``dtype`` is the result's type."""
+    distinct = values.unique()
+    answers = pl.Series([function(value) for value in distinct.to_list()], dtype=dtype)
+    return answers.gather(places(values, distinct)).alias(values.name)
+
+
+def places(values: pl.Series, distinct: pl.Series) -> pl.Series:
+    """Return where each value stands among the distinct ones, null where it does not."""
+    if values.is_empty() or distinct.is_empty():
+        return pl.Series([None], dtype=pl.UInt32).new_from_index(0, len(values))
+    indexes = pl.Series(range(len(distinct)), dtype=pl.UInt32)
+    return values.replace_strict(distinct, indexes, default=None, return_dtype=pl.UInt32)
+
+
+def true_names(flags: Mapping[str, pl.Expr]) -> pl.Expr:
+    """Return List(String): the names of the flags that are true, in order; null counts as false.
+
+    The flags are packed into a bit set, and each distinct set is spelt out once: hardly any row has one.
+    """
+    items = list(flags.items())
+    if not items:
+        return pl.lit(pl.Series([[]], dtype=_NAMES)).first()
+    lists = [_spelt(dict(items[start : start + _BITS])) for start in range(0, len(items), _BITS)]
+    return reduce(lambda left, right: left.list.concat(right), lists)
+
+
+def _spelt(flags: Mapping[str, pl.Expr]) -> pl.Expr:
+    bits = pl.sum_horizontal(
+        flag.fill_null(value=False).cast(pl.Int64) * (1 << place) for place, flag in enumerate(flags.values())
+    )
+    spell = partial(_spell, names=tuple(flags))
+
+    def spelt(sets: pl.Series) -> pl.Series:
+        if not (sets != 0).any():  # Nothing to spell, as nearly always.
+            return pl.Series(sets.name, [[]], dtype=_NAMES).new_from_index(0, len(sets))
+        return map_distinct(sets, spell, _NAMES)
+
+    return bits.map_batches(spelt, return_dtype=_NAMES, is_elementwise=True)
+
+
+def _spell(bits: int, names: tuple[str, ...]) -> list[str]:
+    return [name for place, name in enumerate(names) if bits >> place & 1]
 
 
 @contextmanager

@@ -268,6 +268,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "body_deadline": [0],
     "batch_deadline": [None],
     "max_body_bytes": [0, 1.5, "32 MiB"],
+    "max_rows": [0, 1.5, "50,000", 1_000_001],
     "max_retries": [-1, 11, True],
     "retry_after_cap": [-1, "30"],
     "state_path": [3, True, "a\0b"],

@@ -24,6 +24,7 @@ CONTRACT = (0.5, 0.2)
 MODES = ("details", "bulk", "changed")
 UNBOUND = {
     "max_body_bytes": 2**32,
+    "max_rows": 1_000_000,
     "list_timeout": 3600,
     "body_deadline": 3600,
     "batch_deadline": 3600,

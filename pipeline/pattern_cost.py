@@ -132,7 +132,7 @@ class _Counter:
             idle = _then(_idle_sequence(items), after.idle) + after.idle
             again = _Next(_either(starts, after.first), idle)
         own, ways = self.sequence(items, again, flags)
-        own += _TURN if len(items) > 1 or items[0][0] not in CHARACTERS else 0
+        own += 0 if [kind in CHARACTERS for kind, _ in items] == [True] else _TURN
         if ways <= 1 and starts is not None and after.first is not None and not starts & after.first:
             return _Cost((turns + 1) * (own + after.idle), 1)
         if ways <= 1:

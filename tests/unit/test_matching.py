@@ -247,6 +247,14 @@ def test_usual_patterns_are_known_to_be_quick(pattern: str) -> None:
     assert most_steps(pattern, 100, is_ascii=True) < 50_000
 
 
+@pytest.mark.parametrize("pattern", ["(?:)*a", "((?:))+", "(?:(?:)*)*a", "(?:|a){2}"])
+def test_what_repeats_nothing_is_counted(pattern: str) -> None:
+    """A repetition of nothing at all is a pattern like any other, not an IndexError."""
+    assert most_steps(pattern, 10, is_ascii=True) > 0
+    found = compiling(pattern).match("aa")
+    assert BoundedMatcher()(pattern, 0, ["aa"]) == [found.group() if found else NO_MATCH]
+
+
 @pytest.mark.parametrize("pattern", ENDLESS_ONES)
 def test_slow_patterns_are_known_to_be_slow(pattern: str) -> None:
     """What is exponential, or of a high power, is never matched in this process, whatever construct it hides in."""

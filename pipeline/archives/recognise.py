@@ -56,17 +56,23 @@ _UTF16 = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-# What Excel makes of 2026-11-23 and 09:00:00 in one country or another, or as a number of days.
-_EXCEL_DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\Z|\d{4}[./]\d{1,2}[./]\d{1,2}\Z|\d{5}\Z")
+# What Excel makes of 2026-11-23 and 09:00:00 in one country or another, with a time behind a day, or as a number of days.
+_EXCEL_DATE = re.compile(
+    r"(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2}|\d{1,2}\.?[ -][^\W\d]{3,9}\.?[ -]\d{2,4})( +\d{1,2}:.*)?\Z"
+    r"|\d{4}-\d\d-\d\d +\d{1,2}:\d\d(:\d\d)?\Z|\d{5}([.,]\d+)?\Z"
+)
 _EXCEL_TIME = re.compile(r"\d:\d\d(:\d\d)?\Z|\d{1,2}:\d\d(:\d\d)? ?[AaPp]\.?[Mm]\.?\Z|0[.,]\d+\Z")
+# What they were; a time from ten o'clock on tells nothing, because it may have stayed as it was.
+_OUR_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
+_OUR_EARLY_TIME = re.compile(r"0\d:\d\d(:\d\d)?(\.\d+)?\Z")
 
 
 @dataclass(frozen=True)
 class Archive:
     """One recognised file. ``name`` is how it was given, ``path`` where it lies, ``size`` its bytes on the disk.
 
-    ``holds`` is what most of its first rows look like: ``others`` where they are objects without an id, ``unknown``
-    where there is no telling, as in an empty file; ``columns`` are those of a CSV or Parquet file, ``delimiter``
+    ``holds`` is what most of its first rows look like: ``others`` where none of them is an object with an id,
+    ``unknown`` where there is no telling, as in an empty file; ``columns`` are those of a CSV or Parquet file, ``delimiter``
     is that of CSV.
     """
 
@@ -125,7 +131,7 @@ def recognise(path: str | Path, name: str | None = None) -> Archive:
     if kind == "csv":
         found.refuse_excel(records)
     holds = held(records or [dict.fromkeys(columns)])
-    if holds == "unknown" and len(records) == len(rows) > 0 and not any("id" in record for record in records):
+    if holds == "unknown" and rows and not any("id" in record for record in records):
         holds = "others"
     return Archive(name, str(path), size, kind, packing, holds, columns, delimiter)
 
@@ -144,7 +150,8 @@ def bookings_only(archive: Archive) -> Archive:
         )
     if archive.holds == "others":
         raise PluginConfigError(
-            f"{archive.name}: holds no bookings: none of its first rows has an id; name a file of bookings"
+            f"{archive.name}: holds no bookings: none of its first rows is a JSON object with an id; "
+            "name a file of bookings"
         )
     if archive.kind == "parquet" and not {PAYLOAD, "id"} & set(archive.columns):
         raise PluginConfigError(
@@ -239,7 +246,7 @@ class _Head:
         if not broken:
             return
         others = sum(not row.isascii() for row in rows) - len(broken)
-        letters = sum(bool(_CP1252_LETTER.search(row)) for row in broken)
+        letters = sum(bool(_CP1252_TEXT.search(row)) for row in broken)
         enough = one_is_enough or len(broken) > 1 or len(rows) == 1
         if enough and others * 2 < len(broken) <= letters * 2 and len(broken) * 100 >= len(rows):
             raise self._refused("is not UTF-8 but probably Windows-1252 (cp1252)", self._converted("CP1252"))
@@ -256,12 +263,12 @@ class _Head:
 
     def refuse_excel(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Refuse entries whose dates or times a spreadsheet has rewritten."""
-        for key, rewritten, what in (
-            ("scheduled_start_date", _EXCEL_DATE, "dates"),
-            ("scheduled_start_time", _EXCEL_TIME, "times"),
+        for key, rewritten, as_written, what in (
+            ("scheduled_start_date", _EXCEL_DATE, _OUR_DATE, "dates"),
+            ("scheduled_start_time", _EXCEL_TIME, _OUR_EARLY_TIME, "times"),
         ):
             values = [value for record in records if isinstance(value := record.get(key), str)]
-            if values and sum(bool(rewritten.match(value)) for value in values) * 2 > len(values):
+            if sum(map(bool, map(rewritten.match, values))) > sum(map(bool, map(as_written.match, values))):
                 raise self._refused(
                     f"has {what} as Excel rewrites them, not 2026-11-23 and 09:00:00",
                     "write the entries again and leave Excel out: "
@@ -307,6 +314,13 @@ class _Head:
             if self._head.startswith(mark):
                 raise self._refused(f"is {encoding}, not UTF-8", self._converted(encoding))
         some = self._head[:4096]
+        nuls = [some[place::4].count(0) * 16 > len(some) * 3 for place in range(4)]
+        for encoding, as_written in (
+            ("UTF-32LE", [False, True, True, True]),
+            ("UTF-32BE", [True, True, True, False]),
+        ):
+            if nuls == as_written:
+                raise self._refused(f"is {encoding}, not UTF-8", self._converted(encoding))
         even, odd = some[::2].count(0), some[1::2].count(0)
         if max(even, odd) * 3 > len(some):
             encoding = "UTF-16LE" if odd > even else "UTF-16BE"
@@ -328,11 +342,13 @@ class _Head:
         return PluginConfigError(f"{self._name}: {what}; {fix}")
 
 
-# A byte that Windows-1252 writes for a letter, beside a letter of ASCII; without those that begin most of UTF-8's
-# two-byte letters, half of which is a common fault of UTF-8 that was cut.
-_CP1252_LETTER = re.compile(
+# A byte that Windows-1252 writes for a letter, beside a letter of ASCII, or for a dash, a quote or an ellipsis, between
+# characters of ASCII; without those that begin most of UTF-8's two-byte letters, half of which is a common fault of
+# UTF-8 that was cut.
+_CP1252_TEXT = re.compile(
     rb"[A-Za-z][\xc0\xc1\xc4-\xd6\xd8-\xf6\xf8-\xfe\x8a\x8c\x8e\x9a\x9c\x9e]"
     rb"|[\xc0\xc1\xc4-\xd6\xd8-\xf6\xf8-\xfe\x8a\x8c\x8e\x9a\x9c\x9e][A-Za-z]"
+    rb"|(?<![\x80-\xff])[\x85\x91-\x97](?![\x80-\xff])"
 )
 
 
@@ -367,10 +383,11 @@ def _filled(stream: Unpacked) -> bytes:
 
 
 def _record(row: bytes) -> object:
-    try:
-        return parsed(row)
-    except ValueError:
-        return None
+    """Return a row's JSON value, whatever its bytes stand for; None where it is none."""
+    for text in (row, row.decode(errors="replace")):
+        with suppress(ValueError):
+            return parsed(text)
+    return None
 
 
 def _is_utf8(row: bytes) -> bool:

@@ -95,7 +95,13 @@ def backfill(
                 who = held.enter_context(closing(_workers(sources_now, cluster, workers)))
             who.check(layout.output, [source.path for source in sources_now])
             stages = Stages(layout, replace(plan, sources=sources_now), config, who, progress)
-            summary = stages.run(listing, resumed=earlier is not None)
+            try:
+                summary = stages.run(listing, resumed=earlier is not None)
+            except PluginConfigError:
+                # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
+                if server is None and earlier is None and not any(layout.segments.iterdir()):
+                    shutil.rmtree(layout.work, ignore_errors=True)
+                raise
         write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
         shutil.rmtree(layout.work, ignore_errors=True)
         return summary

@@ -14,7 +14,7 @@ FAILED = 1
 MISCONFIGURED = 2
 LINES = "\n"
 
-_HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Ledger not usable", PluginError: "Failed"}
+_HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Cannot go on", PluginError: "Failed"}
 
 
 def say(text: str, *, err: bool = False, fg: str | None = None, bold: bool | None = None) -> None:

@@ -167,6 +167,8 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "utf16le.csv": (TEXT.encode("utf-16-le"), "is UTF-16LE", "iconv -f UTF-16LE -t UTF-8 {path} > "),
     "utf16be": (TEXT.encode("utf-16-be"), "is UTF-16BE", "iconv -f UTF-16BE"),
     "utf32": (TEXT.encode("utf-32"), "is UTF-32", "iconv -f UTF-32"),
+    "utf32le": (TEXT.encode("utf-32-le"), "is UTF-32LE", "iconv -f UTF-32LE"),
+    "utf32be": (TEXT.encode("utf-32-be"), "is UTF-32BE", "iconv -f UTF-32BE"),
     "cp1252.ndjson": (TEXT.encode("cp1252"), "cp1252", "iconv -f CP1252 -t UTF-8 {path} > "),
     "cp1252.json": (json.dumps(ANSWER, ensure_ascii=False).encode("cp1252"), "cp1252", "iconv -f CP1252"),
     "page.html": (b"\n<!DOCTYPE html><html><body>Login</body></html>", "is a web page", "calpendo-pipeline backfill --config"),
@@ -276,6 +278,12 @@ def test_csv_of_entries_is_read(tmp_path: Path, delimiter: str, encoding: str) -
         ({"scheduled_start_date": "23.11.2026"}, "dates as Excel rewrites them"),
         ({"scheduled_start_date": "11/23/2026"}, "dates as Excel rewrites them"),
         ({"scheduled_start_date": "46349"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "46349,0"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "2026-11-23 0:00"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "23.11.2026 00:00:00"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "11/23/2026 12:00:00 AM"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "23-Nov-26"}, "dates as Excel rewrites them"),
+        ({"scheduled_start_date": "23. März 2026"}, "dates as Excel rewrites them"),
         ({"scheduled_start_time": "9:00:00"}, "times as Excel rewrites them"),
         ({"scheduled_start_time": "3:00:00 PM"}, "times as Excel rewrites them"),
     ],
@@ -283,7 +291,10 @@ def test_csv_of_entries_is_read(tmp_path: Path, delimiter: str, encoding: str) -
 def test_what_excel_rewrote_is_said(tmp_path: Path, change: dict[str, str], told: str) -> None:
     """Files: dates or times that a spreadsheet turned round are the file's fault, said once with the way out."""
     path = tmp_path / "entries.csv"
-    path.write_text(table(";", entry(**change), entry(source_record_id="2", **change)))
+    # What came before ten o'clock is told by its times, however many stayed as they were.
+    late = [entry(source_record_id=str(n), scheduled_start_time="15:00:00") for n in range(3, 6)]
+    unchanged = late if "scheduled_start_time" in change else []
+    path.write_text(table(";", entry(**change), entry(source_record_id="2", **change), *unchanged))
     with pytest.raises(PluginConfigError, match=told) as refused:
         check_file(path)
     assert "calpendo-pipeline run --config FILE --output NEW.csv" in str(refused.value)
@@ -293,7 +304,12 @@ def test_csv_saved_as_windows_1252_is_said(tmp_path: Path) -> None:
     """Files: Excel's plain "CSV" is named for what it is, by a single name with an umlaut in it."""
     path = tmp_path / "entries.csv"
     path.write_bytes(
-        table(";", entry(patient_name="Muster_A"), entry(patient_name="Müller_B")).encode("cp1252")
+        table(
+            ";",
+            entry(patient_name="Muster_A"),
+            entry(patient_name="Müller_B"),
+            *[entry(patient_name="Muster – A") for _ in range(3)],
+        ).encode("cp1252")
     )
     with pytest.raises(PluginConfigError, match=r"cp1252.*iconv -f CP1252 -t UTF-8"):
         check_file(path)
@@ -362,6 +378,7 @@ def test_no_command_takes_a_file_for_something_else(tmp_path: Path, command: str
         (entry(), "holds worklist entries, not bookings"),
         ({"booking_id": 1, "rejected": "times_missing"}, "--expected"),
         ({"a": 1}, "holds no bookings"),
+        ("SUB001", "holds neither bookings"),
     ],
 )
 @pytest.mark.parametrize("command", ["audit", "backfill"])
@@ -374,6 +391,43 @@ def test_entries_and_labels_are_no_bookings(tmp_path: Path, command: str, row: A
     assert result.exit_code == 2
     assert told in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[[1, 2]]",
+        "[1, null]",
+        '{"id": 1,\n{"id": 2,\n',
+        '{"id": 1},\n{"id": 2},\n',
+        '{"biskits": [[{"id": 1}]]}',
+    ],
+)
+def test_what_holds_no_object_at_all_is_refused_by_all_three(tmp_path: Path, content: str) -> None:
+    """Files: arrays of arrays and lines that end in commas are no list of rejected bookings for one command only."""
+    path = tmp_path / "file"
+    path.write_text(content)
+    for command, *options in (["audit"], ["check"], ["backfill", "--output", tmp_path / "out"]):
+        assert call(command, path, *options).exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_booking_with_a_broken_byte_is_a_booking(tmp_path: Path) -> None:
+    """Files: a byte that cannot be decoded does not hide what the rest of its row is."""
+    path = tmp_path / "file"
+    path.write_bytes(json.dumps(BOOKINGS[0], ensure_ascii=False).encode().replace("ü".encode(), b"\xff"))
+    assert recognise(path).holds == "bookings"
+
+
+def test_a_refused_backfill_leaves_nothing_that_stands_in_the_way(tmp_path: Path) -> None:
+    """Files: damage that is found while reading is mended and the same command called again, without --restart."""
+    path, output = tmp_path / "file.gz", tmp_path / "out"
+    packed = gzip.compress(TEXT.encode() * 5_000)
+    path.write_bytes(packed[:-8])
+    assert call("backfill", path, "--output", output, "--workers", "1").exit_code == 2
+    assert [found.name for found in output.rglob("*")] == [".lock"]
+    path.write_bytes(gzip.compress(TEXT.encode()))
+    assert call("backfill", path, "--output", output, "--workers", "1").exit_code == 0
 
 
 def test_without_a_configuration_the_example_s_mapping_is_used_and_named(tmp_path: Path) -> None:

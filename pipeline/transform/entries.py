@@ -185,7 +185,12 @@ def add_repairs(bookings: pl.LazyFrame, config: PipelineConfig, today: date | No
     """Repair the mapped fields (``repairs``), and keep the study as it was: it is compared before it is cut."""
     targets = [rule.target for rule in mapped_rules(config)]
     studies = [pl.col(STUDY).alias(f"{MAPPED}{STUDY}")] if STUDY in targets else []
-    return bookings.with_columns(studies).pipe(repaired_columns, targets, today)
+    late = {
+        rule.target: _extracted(rule.target, "timed_out")
+        for rule in patterned_rules(config)
+        if rule.target in targets
+    }
+    return bookings.with_columns(studies).pipe(repaired_columns, targets, today, late)
 
 
 def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:

@@ -126,8 +126,8 @@ REPAIRS: dict[str, Reason] = {
         "Correct it in Calpendo where the character matters.",
     ),
     "emptied": Reason(
-        "{field} holds a value that cannot be sent, and went out empty.",
-        "Correct it in Calpendo, or map or extract another field.",
+        "{field} holds a value that cannot be sent, or its pattern was stopped, and it went out empty.",
+        "Correct it in Calpendo, or map or extract another field; calpendo-pipeline verify names patterns at risk.",
     ),
     "converted": Reason(
         "{field} is in another unit and went out converted.", "Check it, and enter kilograms in Calpendo."

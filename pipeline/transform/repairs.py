@@ -16,7 +16,7 @@ functions repair a single text again where a host had to rewrite it (``repaired_
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from html.entities import html5
@@ -75,13 +75,19 @@ class Repair(NamedTuple):
 _EMPTIED = Repair(None, ("emptied",))
 
 
-def repaired_columns(frame: pl.LazyFrame, columns: Sequence[str], today: date | None) -> pl.LazyFrame:
+def repaired_columns(
+    frame: pl.LazyFrame,
+    columns: Sequence[str],
+    today: date | None,
+    emptied: Mapping[str, pl.Expr] | None = None,
+) -> pl.LazyFrame:
     """Repair an entry's text columns.
 
     Args:
         frame: has the columns, String.
         columns: the entry's columns to repair; one that ``fields.WORKLIST`` does not know is only looked at.
         today: the last day that a date may name; None takes any.
+        emptied: by column, Boolean: where it was left empty before.
 
     Returns:
         The frame with the columns repaired, and added: ``repaired`` List(String), items ``field:kind``, and ``translated``
@@ -90,9 +96,12 @@ def repaired_columns(frame: pl.LazyFrame, columns: Sequence[str], today: date | 
     if not columns:
         return frame.with_columns(_none().alias("repaired"), _none().alias("translated"))
     shape = pl.Struct({**dict.fromkeys(columns, pl.String), "repaired": LABELS, "translated": LABELS})
+    before = emptied or {}
     whole = pl.map_batches(
-        [pl.col(name) for name in columns],
-        lambda texts: _repaired(texts, today),
+        [*(pl.col(name) for name in columns), *before.values()],
+        lambda given: _repaired(
+            given[: len(columns)], today, dict(zip(before, given[len(columns) :], strict=True))
+        ),
         return_dtype=shape,
         is_elementwise=True,
     )
@@ -107,17 +116,19 @@ def _none() -> pl.Expr:
     return pl.lit(pl.Series([[]], dtype=LABELS)).first()
 
 
-def _repaired(texts: Sequence[pl.Series], today: date | None) -> pl.Series:
+def _repaired(texts: Sequence[pl.Series], today: date | None, emptied: Mapping[str, pl.Series]) -> pl.Series:
     known = fields.by_name()
     columns: list[pl.Series] = []
-    flags: dict[str, pl.Series] = {}
+    flags = {f"{name}:emptied": where for name, where in emptied.items() if where.any()}
     translated: dict[str, pl.Series] = {}
     for values in texts:
         done = _repaired_column(values, known.get(values.name) or WorklistField(values.name), today)
         columns.append(values if done is None else done["text"].alias(values.name))
         if done is None:
             continue
-        flags |= {f"{values.name}:{kind}": done[kind] for kind in KINDS if done[kind].any()}
+        for label, where in {f"{values.name}:{kind}": done[kind] for kind in KINDS}.items():
+            if where.any():
+                flags[label] = where | flags[label] if label in flags else where
         if done["translated"].any():
             translated[values.name] = done["translated"]
     labels = [_labels("repaired", flags, len(texts[0])), _labels("translated", translated, len(texts[0]))]

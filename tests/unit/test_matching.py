@@ -171,6 +171,7 @@ def test_the_list_goes_out_without_the_value() -> None:
     assert {entries[str(number)]["patient_name"] for number in range(1, 6)} == {"Erika Muster"}
     assert batch.flags.pattern_timeouts == {"patient_name": (9,)}
     assert batch.flags.unmatched_ids == {"patient_name": (9,)}
+    assert batch.flags.repaired == {"patient_name": {"emptied": (9,)}}
 
 
 @pytest.mark.usefixtures("hasty")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import matching
 from pipeline.delivery.history import last_runs
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError, PluginStateError
@@ -508,3 +509,22 @@ def test_the_last_entries_of_a_span(site: Site) -> None:
     first = site.fetch()
     found = site.plugin.last_entries(NOW + timedelta(hours=1, minutes=2), NOW + timedelta(hours=1, minutes=5))
     assert found == [first[number] for number in (2, 3, 4)]
+
+
+def test_a_pattern_without_end_costs_its_value_only(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue: the list goes out complete but for that one name; report and log say for which booking, and no title."""
+    monkeypatch.setattr(matching, "ROUNDS", (0.005, 0.02))
+    pattern = {"pattern": r"(?i)^[A-Z0-9]+_((?:\w+\s?)*)$", "group": 1}
+    site = make_site(3)
+    site.config["field_mapping"]["patient_name"] = {"source_field": "title", "_extract": pattern}
+    site.simulator.put(booking(9, title="SUB009_Maximiliana Wilhelmina Musterfrau-Sondhe!"))
+    entries = site.fetch()
+    assert set(entries) == {1, 2, 3, 9}
+    assert [number for number, entry in entries.items() if entry["patient_name"] is None] == [9]
+    report = site.plugin.last_report
+    assert "pattern for patient_name stopped: bookings 9" in report.to_text()
+    assert "patient_name: the pattern took too long and was stopped for bookings 9" in caplog.text
+    assert "Musterfrau" not in caplog.text + report.to_text()
+    assert site.fetch() == {}, "what was left out is no change in the next cycle"

@@ -17,7 +17,9 @@ from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_read
 from pipeline.transform.columns import true_names
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.person_name import in_form
+from pipeline.transform.read_objects import source_columns
 from pipeline.transform.repairs import repaired_columns
+from pipeline.transform.text import JOINED, add_normalised, rejoined
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
     DISCONTINUED,
@@ -69,7 +71,7 @@ def transformed(
 ) -> pl.LazyFrame:
     """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
 
-    In: the columns of ``read_bookings``. Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
+    In: the columns of ``read_bookings``, the texts of people among them normalised (``text``). Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
     Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
     ``modality_known`` Boolean; ``status_source`` and ``modality_source`` String, the texts that were looked up for them;
     ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not match, and ``timed_out``
@@ -87,6 +89,8 @@ def transformed(
         bookings.lazy()
         .pipe(_with_known_columns, config)
         .pipe(add_times, config)
+        .pipe(add_booking_hash)
+        .pipe(add_normalised, config)
         .pipe(add_schedule, config)
         .pipe(add_extracted, config, matcher)
         .pipe(add_vocabularies, config)
@@ -95,6 +99,7 @@ def transformed(
         .pipe(add_origin, config)
         .pipe(add_reject_reasons, config, reasons_before)
         .drop(f"{_EXTRACTED}{rule.target}" for rule in patterned_rules(config))
+        .drop(f"{JOINED}{path}" for path in source_columns(config).values())
     )
 
 
@@ -169,7 +174,8 @@ def _vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
 def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     """Add the mapped targets, extracted where the rule has a pattern (T011, T014)."""
     rules = mapped_rules(config)
-    return bookings.with_columns(_rule_value(rule).alias(rule.target) for rule in rules).with_columns(
+    values = (rejoined(_rule_value(rule), rule).alias(rule.target) for rule in rules)
+    return bookings.with_columns(values).with_columns(
         in_form(pl.col(rule.target), config.patient_name_form)
         for rule in rules
         if rule.target == "patient_name"
@@ -193,12 +199,17 @@ def add_repairs(bookings: pl.LazyFrame, config: PipelineConfig, today: date | No
     return bookings.with_columns(studies).pipe(repaired_columns, targets, today, late)
 
 
-def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
-    """Add ``booking_hash``, and where the entry came from: source, booking id and the hash as ``notes`` (T015)."""
+def add_booking_hash(bookings: pl.LazyFrame) -> pl.LazyFrame:
+    """Add ``booking_hash`` (T015), of the texts as they came."""
     is_range = pl.col("generation") == "B"
     rendered = [formatted(pl.when(is_range).then(pl.col(name))) for name in ("wall_start", "wall_end")]
     formatted_name = pl.concat_str(pl.lit("["), rendered[0], pl.lit(", "), rendered[1], pl.lit("]"))
-    return bookings.with_columns(booking_hash(formatted_name)).with_columns(
+    return bookings.with_columns(booking_hash(formatted_name))
+
+
+def add_origin(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add where the entry came from: source, booking id and the booking hash as ``notes``."""
+    return bookings.with_columns(
         pl.lit(config.source_name).alias("data_source"),
         pl.col("booking_id").cast(pl.String).alias("source_record_id"),
         pl.concat_str(pl.lit('{"booking_hash": "'), pl.col("booking_hash"), pl.lit('"}')).alias("notes"),

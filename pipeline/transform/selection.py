@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +11,7 @@ import polars as pl
 from pipeline.transform import entries, reasons
 from pipeline.transform.bookings import is_readable
 from pipeline.transform.columns import map_distinct
+from pipeline.transform.text import comparable, normalised
 
 RESOURCE = "resource"
 RESOURCE_NAME = "resource:name"
@@ -55,22 +56,30 @@ class Selection:
         """Return why a row cannot be told to have been asked for, by reason code."""
         flags = {}
         if self.resources:
-            flags[reasons.RESOURCE_MISSING] = _missing(RESOURCE) & is_readable()
+            flags[reasons.RESOURCE_MISSING] = ~self._is_wanted_resource() & _unreadable(
+                RESOURCE, RESOURCE_NAME
+            )
         if self.status:
-            flags[reasons.STATUS_MISSING] = _missing(STATUS) & is_readable()
-        return flags
+            flags[reasons.STATUS_MISSING] = ~self._is_wanted_status() & _unreadable(STATUS)
+        return {code: flag & is_readable() for code, flag in flags.items()}
+
+    def _is_wanted_resource(self) -> pl.Expr:
+        wanted = {comparable(name) for name in self.resources}
+        named = _comparable_in(RESOURCE_NAME, wanted) & ~_missing(RESOURCE)
+        return _comparable_in(RESOURCE, wanted) | named
 
     def _wrong_resource(self) -> pl.Expr:
         if not self.resources:
             return pl.lit(value=False)
-        wanted = {_fold(name) for name in self.resources}
-        named = _folded_in(RESOURCE_NAME, wanted).fill_null(value=False)
-        return ~(_folded_in(RESOURCE, wanted) | named) & ~_missing(RESOURCE)
+        return ~self._is_wanted_resource() & ~_unreadable(RESOURCE, RESOURCE_NAME)
+
+    def _is_wanted_status(self) -> pl.Expr:
+        return _comparable_in(STATUS, {comparable(self.status or "")})
 
     def _wrong_status(self) -> pl.Expr:
         if not self.status:
             return pl.lit(value=False)
-        return ~_folded_in(STATUS, {_fold(self.status)}) & ~_missing(STATUS)
+        return ~self._is_wanted_status() & ~_unreadable(STATUS)
 
     def _outside(self) -> pl.Expr:
         inside = pl.lit(value=True)
@@ -84,26 +93,32 @@ class Selection:
         return ~inside
 
     def _wrong_study(self) -> pl.Expr:
-        allowed = [study.strip() for study in self.allowed_studies or ()]
-        return ~pl.col(_STUDY).str.strip_chars().is_in(allowed).fill_null(value=False)
+        return ~_in(_STUDY, set(map(normalised, self.allowed_studies or ())), normalised)
 
 
 def _missing(column: str) -> pl.Expr:
     return (pl.col(column).str.strip_chars() == "").fill_null(value=True)
 
 
-def _folded_in(column: str, wanted: set[str]) -> pl.Expr:
+def _unreadable(*columns: str) -> pl.Expr:
+    """Tell whether the first column has no text, or any of them one out of which a character was left."""
+    lost = pl.any_horizontal(pl.col("undecodable").list.contains(name) for name in columns)
+    return _missing(columns[0]) | lost.fill_null(value=False)
+
+
+def _comparable_in(column: str, wanted: set[str]) -> pl.Expr:
+    return _in(column, wanted, comparable)
+
+
+def _in(column: str, wanted: set[str], form: Callable[[str], str]) -> pl.Expr:
+    """Tell whether a text, in this form, is one of the wanted ones; null is none."""
     return pl.col(column).map_batches(
         lambda values: map_distinct(
-            values, lambda value: value is not None and _fold(value) in wanted, pl.Boolean
+            values, lambda value: value is not None and form(value) in wanted, pl.Boolean
         ),
         return_dtype=pl.Boolean,
         is_elementwise=True,
     )
-
-
-def _fold(text: str) -> str:
-    return text.strip().casefold()
 
 
 def _naive_utc(moment: datetime) -> pl.Expr:

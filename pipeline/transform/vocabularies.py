@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from pipeline.transform.columns import places
+from pipeline.transform.text import comparable
 
 SCHEDULED: Final = "SCHEDULED"
 IN_PROGRESS: Final = "IN_PROGRESS"
@@ -44,10 +45,10 @@ def status_translator(overrides: Mapping[str, str]) -> Callable[[str | None], tu
 
     Without case and outer blanks; an unknown or missing status is SCHEDULED and not known.
     """
-    table = {_fold(name): status for name, status in (*STATUSES.items(), *overrides.items())}
+    table = {comparable(name): status for name, status in (*STATUSES.items(), *overrides.items())}
 
     def translate(status: str | None) -> tuple[str, bool]:
-        found = table.get(_fold(status)) if status else None
+        found = table.get(comparable(status)) if status else None
         return found or SCHEDULED, found is not None
 
     return translate
@@ -59,13 +60,13 @@ def modality_translator(mapping: Mapping[str, str]) -> Callable[[str | None], tu
     The exact name counts, then the longest beginning, both without case and outer blanks. Otherwise the name itself
     where it is a valid DICOM code string (PS3.5, VR CS), else ``OT``; both are not known.
     """
-    table = {_fold(name): modality for name, modality in mapping.items()}
+    table = {comparable(name): modality for name, modality in mapping.items()}
     beginnings = sorted(table, key=len, reverse=True)
 
     def translate(resource: str | None) -> tuple[str, bool]:
         if resource is None or not resource.strip():
             return OTHER_MODALITY, False
-        folded = _fold(resource)
+        folded = comparable(resource)
         for beginning in beginnings:
             if folded.startswith(beginning):
                 return table[beginning], True
@@ -87,7 +88,3 @@ def _translate_distinct(values: pl.Series, translate: Callable[[str | None], tup
     answers = [translate(value) for value in distinct.to_list()]
     table = pl.DataFrame(answers, schema={"value": pl.String, "known": pl.Boolean}, orient="row")
     return table.select(pl.all().gather(places(values, distinct))).to_struct(values.name)
-
-
-def _fold(name: str) -> str:
-    return name.strip().casefold()

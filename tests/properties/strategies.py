@@ -28,6 +28,12 @@ TEXTS = st.one_of(
             "x" * 70,
             "A^B=C",
             "Jos\udce9",
+            "\ufeffSUB1_x",
+            " Approved\r\n",
+            "3T\u00a0Diagnostic",
+            "SUB1_a\u200cb\u200d ",
+            "SUB1_e\u200d\u0301",
+            "\u200c x",
         ]
     ),
 )
@@ -57,7 +63,18 @@ TITLES = st.one_of(
         st.integers(0, 999),
         st.sampled_from(["_", " - ", "-", ""]),
         st.sampled_from(
-            ["John_Doe", "Zoë Ünal", "Doe, Jane", "山田^太郎", "", "A^B^C^D^E^F", "a=b=c=d", "tab\there"]
+            [
+                "Jose\u0301\u00a0Ruiz\r\n",
+                "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627\u200d",
+                "John_Doe",
+                "Zoë Ünal",
+                "Doe, Jane",
+                "山田^太郎",
+                "",
+                "A^B^C^D^E^F",
+                "a=b=c=d",
+                "tab\there",
+            ]
         ),
     ),
     TEXTS,

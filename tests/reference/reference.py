@@ -12,6 +12,7 @@ import hashlib
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as of
@@ -64,6 +65,8 @@ EMPTIED = {
 }
 NEEDED = {"patient_id", "modality", "performed_procedure_step_status"}
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+JOINERS = "\u200c\u200d"
+UNSEEN = "\u00ad\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 MISSING = object()
 
 
@@ -210,7 +213,7 @@ def _entry(
     entry: dict[str, Any] = {}
     no_match = []
     for rule in config.rules:
-        value, matched = _extract(_text(_find(booking, rule.source)), rule)
+        value, matched = _extract(_find(booking, rule.source), rule)
         if rule.target not in COMPUTED:
             entry[rule.target] = value
         if not matched and rule.on_no_match == "reject":
@@ -237,27 +240,62 @@ def _entry(
     return entry, reasons
 
 
-def _extract(value: str | None, rule: FieldRule) -> tuple[str | None, bool]:
+def _extract(found: Any, rule: FieldRule) -> tuple[str | None, bool]:
+    """Match the text without joiners; a name gets them back where they stood."""
+    if _text(found) is None:
+        return (None if rule.pattern is None else ""), True
+    value, joined = normal(_text(found))
+    places = [place for place, character in enumerate(joined) if character not in JOINERS]
+    places.append(len(joined))
+
+    def taken(begin: int, end: int) -> str:
+        keeps = rule.target not in LIMITS or rule.target in CUT
+        return joined[places[begin] : places[end]] if keeps and end > begin else value[begin:end]
+
     if rule.pattern is None:
-        return value, True
+        return taken(0, len(value)), True
     if not value:
         return "", True
     match = re.match(rule.pattern, value)
     if match:
-        return match.group(rule.group), True
-    return (value if rule.on_no_match == "original" else None), False
+        begin, end = match.span(rule.group)
+        return (None if begin < 0 else taken(begin, end)), True
+    return (taken(0, len(value)) if rule.on_no_match == "original" else None), False
+
+
+def normal(text: str) -> tuple[str, str]:
+    """A text as rules.md's "Text from people" has it, without joiners and with them."""
+    text = "".join(character for character in text if character not in UNSEEN).replace("\r\n", " ")
+    text = "".join(" " if unicodedata.category(c) in ("Cc", "Zs", "Zl", "Zp") else c for c in text)
+    joined = unicodedata.normalize("NFC", text)
+    bare = "".join(character for character in joined if character not in JOINERS)
+    if unicodedata.normalize("NFC", bare) != bare:
+        bare = joined = unicodedata.normalize("NFC", bare)
+    letters = [place for place, character in enumerate(joined) if character not in JOINERS + " "]
+    if not letters:
+        return "", ""
+    end = letters[-1] + 1
+    while end < len(joined) and joined[end] in JOINERS:
+        end += 1
+    return bare.strip(" "), joined[letters[0] : end]
+
+
+def _normal_text(value: Any) -> str | None:
+    text = _text(value)
+    return None if text is None else normal(text)[0]
 
 
 def _vocabulary_text(booking: dict[str, Any], config: PipelineConfig, target: str) -> str | None:
     for rule in config.rules:
         if rule.target == target:
-            return _extract(_text(_find(booking, rule.source)), rule)[0]
+            return _extract(_find(booking, rule.source), rule)[0]
     if target == "modality":
         parts = ("properties.resource.formattedName", "properties.resource.name", "properties.resource")
         return next(
-            (text for text in (_text(_find(booking, part)) for part in parts) if text is not None), None
+            (text for text in (_normal_text(_find(booking, part)) for part in parts) if text is not None),
+            None,
         )
-    return _text(_find(booking, "status"))
+    return _normal_text(_find(booking, "status"))
 
 
 def _status(booking: dict[str, Any], text: str | None, config: PipelineConfig) -> str:

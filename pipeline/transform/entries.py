@@ -18,7 +18,7 @@ from pipeline.transform.columns import true_names
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.person_name import in_form
 from pipeline.transform.read_objects import source_columns
-from pipeline.transform.repairs import repaired_columns
+from pipeline.transform.repairs import LABELS, repaired_columns
 from pipeline.transform.text import JOINED, add_normalised, rejoined
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
@@ -188,15 +188,37 @@ def _rule_value(rule: FieldRule) -> pl.Expr:
 
 
 def add_repairs(bookings: pl.LazyFrame, config: PipelineConfig, today: date | None) -> pl.LazyFrame:
-    """Repair the mapped fields (``repairs``), and keep the study as it was: it is compared before it is cut."""
-    targets = [rule.target for rule in mapped_rules(config)]
-    studies = [pl.col(STUDY).alias(f"{MAPPED}{STUDY}")] if STUDY in targets else []
+    """Repair the mapped fields (``repairs``), and keep the study as it was: it is compared before it is cut.
+
+    A field is suspect, too, where a character was left out of its source.
+    """
+    sources = {rule.target: f"{SOURCE}{rule.source}" for rule in mapped_rules(config)}
+    studies = [pl.col(STUDY).alias(f"{MAPPED}{STUDY}")] if STUDY in sources else []
     late = {
         rule.target: _extracted(rule.target, "timed_out")
         for rule in patterned_rules(config)
-        if rule.target in targets
+        if rule.target in sources
     }
-    return bookings.with_columns(studies).pipe(repaired_columns, targets, today, late)
+    lost = pl.map_batches(
+        ["repaired", "undecodable"],
+        lambda columns: _with_suspects(columns[0], columns[1], sources),
+        return_dtype=LABELS,
+        is_elementwise=True,
+    )
+    return (
+        bookings.with_columns(studies)
+        .pipe(repaired_columns, list(sources), today, late)
+        .with_columns(lost.alias("repaired"))
+    )
+
+
+def _with_suspects(repaired: pl.Series, undecodable: pl.Series, sources: Mapping[str, str]) -> pl.Series:
+    if undecodable.null_count() == len(undecodable):
+        return repaired
+    labels = true_names(
+        {f"{target}:suspect": pl.lit(undecodable).list.contains(source) for target, source in sources.items()}
+    )
+    return pl.select(pl.concat_list(repaired, labels).list.unique(maintain_order=True)).to_series()
 
 
 def add_booking_hash(bookings: pl.LazyFrame) -> pl.LazyFrame:

@@ -23,16 +23,12 @@ TODAY = date(2026, 11, 25)
 
 
 OPTIONS = next(source["config"] for source in SHIPPED["data_sources"] if source["type"] == "calpendo")
-NOT_YET = ("white-space", "odd-value", "optional-13")
-"""Kinds that wait for text to be normalised before anything looks at it."""
 
 
 @pytest.mark.parametrize("as_text", [True, False], ids=["text", "object"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_a_case_comes_out_as_it_says(case: dict[str, Any], as_text: bool) -> None:
     """A subject is never lost for a detail: fields as expected, what was repaired by kind, or the reasons against it."""
-    if case["case"].startswith(NOT_YET):
-        pytest.xfail("text is not normalised yet")
     mapping = OPTIONS["field_mapping"] | case.get("field_mapping", {})
     options = OPTIONS | {"field_mapping": mapping} | case.get("config", {})
     config = PipelineConfig.from_dict(options, environ={}, offline=True)

@@ -96,6 +96,11 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig, today: date
             continue
         entry, reasons = _entry(booking, booking_id, config)
         repaired, translated = _repair(entry, today)
+        for rule in config.rules:
+            lost = isinstance(found := _find(booking, rule.source), str) and _text(found) not in (found, None)
+            if lost and rule.target in entry and rule.target not in COMPUTED:
+                repaired.append(f"{rule.target}:suspect")
+        repaired = list(dict.fromkeys(repaired))
         if booking_id is not None and newest[booking_id] != row:
             reasons.insert(0, "duplicate_booking_id")
         reasons = reasons or _limits_broken(entry)

@@ -146,7 +146,6 @@ def test_what_no_repair_knows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert batch.entries["protocol_name"].to_list() == ["fine", None, None]
     assert batch.accepted["protocol_name"].to_list() == ["fine", None, None]
     assert batch.flags.repaired == {"protocol_name": {"emptied": (2, 3)}}
-    assert repaired("comment", "a\u0085b").entries["comment"].to_list() == [None]
 
 
 ANY_VALUE = st.one_of(TEXTS, LONG_TEXTS, SEXES, BIRTHS, WEIGHTS, st.text(max_size=90)).filter(

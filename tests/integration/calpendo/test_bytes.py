@@ -69,6 +69,7 @@ def test_a_byte_in_another_field_is_left_out() -> None:
     batch = batch_of("details", booking, old=b"BROKEN", new=b"\xff\xfeStudy", content_type="application/json")
     (entry,) = batch.to_dicts()
     assert entry["study_description"] == "Sleep Study"
+    assert batch.flags.repaired == {"study_description": {"suspect": (1,)}}
 
 
 @pytest.mark.parametrize("mode", ["details", "bulk", "changed"])

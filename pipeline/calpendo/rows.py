@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -23,6 +24,11 @@ NAME = "formattedName"
 RANGE_START = "properties.dateRange.start"
 RANGE_FINISH = ("properties.dateRange.finish", "properties.dateRange.end")
 
+Texts = tuple[str | None, ...]
+
+_KEPT_AT_MOST = 1_000
+"""Rows whose times are kept for the next time that they are asked for; of a longer list nothing is held."""
+
 
 def surely_outside(rows: Sequence[JsonObject], window: Window, config: PipelineConfig) -> list[bool]:
     """Return for each row whether it alone proves that its booking is not wanted; in doubt it is.
@@ -30,12 +36,9 @@ def surely_outside(rows: Sequence[JsonObject], window: Window, config: PipelineC
     Both forms of writing times count where a row has both, and a wall-clock time that comes twice is read both ways.
     What starts before the window is wanted while it runs, unless ``include_running`` is off.
     """
-    zone = config.timezone
-    starts, ends = pair_readings(_texts(rows, NAME), zone)
-    range_starts = iso_readings(_texts(rows, RANGE_START), zone)
-    range_ends = iso_readings(_texts(rows, *RANGE_FINISH), zone)
-    first_start, last_start = _span(starts, range_starts)
-    _, last_end = _span(ends, range_ends)
+    if not rows:
+        return []
+    first_start, last_start, last_end = map(pl.lit, _times(rows, config.timezone))
     opens, closes = _naive_utc(window.start), _naive_utc(window.end)
     has_ended = (last_end < opens).fill_null(value=False) if config.include_running else pl.lit(value=True)
     outside = (
@@ -52,10 +55,9 @@ def spans(
     rows: Sequence[JsonObject], config: PipelineConfig
 ) -> list[tuple[datetime | None, datetime | None]]:
     """Return for each row the earliest start and the latest end that it may mean, in UTC; None where it shows none."""
-    zone = config.timezone
-    starts, ends = pair_readings(_texts(rows, NAME), zone)
-    first, _ = _span(starts, iso_readings(_texts(rows, RANGE_START), zone))
-    _, last = _span(ends, iso_readings(_texts(rows, *RANGE_FINISH), zone))
+    if not rows:
+        return []
+    first, _, last = _times(rows, config.timezone)
     aware = pl.select(
         first.dt.replace_time_zone("UTC").alias("start"), last.dt.replace_time_zone("UTC").alias("end")
     )
@@ -68,14 +70,34 @@ def is_ambiguous(values: Sequence[Any], timezone: str) -> list[bool]:
     return (earliest != latest).fill_null(value=False).to_list()
 
 
-def _texts(rows: Sequence[JsonObject], *paths: str) -> list[str | None]:
+def _times(rows: Sequence[JsonObject], timezone: str) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Return the earliest and the latest start and the latest end that each row may mean, in UTC."""
+    read = _read if len(rows) <= _KEPT_AT_MOST else _read.__wrapped__
+    return read(_texts(rows, NAME), _texts(rows, RANGE_START), _texts(rows, *RANGE_FINISH), timezone)
+
+
+# One cycle asks twice, and a quiet one asks for what the cycle before asked.
+@lru_cache(maxsize=4)
+def _read(
+    pairs: Texts, range_starts: Texts, range_ends: Texts, timezone: str
+) -> tuple[pl.Series, pl.Series, pl.Series]:
+    starts, ends = pair_readings(pairs, timezone)
+    first, last = _span(starts, iso_readings(range_starts, timezone) if any(range_starts) else None)
+    _, end = _span(ends, iso_readings(range_ends, timezone) if any(range_ends) else None)
+    times = pl.select(first.alias("first"), last.alias("last"), end.alias("end"))
+    return times["first"], times["last"], times["end"]
+
+
+def _texts(rows: Sequence[JsonObject], *paths: str) -> Texts:
     """Return, for each row, the text of the first path that has any."""
     texts = ((as_text(find(row, path)[1]) for path in paths) for row in rows)
-    return [next((text for text in found if text is not None), None) for found in texts]
+    return tuple(next((text for text in found if text is not None), None) for found in texts)
 
 
-def _span(one: Readings, other: Readings) -> tuple[pl.Expr, pl.Expr]:
+def _span(one: Readings, other: Readings | None) -> tuple[pl.Expr, pl.Expr]:
     """Return the earliest and the latest of all readings, of those that there are."""
+    if other is None:
+        return pl.lit(one.earliest), pl.lit(one.latest)
     first, last = (one.earliest, other.earliest), (one.latest, other.latest)
     return pl.min_horizontal(*map(pl.lit, first)), pl.max_horizontal(*map(pl.lit, last))
 

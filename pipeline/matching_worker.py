@@ -52,6 +52,8 @@ class _Timer:
     def __init__(self) -> None:
         self._armed = False
         signal.signal(signal.SIGALRM, self._strike)
+        # The thread that started this process may have blocked it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
 
     def _strike(self, *_: object) -> None:
         if self._armed:  # Else the match has ended in the very moment.

@@ -125,6 +125,21 @@ def test_a_stopped_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked(matcher, "(a)b", 1, ["ab", "b"]) == ["a", NO_MATCH]
 
 
+@pytest.mark.usefixtures("hasty")
+def test_a_thread_without_signals_is_bounded_too() -> None:
+    """A host's thread that has blocked all signals hands that on to its processes: the timer strikes all the same."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGINT})
+    began = time.monotonic()
+    try:
+        assert BoundedMatcher(timer=True)(NAME_PATTERN, 1, [EVIL_TITLE, GOOD_TITLE]) == [
+            TIMED_OUT,
+            "Erika Muster",
+        ]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert time.monotonic() - began < matching.BATCH_SECONDS
+
+
 def test_threads_share_a_matcher(kept: BoundedMatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several threads at one matcher each get their own answers."""
     monkeypatch.setattr(matching, "VALUE_STEPS", -1)
@@ -269,7 +284,7 @@ def test_what_is_not_known_counts_as_endless() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=3000)
+@settings(deadline=None, max_examples=1000)
 @given(pattern=patterns())
 def test_what_is_called_quick_is_quick(pattern: str) -> None:
     """The count is an upper bound: no value that may be matched here takes anything near a second."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipeline.errors import PluginSchemaError
+
+if TYPE_CHECKING:
+    from pipeline.transform.flags import BatchFlags
+
+KEPT_IDS = 20
+"""How many bookings a report names for one field and one kind of repair; the count is of all."""
 
 # Each law: the sum on the left equals the sum on the right.
 LAWS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
@@ -227,3 +233,38 @@ def _shown(value: object) -> str:
         return str(value)
     rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return ", ".join(items[:_SHOWN]) + rest
+
+
+def merged_flags(several: Iterable[BatchFlags]) -> dict[str, Any]:
+    """Join the flags of several batches by name: ids in order, counts added; what is empty is left out.
+
+    Of ``repaired`` the count and the first bookings of each field and kind are kept (``counted_repairs``).
+    """
+    total: dict[str, Any] = {}
+    for flags in several:
+        for item in fields(flags):
+            value = getattr(flags, item.name)
+            if value:
+                total[item.name] = _joined(total.get(item.name), value)
+    if "repaired" in total:
+        total["repaired"] = counted_repairs(total["repaired"])
+    return total
+
+
+def counted_repairs(repaired: Mapping[str, Mapping[str, Sequence[int]]]) -> dict[str, dict[str, Any]]:
+    """Return field -> kind -> ``count`` and ``bookings``, the ids of the first ones."""
+    return {
+        field: {kind: {"count": len(ids), "bookings": list(ids[:KEPT_IDS])} for kind, ids in kinds.items()}
+        for field, kinds in repaired.items()
+    }
+
+
+def _joined(before: Any, more: Any) -> Any:
+    if isinstance(more, Mapping):
+        counts = dict(before or {})
+        for name, value in more.items():
+            counts[name] = _joined(counts.get(name), value)
+        return counts
+    if isinstance(more, int):
+        return (before or 0) + more
+    return [*(before or ()), *more]

@@ -32,10 +32,9 @@ from pipeline.delivery.cycle import (
     to_ask_for,
     with_last_operators,
 )
-from pipeline.delivery.flags import merged_flags
 from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
-from pipeline.report import RunReport
+from pipeline.report import RunReport, merged_flags
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
@@ -259,7 +258,7 @@ class Cycle:
                 "sent": sum(part.requests for part in stats),
                 "retried": sum(part.retries for part in stats),
             },
-            flags=merged_flags(checked.batches),
+            flags=merged_flags(batch.flags for batch in checked.batches),
             warnings=(
                 *self._config.warnings,
                 *self.ledger.warnings,

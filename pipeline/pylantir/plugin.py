@@ -8,7 +8,6 @@ from typing import Any
 from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline.calpendo.log import SourceLogger
-from pipeline.delivery.flags import counted_repairs
 from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.pylantir import host_rows, options
@@ -20,7 +19,7 @@ from pipeline.pylantir.steps import SCHEDULED, Step, settle
 from pipeline.pylantir.study_uid import is_study_uid, study_uid
 from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter
-from pipeline.report import RunReport
+from pipeline.report import RunReport, counted_repairs
 from pipeline.transform.reasons import explain, field_reason
 
 Record = dict[str, Any]

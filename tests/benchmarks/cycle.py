@@ -42,18 +42,23 @@ def files_passed() -> list[str]:
         if event == "call":
             called.add(frame.f_code.co_filename)
 
-    with CalpendoSimulator([scan(0)]) as simulator, _plugin(simulator.url) as plugin:
-        assert len(plugin.fetch_entries(60)) == 1
-        simulator.edit(1, title="SUB9999999_Testa_Berta")
-        threading.setprofile(note)
-        sys.setprofile(note)
-        try:
-            returned = plugin.fetch_entries(60)
-        finally:
-            sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+    # Before the client's threads begin, so that they are looked at, too.
+    threading.setprofile(note)
+    try:
+        with CalpendoSimulator([scan(0)]) as simulator, _plugin(simulator.url) as plugin:
+            assert len(plugin.fetch_entries(60)) == 1
+            simulator.edit(1, title="SUB9999999_Testa_Berta")
+            called.clear()
+            sys.setprofile(note)
+            try:
+                returned = plugin.fetch_entries(60)
+            finally:
+                sys.setprofile(None)
+            passed = {Path(name) for name in called}
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type]
     assert [entry["patient_id"] for entry in returned] == ["SUB9999999"]
-    names = [str(Path(name).relative_to(PACKAGE)) for name in called if Path(name).is_relative_to(PACKAGE)]
+    names = [str(path.relative_to(PACKAGE)) for path in passed if path.is_relative_to(PACKAGE)]
     return sorted(name for name in names if "simulator" not in name)
 
 

@@ -6,7 +6,6 @@ beginning to end, ``read_segments`` in parts that can be given to several worker
 
 from __future__ import annotations
 
-from pipeline.archives.documents import parsed
 from pipeline.archives.recognise import ENTRY_KEYS, Archive, bookings_only, held, reading, recognise
 from pipeline.archives.segments import Block, BookingFile, Segment, read_segments, segment_count
 
@@ -18,7 +17,6 @@ __all__ = [
     "Segment",
     "bookings_only",
     "held",
-    "parsed",
     "read_segments",
     "reading",
     "recognise",

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Iterator
 
-from pipeline.archives.documents import parsed
 from pipeline.archives.lines import BYTE_ORDER_MARK, LineReader, Readable
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
+from pipeline.transform.read_text import parsed
 
 DELIMITERS = (",", ";", "\t")
 
@@ -87,7 +87,7 @@ def _typed(key: str, cell: str) -> object:
         return int(cell)
     if key in _OBJECTS and cell.startswith("{"):
         try:
-            return parsed(cell.encode("utf-8", "surrogatepass"))
+            return parsed(cell)
         except ValueError:
             return cell
     return cell

@@ -7,11 +7,8 @@ with it. Only where the brackets themselves do not close is there no row to blam
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-
-import orjson
 
 from pipeline.archives.lines import BYTE_ORDER_MARK, LINE_BYTES, Readable
 from pipeline.errors import PluginConfigError
@@ -24,22 +21,6 @@ _SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^\s,"]+', re.DOTALL)
 _OPENING = b"{["
 _BETWEEN = b" \t\r\n,"
 _ALIKE = 16
-
-
-def parsed(text: bytes | str) -> object:
-    """Return the JSON value of a text, read as ``transform`` reads payloads.
-
-    Raises:
-        ValueError: it is none, or is nested too deep to be one.
-    """
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(text)
-        except RecursionError:
-            pass
-    raise ValueError("nested too deep")
 
 
 class DocumentRows:

@@ -26,9 +26,10 @@ from typing import Any, Literal
 
 from pipeline import fields
 from pipeline.archives.csv_table import csv_rows, header
-from pipeline.archives.documents import DocumentRows, parsed
+from pipeline.archives.documents import DocumentRows
 from pipeline.archives.lines import BYTE_ORDER_MARK, PAYLOAD, Packing, Unpacked
 from pipeline.errors import PluginConfigError
+from pipeline.transform.read_text import parsed
 
 Kind = Literal["lines", "json", "csv", "parquet"]
 Holds = Literal["bookings", "entries", "labels", "others", "unknown"]
@@ -384,10 +385,10 @@ def _filled(stream: Unpacked) -> bytes:
 
 def _record(row: bytes) -> object:
     """Return a row's JSON value, whatever its bytes stand for; None where it is none."""
-    for text in (row, row.decode(errors="replace")):
-        with suppress(ValueError):
-            return parsed(text)
-    return None
+    try:
+        return parsed(row)
+    except ValueError:
+        return None
 
 
 def _is_utf8(row: bytes) -> bool:

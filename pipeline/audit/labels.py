@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.archives import BookingFile, parsed, recognise
+from pipeline.archives import BookingFile, recognise
 from pipeline.errors import PluginConfigError
+from pipeline.transform.read_text import parsed
 
 FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
 

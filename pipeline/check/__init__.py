@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import fields
-from pipeline.archives import BookingFile, parsed, recognise
+from pipeline.archives import BookingFile, recognise
 from pipeline.check import labels
 from pipeline.check.bookings import BookingCheck
 from pipeline.check.entries import EntryCheck, required_keys
@@ -19,6 +19,7 @@ from pipeline.check.model import CheckResult, Failure, Kind, Row, readable_id
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.transform import reasons
+from pipeline.transform.read_text import parsed
 
 __all__ = ["CheckResult", "Failure", "check_file", "explain"]
 

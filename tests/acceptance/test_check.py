@@ -195,6 +195,22 @@ def test_bookings_are_taken_through_a_mapping(write: Write) -> None:
     assert rules(path, config) == {(2, "2"): ("patient_id_too_long",)}
 
 
+@pytest.mark.parametrize("around", [b"%s", b'{"biskits": [%s]}'])
+def test_a_broken_byte_costs_its_own_row(tmp_path: Path, around: bytes) -> None:
+    """Rule: a byte that is no UTF-8 rejects the booking whose title holds it, whatever the file's form."""
+    titles = ("SUB001_José", "SUB002_BROKEN", "SUB003_Ann")
+    rows = [
+        json.dumps(booking(number, title=title), ensure_ascii=False).encode().replace(b"BROKEN", b"Jos\xe9 ")
+        for number, title in enumerate(titles, 1)
+    ]
+    path = tmp_path / "bookings.json"
+    path.write_bytes(around % (b"\n" if around == b"%s" else b", ").join(rows))
+    result = check_file(path)
+    assert [(failure.booking_id, failure.rules) for failure in result.failures] == [
+        ("2", ("text_undecodable",))
+    ]
+
+
 def test_duplicates_are_found_across_chunks(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: ids are unique over the whole file, however large it is."""
     monkeypatch.setattr("pipeline.check.CHUNK", 2)

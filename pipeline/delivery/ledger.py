@@ -27,6 +27,7 @@ from pipeline.delivery.ledger_file import (
     MEMORY,
     SEALED_ENTRY,
     SEALED_NOTE,
+    SQLITE_ERRORS,
     StateFile,
     copied,
     is_held,
@@ -299,7 +300,7 @@ class Ledger:
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):
+                with suppress(*SQLITE_ERRORS):
                     self.connection.execute("ROLLBACK")
                 raise
 
@@ -307,7 +308,7 @@ class Ledger:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise PluginStateError(
                 f"the ledger {self.path or MEMORY} cannot be used: {reason_of(error)}"
             ) from None

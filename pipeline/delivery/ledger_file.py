@@ -41,6 +41,9 @@ _LOOK_SECONDS = 0.1
 KEPT_ASIDE = timedelta(days=30)
 """How long a file is kept that was damaged, or that a migration left behind."""
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's own text about it may be no UTF-8, and then Python fails to read that."""
+
 APPLICATION_ID = 0x43414C50
 """``CALP``: tells a ledger from any other SQLite file."""
 
@@ -298,7 +301,7 @@ def hand_over(base: Path, *, lock_timeout: float = 0.0, now: datetime | None = N
             return
         with _explained(base):
             # Its write-ahead log would move along; but one file moves at once, three do not.
-            with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(base)) as connection:
+            with contextlib.suppress(*SQLITE_ERRORS), contextlib.closing(connect(base)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             # Both are there when 0.1.0 was started once more in between: its word is the newer one.
             if target.exists():
@@ -308,7 +311,7 @@ def hand_over(base: Path, *, lock_timeout: float = 0.0, now: datetime | None = N
 
 def _is_pylantirs_shared(path: Path) -> bool:
     """Tell whether a file is of a version that all hosts shared, and Pylantir was one of them."""
-    with contextlib.suppress(sqlite3.Error, OSError):
+    with contextlib.suppress(*SQLITE_ERRORS, OSError):
         if not path.exists() or _foreign(path):
             return False
         with contextlib.closing(_read_only(path)) as connection:
@@ -368,7 +371,7 @@ def _opened(path: Path, now: datetime | None) -> sqlite3.Connection | None:
                 _copy_file(connection, _aside(path, f"v{version}", now))
             _migrate(connection, version)
             _check_content(connection)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if _is_damage(error):
             return None
         raise
@@ -463,7 +466,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn the system's and SQLite's errors into one that says which file it is about, without their text."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise PluginStateError(f"the ledger {path} cannot be used: {reason_of(error)}") from None
     except _DamagedError:
         raise PluginStateError(f"the ledger {path} cannot be used: {_DAMAGED}") from None
@@ -489,17 +492,17 @@ _REASONS = {
 """What can pass by itself or by what an operator does; every other error of SQLite's comes from the file's content."""
 
 
-def reason_of(error: sqlite3.Error) -> str:
+def reason_of(error: Exception) -> str:
     """Say in this program's words what SQLite complains about: its own quote what stands in the file."""
     code = getattr(error, "sqlite_errorname", "")
     known = next((text for name, text in _REASONS.items() if code.startswith(name)), None)
-    return known or (_DAMAGED if code else f"it is not open ({type(error).__name__})")
+    return known or (_DAMAGED if _is_damage(error) else f"it is not open ({type(error).__name__})")
 
 
-def _is_damage(error: sqlite3.Error) -> bool:
+def _is_damage(error: Exception) -> bool:
     """Tell a damaged file from trouble that passes: a lock, a full disk, missing permission."""
     code = getattr(error, "sqlite_errorname", "")
-    return bool(code) and not code.startswith(tuple(_REASONS))
+    return isinstance(error, UnicodeDecodeError) or (bool(code) and not code.startswith(tuple(_REASONS)))
 
 
 def _lock(path: Path, timeout: float) -> sqlite3.Connection:
@@ -545,7 +548,7 @@ def is_held(path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(path)) as connection:
+    with contextlib.suppress(*SQLITE_ERRORS), contextlib.closing(_read_only(path)) as connection:
         row = connection.execute("SELECT value FROM meta WHERE key = 'holder'").fetchone()
         if row:
             return str(row[0])
@@ -605,7 +608,7 @@ def _is_another_program(application_id: int) -> bool:
 def _is_just_made(path: Path) -> bool:
     """Tell whether a database is still empty: a process may have died before it could write its tables."""
     with (
-        contextlib.suppress(sqlite3.Error),
+        contextlib.suppress(*SQLITE_ERRORS),
         contextlib.closing(_read_only(path, immutable=True)) as connection,
     ):
         tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

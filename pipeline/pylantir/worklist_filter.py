@@ -18,7 +18,7 @@ import pytz
 
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
-from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
+from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledger_path, to_read
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.options import keep_past_hours, with_host_defaults
 from pipeline.pylantir.sources import ledger_names
@@ -135,7 +135,7 @@ def _ask_ledger(names: tuple[str, ...], settings: PipelineConfig, span: Span) ->
         path = None if base is None else to_read(base, PYLANTIR)
         if path is None:
             continue
-        with contextlib.suppress(sqlite3.Error, OSError):
+        with contextlib.suppress(*SQLITE_ERRORS, OSError):
             uri = f"{path.as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
                 return _known(connection, span)

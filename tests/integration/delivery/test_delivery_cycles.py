@@ -528,3 +528,36 @@ def test_a_pattern_without_end_costs_its_value_only(
     assert "patient_name: the pattern took too long and was stopped for bookings 9" in caplog.text
     assert "Musterfrau" not in caplog.text + report.to_text()
     assert site.fetch() == {}, "what was left out is no change in the next cycle"
+
+
+def test_a_clock_that_jumps_forgets_nothing(site: Site) -> None:
+    """Promise: a year ahead for a cycle and back again: a booking deleted meanwhile still leaves the list."""
+    assert len(site.fetch()) == 5
+    site.now += timedelta(days=365)
+    site.fetch()
+    site.simulator.delete(3)
+    site.now -= timedelta(days=365) - timedelta(minutes=1)
+    assert site.statuses() == {3: "DISCONTINUED"}
+    site.now += timedelta(minutes=1)
+    assert site.fetch() == {}
+
+
+def test_retention_goes_on_when_the_clock_does(make_site: MakeSite) -> None:
+    """Promise: neither the cycle after a jump nor the next one forgets; the one after them does, and after a short pause at once."""
+    site = make_site(retention_days=10)
+    ledger_ids = lambda: site.plugin._ready()[1].window_ids(NOW, NOW + timedelta(days=1))  # noqa: E731
+    site.fetch()
+    for number in range(1, 6):
+        site.simulator.delete(number)
+    for forgotten in (False, False, True):
+        site.now += timedelta(days=31) if site.now == NOW else timedelta(minutes=1)
+        site.fetch()
+        assert (ledger_ids() == []) is forgotten
+    site.simulator.put(booking(7, site.now + timedelta(hours=1)))
+    start = site.now
+    site.fetch()
+    site.now += timedelta(minutes=1)
+    site.fetch()
+    site.now += timedelta(days=29)
+    site.fetch()
+    assert site.plugin._ready()[1].window_ids(start, start + timedelta(days=1)) == []

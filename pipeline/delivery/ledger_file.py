@@ -117,7 +117,8 @@ _VERSION_2 = (
     "CREATE TABLE held (booking_id INTEGER PRIMARY KEY, since INTEGER NOT NULL)",
 )
 
-# A seal on entries, steps and notes: a flipped bit is noticed before it is believed. A constraint on ``state`` would be
+# A seal on entries, steps and notes: a flipped bit is noticed before it is believed. What contradicts itself already is not
+# sealed. A constraint on ``state`` would be
 # one more text that can break. The steps of Pylantir's rows leave their one note for a row each, with the clock time that
 # the row shows and the instant that this meant when it was written: another ``output_timezone`` changes the one and
 # not the other.
@@ -134,7 +135,13 @@ _VERSION_3 = (
         seal TEXT NOT NULL)""",
     f"""INSERT INTO entries_3
         SELECT booking_id, digest, status, state, start_utc, end_utc, booking_hash, entry, seal({SEALED_ENTRY})
-        FROM entries WHERE json_valid(entry)""",  # noqa: S608 - constants
+        FROM entries WHERE CASE WHEN json_valid(entry) THEN
+            json_extract(entry, '$.performed_procedure_step_status') = status
+            AND json_extract(entry, '$.source_record_id') = CAST(booking_id AS TEXT)
+            AND json_extract(entry, '$.scheduled_start_date') GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'
+            AND date(json_extract(entry, '$.scheduled_start_date')) IS NOT NULL
+            AND json_extract(entry, '$.scheduled_start_time') GLOB '[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*'
+            AND time(json_extract(entry, '$.scheduled_start_time')) IS NOT NULL END""",  # noqa: S608 - constants
     "DROP TABLE entries",
     "ALTER TABLE entries_3 RENAME TO entries",
     "CREATE INDEX entries_start ON entries (start_utc)",

@@ -10,17 +10,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytz
+
 from pipeline.config_file import DEFAULT_NAME
 from pipeline.delivery.changes import from_text, to_text
 from pipeline.delivery.history import amend_last_run
-from pipeline.delivery.ledger import Ledger, Line, microseconds
+from pipeline.delivery.ledger import Ledger, Line, microseconds, moment
 from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.sources import UNNAMED
 from pipeline.pylantir.step_book import Left, StepBook
 from pipeline.pylantir.steps import DISCONTINUED, SCHEDULED, Step, settle
-from pipeline.pylantir.wire import DicomDate, DicomTime, to_wire
+from pipeline.pylantir.wire import to_wire
 from pipeline.pylantir.worklist_filter import output_zone
 
 _FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -161,11 +163,11 @@ class HostedPlugin(CalendoPlugin):
             known = ledger.last_lines(shown)
             found = []
             for number, row in shown.items():
-                moment = host_rows.moment_of(row)
-                if number in known or moment["scheduled_start_date"] is None:
+                clock = host_rows.moment_of(row)
+                if number in known or clock["scheduled_start_date"] is None:
                     continue
-                start = datetime.combine(moment["scheduled_start_date"], moment["scheduled_start_time"])
-                entry = {name: row[name] for name in host_rows.stored_columns()} | moment
+                start = datetime.combine(clock["scheduled_start_date"], clock["scheduled_start_time"])
+                entry = {name: row[name] for name in host_rows.stored_columns()} | clock
                 entry |= {STATUS: SCHEDULED, "data_source": self.source_name, "source_record_id": str(number)}
                 start_utc = microseconds(zone.localize(start))
                 found.append(Line(number, "", SCHEDULED, start_utc, None, "", to_text(entry)))
@@ -177,26 +179,29 @@ class HostedPlugin(CalendoPlugin):
                     [line.booking_id for line in found[:20]],
                 )
 
-    def is_rescheduled(self, number: int, record: Mapping[str, Any], existing: Any) -> bool:
+    def is_rescheduled(self, number: int, existing: Any) -> bool:
         """Tell whether a booking has another start than its row, and that lies ahead.
 
         The row's start is the instant that its date and time meant when they were written: that ``output_timezone`` was
         changed since moves no booking. A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it
         tells nothing.
         """
-        day, clock = record.get("scheduled_start_date"), record.get("scheduled_start_time")
         stored = {
             name: getattr(existing, name, None) for name in ("scheduled_start_date", "scheduled_start_time")
         }
         before = host_rows.clock_of(stored)
-        if not isinstance(day, DicomDate) or not isinstance(clock, DicomTime) or "-" in before:
+        if "-" in before:
             return False
         line = self._ready()[1].last_lines([number]).get(number)
+        if line is None or line.start_utc <= microseconds(self.now):
+            return False
         meant = self.book.start_of(number, before)
-        if line is not None and meant is not None:
-            return microseconds(self.now) < line.start_utc != meant
-        now = self.now.astimezone(output_zone(self.settings)).strftime("%Y%m%d%H%M%S")
-        return now < day.strftime("") + clock.strftime("") != before
+        if meant is not None:
+            return line.start_utc != meant
+        # The note was lost. No other zone than these was ever a default.
+        zones = (output_zone(self.settings), pytz.utc, pytz.timezone(self.settings.timezone))
+        start = moment(line.start_utc)
+        return before not in {start.astimezone(zone).strftime("%Y%m%d%H%M%S") for zone in zones}
 
     def rows_to_discontinue(self, numbers: list[int], database: Path | None) -> list[dict[str, Any]]:
         """Give records that take the rows of these bookings off the list, because what they show is out of date."""

@@ -237,7 +237,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             stored,
             core.book.get(number),
             underway=self._underway.get(number),
-            rescheduled=existing is not None and core.is_rescheduled(number, record, existing),
+            rescheduled=existing is not None and core.is_rescheduled(number, existing),
         )
 
     @staticmethod

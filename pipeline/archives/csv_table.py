@@ -15,6 +15,7 @@ from pipeline.transform.read_text import parsed
 DELIMITERS = (",", ";", "\t")
 
 _OBJECTS = frozenset({"properties", "dateRange", "resource", "project", "operator", "Operator"})
+_NUMBERS = frozenset({"id", "booking_id", "line"})
 _LONGEST_ID = 25
 
 
@@ -83,7 +84,7 @@ def _text_lines(stream: Readable) -> Iterator[str]:
 def _typed(key: str, cell: str) -> object:
     """Return a cell as what it must be: an id as a number, an object from its JSON, else text without its mark."""
     cell = unguarded(cell)
-    if key == "id" and len(cell) < _LONGEST_ID and cell.strip().lstrip("-").isdecimal():
+    if key in _NUMBERS and len(cell) < _LONGEST_ID and cell.strip().lstrip("-").isdecimal():
         return int(cell)
     if key in _OBJECTS and cell.startswith("{"):
         try:

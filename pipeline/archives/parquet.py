@@ -17,6 +17,8 @@ import polars as pl
 from pipeline.archives.lines import PAYLOAD
 from pipeline.errors import PluginConfigError
 
+_FAULTS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+
 
 def parquet_columns(path: str, name: str) -> tuple[str, ...]:
     """Return the names of the columns, which a file has also without rows."""
@@ -30,17 +32,30 @@ def row_count(path: str, name: str) -> int:
 
 def parquet_payloads(path: str, name: str, start: int, count: int) -> list[Any]:
     """Return ``count`` rows from ``start`` on: JSON text or bytes, or objects as JSON would hold them."""
-    frame = _collected(name, _scan(path, name).slice(start, count))
+    frame = _collected(name, _scan(path, name).slice(start, count).with_columns(_of_this_calendar()))
     if PAYLOAD in frame.columns:
         return ["null" if text is None else text for text in frame[PAYLOAD]]
-    return [_as_json(row) for row in frame.iter_rows(named=True)]
+    try:
+        return [_as_json(row) for row in frame.iter_rows(named=True)]
+    except (ValueError, OverflowError, pl.exceptions.PanicException) as error:
+        raise _damaged(name, error) from None
+
+
+def _of_this_calendar() -> list[pl.Expr]:
+    """Leave out dates of years that Python's calendar does not have: the value is absent, the row stays."""
+    dates, moments = pl.selectors.date(), pl.selectors.datetime()
+    return [
+        pl.when(dates.is_between(date.min, date.max)).then(dates),
+        # A day from either end, so that no zone carries a moment beyond it.
+        pl.when(moments.dt.year().is_between(2, 9998)).then(moments),
+    ]
 
 
 def _scan(path: str, name: str) -> pl.LazyFrame:
     try:
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
         schema = frame.collect_schema()
-    except pl.exceptions.PolarsError as error:
+    except _FAULTS as error:
         raise _damaged(name, error) from None
     if PAYLOAD not in schema:
         return frame
@@ -52,11 +67,11 @@ def _scan(path: str, name: str) -> pl.LazyFrame:
 def _collected(name: str, frame: pl.LazyFrame) -> pl.DataFrame:
     try:
         return frame.collect()
-    except pl.exceptions.PolarsError as error:
+    except _FAULTS as error:
         raise _damaged(name, error) from None
 
 
-def _damaged(name: str, error: Exception) -> PluginConfigError:
+def _damaged(name: str, error: BaseException) -> PluginConfigError:
     # By its kind alone: polars' messages quote the file's content.
     return PluginConfigError(
         f"{name}: cannot be read as Parquet ({type(error).__name__}); it is damaged or cut off: write it again"

@@ -8,6 +8,8 @@ times), ``line`` (the booking's line in its file, where it has no usable id). A 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from pipeline.archives import BookingFile, recognise
 from pipeline.errors import PluginConfigError
 from pipeline.transform.read_text import parsed
 
+_BOOKING_ID = re.compile(r"[0-9]{1,16}\Z")
+_MOST = 2**53
 FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
 
 
@@ -81,9 +85,10 @@ def _objects(path: Path) -> Iterator[tuple[int, Any]]:
 def _label(place: int, item: object) -> Label:
     if not isinstance(item, Mapping):
         raise _fault(place, "is no JSON object")
+    _refuse_unwritable(place, item)
     if "expected" not in item and "rejected" not in item:
         return _bare_entry(place, item)
-    booking_id, line, flags = item.get("booking_id"), item.get("line"), item.get("flags")
+    booking_id, line = item.get("booking_id"), item.get("line")
     expected, rejected = item.get("expected"), item.get("rejected")
     if (expected is None) == (rejected is None):
         raise _fault(place, "needs either expected (an entry) or rejected (reasons)")
@@ -94,13 +99,13 @@ def _label(place: int, item: object) -> Label:
         line=_whole(place, "line", line),
         expected=expected,
         rejected=None if rejected is None else _reasons(place, rejected),
-        flags=None if flags is None else frozenset(flags),
+        flags=_flags(place, item.get("flags")),
     )
 
 
 def _bare_entry(place: int, item: Mapping[str, Any]) -> Label:
     record = item.get("source_record_id")
-    if not isinstance(record, str) or not record.isdecimal():
+    if not isinstance(record, str) or not _BOOKING_ID.match(record):
         raise _fault(place, "has neither expected nor rejected, and no source_record_id as an entry would")
     return Label(int(record), None, item, None)
 
@@ -113,10 +118,25 @@ def _reasons(place: int, rejected: object) -> frozenset[str]:
     raise _fault(place, "has a rejected that is neither text nor a list of texts")
 
 
+def _flags(place: int, flags: object) -> frozenset[str] | None:
+    if flags is None:
+        return None
+    if isinstance(flags, list) and all(flag in FLAGS for flag in flags):
+        return frozenset(flags)
+    raise _fault(place, f"has flags that are no list of {', '.join(FLAGS)}")
+
+
 def _whole(place: int, name: str, value: object) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST):
         return value
-    raise _fault(place, f"has a {name} that is no whole number")
+    raise _fault(place, f"has a {name} that is no whole number from 1 to 2^53-1")
+
+
+def _refuse_unwritable(place: int, item: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(item, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except (ValueError, RecursionError):
+        raise _fault(place, "holds half a surrogate pair, or is nested too deep") from None
 
 
 def _refuse_second(place: int, known: bool) -> None:

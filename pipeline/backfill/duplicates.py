@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.backfill.files import read_json, whole_file, write_json
+from pipeline.backfill.files import read_counts, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import Piece
-from pipeline.backfill.spill import read_piece
+from pipeline.backfill.spill import intact, read_piece
 from pipeline.transform.times import iso_instants
 
 STATES = ("accepted", "rejected", "filtered")
@@ -36,7 +36,7 @@ def find_replaced(output: Path, bucket: int, indexed: Sequence[Indexed]) -> dict
     """Find the rows of one bucket that are replaced and write them down by segment; count them by their state."""
     layout = Layout(output)
     done = layout.found / f"{bucket:04d}.json"
-    known: dict[str, int] | None = read_json(done)
+    known = read_counts(done, STATES)
     if known is not None:
         return known
     frames = [
@@ -74,12 +74,13 @@ def losers_by_segment(output: Path, segments: Sequence[tuple[int, str]]) -> list
     """Gather what ``find_replaced`` found for each of some segments; name those that lose a row."""
     layout = Layout(output)
     places = dict(segments)
-    found = (
-        pl.scan_parquet(sorted(layout.found.glob("*.parquet")))
-        .filter(pl.col("segment").is_between(min(places), max(places)))
-        .sort("segment", "row")
-        .collect()
-    )
+    with intact(layout.found):
+        found = (
+            pl.scan_parquet(sorted(layout.found.glob("*.parquet")))
+            .filter(pl.col("segment").is_between(min(places), max(places)))
+            .sort("segment", "row")
+            .collect()
+        )
     losing = []
     for (place,), losers in found.partition_by("segment", as_dict=True, include_key=False).items():
         name = places[int(place)]

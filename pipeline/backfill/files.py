@@ -11,11 +11,11 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PluginStateError
+from pipeline.errors import PluginConfigError, PluginStateError
 
 TEMPORARY = ".tmp-"
 
@@ -94,7 +94,24 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):
-        raise PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew") from None
+        raise damaged(path) from None
+
+
+def read_counts(path: Path, known: Collection[str] = ()) -> dict[str, int] | None:
+    """Return counts by name that ``write_json`` wrote, or None where there are none; ``known`` are those there must be."""
+    value = read_json(path)
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(type(count) is int for count in value.values()):
+        raise damaged(path)
+    if not set(known) <= value.keys():
+        raise damaged(path)
+    return value
+
+
+def damaged(path: Path) -> PluginStateError:
+    """Return the error for a file of the work that is not as it was written."""
+    return PluginStateError(f"{path} is damaged; use --restart to begin the backfill anew")
 
 
 def sweep(directory: Path, *, deep: bool = False) -> None:
@@ -109,7 +126,7 @@ def sweep(directory: Path, *, deep: bool = False) -> None:
 
 @contextlib.contextmanager
 def only_one(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` for this process; ``PluginStateError`` where another backfill holds it.
+    """Make ``directory`` and hold it for this process; ``PluginStateError`` where another backfill holds it.
 
     The system lets go of the lock when the process dies, so a kill leaves nothing to clean up. Where the system has
     no such locks (Windows), nothing is held.
@@ -117,9 +134,16 @@ def only_one(directory: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # pragma: no cover - not on the systems the tests run on
+        private_directory(directory)
         yield
         return
-    handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        private_directory(directory)
+        handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise PluginConfigError(
+            f"{directory}: nothing can be written there ({error.strerror}); name another directory"
+        ) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.backfill.files import private_directory, read_json, whole_file, write_json
+from pipeline.backfill.files import private_directory, read_counts, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.records import SegmentPieces
 from pipeline.backfill.spill import read_piece, read_whole
@@ -92,7 +92,7 @@ def _write(
     ``count`` names a list column whose values are counted besides, as "reasons:<value>".
     """
     done = layout.merged / f"{name}.json"
-    known: Counts | None = read_json(done)
+    known = read_counts(done, ("rows", "files"))
     if known is not None:
         return known
     counts: Counts = {"rows": 0, "files": 0}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.backfill.files import only_one, private_directory, read_json, write_json
+from pipeline.backfill.files import only_one, read_json, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.local import Inline, LocalProcesses, Workers, available_cores
 from pipeline.backfill.plan import (
@@ -68,7 +68,6 @@ def backfill(
     else:
         found = find_sources(sources)
     layout = Layout(Path(output).resolve())
-    private_directory(layout.output)
     with only_one(layout.output):
         if restart:
             _throw_away(layout)

@@ -6,21 +6,20 @@ any other. A window that was brought whole is not asked for again when a killed 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
 import pytz
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import read_json, whole_file, write_json
+from pipeline.backfill.files import read_counts, whole_file, write_json
 from pipeline.backfill.layout import Layout
 from pipeline.backfill.plan import ServerRange
 from pipeline.backfill.sources import Source, describe
 from pipeline.errors import PluginFetchError
+from pipeline.transform.read_text import payload_text
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -70,12 +69,12 @@ def bring(
         for place, (first, beyond) in enumerate(windows):
             file = layout.fetched / f"{place:05d}.ndjson"
             done = file.with_suffix(".json")
-            counts = read_json(done)
+            counts = read_counts(done, ("gone", "cut"))
             if counts is None:
                 fetched = _fetch_all(client, config, window_of(config, first, beyond))
                 with whole_file(file) as temporary, temporary.open("wb") as handle:
                     for payload in (*fetched.payloads, *fetched.invalid):
-                        handle.write(_text(payload) + b"\n")
+                        handle.write(payload_text(payload).encode() + b"\n")
                 counts = {"gone": len(fetched.gone), "cut": len(fetched.cut)}
                 write_json(done, counts)
             gone += counts["gone"]
@@ -135,11 +134,3 @@ def _fetch_all(client: CalpendoClient, config: PipelineConfig, window: Window) -
         f"{len(fetched.failed)} bookings of the window from {window.start:%Y-%m-%d} could not be fetched "
         f"(ids {shown}{', …' if len(fetched.failed) > 5 else ''}); what was brought is kept, start again to go on"
     )
-
-
-def _text(payload: Any) -> bytes:
-    """Write a payload as one line of JSON; half a surrogate pair stays an escape, to be rejected with its reason."""
-    try:
-        return orjson.dumps(payload)
-    except (orjson.JSONEncodeError, RecursionError):
-        return json.dumps(payload).encode()

@@ -72,7 +72,13 @@ def find_sources(given: Iterable[str | Path]) -> tuple[Source, ...]:
     faults: list[str] = []
     paths: dict[str, str] = {}
     for pattern in given:
-        found = _expand(str(pattern))
+        try:
+            found = _expand(str(pattern))
+        except (OSError, ValueError) as error:
+            faults.append(
+                f"{pattern}: cannot be searched ({getattr(error, 'strerror', None) or 'no such name'})"
+            )
+            continue
         if not found:
             faults.append(
                 f"{pattern}: no such file, and no file matches it; give a file, a directory or a glob"

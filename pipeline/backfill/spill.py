@@ -7,12 +7,15 @@ each of them would cost more than the transform.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import polars as pl
 
+from pipeline.backfill.files import damaged
 from pipeline.backfill.records import Piece
 
 
@@ -41,11 +44,21 @@ class SpillWriter:
 
 def read_piece(path: Path, piece: Piece) -> pl.DataFrame:
     """Return the frame that lies there."""
-    with path.open("rb") as file:
+    with intact(path), path.open("rb") as file:
         file.seek(piece.offset)
         return pl.read_ipc_stream(io.BytesIO(file.read(piece.length)))
 
 
 def read_whole(path: Path) -> pl.DataFrame:
     """Return the one frame of a file. (From memory: polars is ten times as slow with a path, for a few rows.)"""
-    return pl.read_ipc_stream(io.BytesIO(path.read_bytes()))
+    with intact(path):
+        return pl.read_ipc_stream(io.BytesIO(path.read_bytes()))
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Turn what polars says of a damaged file into ``PluginStateError``; its own messages may quote rows."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
+        raise damaged(path) from None

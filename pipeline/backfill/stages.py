@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import TEMPORARY, read_json, sweep, write_json
+from pipeline.backfill.files import TEMPORARY, damaged, read_json, sweep, write_json
 from pipeline.backfill.layout import Layout, segment_name
 from pipeline.backfill.local import Done, Job, Workers
 from pipeline.backfill.plan import Plan
@@ -152,7 +152,10 @@ class Stages:
             elif source.file.seekable:
                 counts[source.index] = max(1, -(-source.size // self._plan.segment_bytes))
             else:
-                counts[source.index] = read_json(self._layout.ends / f"{source.index:05d}.json")
+                end = self._layout.ends / f"{source.index:05d}.json"
+                counts[source.index] = read_json(end)
+                if type(counts[source.index]) not in (int, type(None)):
+                    raise damaged(end)
         indexes = {source.file: source.index for source in self._plan.sources}
         for job, count in self._workers.run(tables, lambda: None):
             counts[indexes[job[1]]] = count
@@ -166,7 +169,10 @@ class Stages:
                 continue
             value = read_json(directory / "record.json")
             if value is not None:
-                self._records[name] = SegmentRecord.from_json(value)
+                try:
+                    self._records[name] = SegmentRecord.from_json(value)
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    raise damaged(directory / "record.json") from None
 
     def _tick(self) -> None:
         self._collect()

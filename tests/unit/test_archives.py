@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -440,3 +441,80 @@ def test_without_a_configuration_the_example_s_mapping_is_used_and_named(tmp_pat
         assert "calpendo_config_example.json" in result.stderr
     entries = pl.read_parquet(tmp_path / "out" / "entries")
     assert sorted(entries["patient_id"]) == ["SUB001", "SUB002", "SUB003"]
+
+
+DEEP, DIGITS = "[" * 100_000 + "]" * 100_000, "9" * 6_000
+GOOD = json.dumps(booking(1))
+ODD = {
+    "deep": GOOD.replace('"Approved"', DEEP),
+    "deep_objects": GOOD.replace('"Approved"', '{"a":' * 50_000 + "1" + "}" * 50_000),
+    "digits": GOOD.replace(": 1,", f": {DIGITS},"),
+    "digits_in_a_text": GOOD.replace('"Approved"', DIGITS),
+    "fraction": GOOD.replace('"Approved"', f"-1.{DIGITS}e-999999"),
+    "not_a_number": GOOD.replace('"Approved"', "NaN"),
+    "surrogate": GOOD.replace("SUB001", "SUB001\\ud800"),
+    "surrogate_key": GOOD[:-1] + ', "\\udfff": 1}',
+    "nul": GOOD.replace("SUB001", "SUB\0001"),
+    "nul_escaped": GOOD.replace("SUB001", "SUB\\u0000001"),
+    "keys_twice": GOOD[:-1] + ', "id": 2, "title": "A1_x", "id": 3}',
+    "one_key_often": "{" + ",".join(['"id": 1'] * 20_000) + "}",
+    "year_0": GOOD.replace("2026", "0000"),
+    "year_9999": GOOD.replace("2026", "9999"),
+    "no_object": "[1, 2]",
+}
+
+
+@pytest.mark.parametrize("command", ["audit", "backfill", "check"])
+def test_an_odd_row_is_a_row_s_fault(tmp_path: Path, command: str) -> None:
+    """Files: any depth, any number, any surrogate, NUL and keys that come twice cost their own row at most."""
+    for name, text in (
+        ("lines", "\n".join([json.dumps(booking(77)), *ODD.values()])),
+        ("array", f"[{', '.join([json.dumps(booking(77)), *ODD.values()])}]"),
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        more = ["--output", tmp_path / f"{name}.out"] if command == "backfill" else []
+        result = call(command, path, *more)
+        assert isinstance(result.exception, SystemExit | None), name
+        assert result.exit_code == (1 if command == "check" else 0), name
+        if command == "check":
+            assert f"{len(ODD) + 1} bookings" in result.output
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (f'{{"booking_id": 1, "expected": {DEEP}}}', "is not JSON"),
+        ('{"booking_id": 1, "expected": {"patient_id": "\\ud800"}}', "half a surrogate pair"),
+        ('{"booking_id": 1, "expected": {"\\udc00": 1}}', "half a surrogate pair"),
+        ('{"booking_id": 1, "rejected": "x\\ud800"}', "half a surrogate pair"),
+        (f'{{"booking_id": {DIGITS}, "rejected": "x"}}', "not JSON|no whole number|names no booking"),
+        ('{"booking_id": 99999999999999999999, "rejected": "x"}', "no whole number"),
+        ('{"line": 0, "rejected": "x"}', "no whole number"),
+        (f'{{"source_record_id": "{DIGITS}", "patient_id": "x"}}', "no source_record_id"),
+        ('{"booking_id": 1, "rejected": "x", "flags": 7}', "flags that are no list"),
+        ('{"booking_id": 1, "rejected": "x", "flags": [[]]}', "flags that are no list"),
+        ("[1]", "is no JSON object"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_an_odd_label_is_named(tmp_path: Path, label: str, told: str) -> None:
+    """Files: a label that cannot be one ends the audit with its line, exit code 2, and no value of it."""
+    bookings, labels = tmp_path / "bookings.ndjson", tmp_path / "labels.ndjson"
+    bookings.write_text(TEXT)
+    labels.write_text('{"booking_id": 3, "expected": {"patient_id": "SUB003"}}\n' + label + "\n")
+    result = call("audit", bookings, "--expected", labels)
+    assert result.exit_code == 2
+    assert re.search(rf"--expected: label 2 .*({told})", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    "dtype", [pl.Date(), pl.Datetime("us"), pl.Datetime("ns"), pl.Duration("us"), pl.Int64()]
+)
+def test_columns_of_any_type_are_rows(tmp_path: Path, dtype: pl.DataType) -> None:
+    """Files: a date that no calendar has, or a column of another type, is absent or a row's fault in Parquet."""
+    path = tmp_path / "bookings.parquet"
+    far = pl.Series("title", [2**31 - 1 if dtype == pl.Date else 2**62]).cast(dtype)
+    pl.DataFrame([booking(1)]).with_columns(far, odd=pl.Series([b"\xff"])).write_parquet(path)
+    assert check_file(path).rows == 1
+    assert json.loads(call("audit", path, "--json").stdout)["overview"]["bookings"] == 1

@@ -6,6 +6,7 @@ import json
 import stat
 from dataclasses import replace
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,40 @@ def test_the_work_s_form_counts_only_while_there_is_work(archive: Path, tmp_path
         (out / "manifest.json").write_text(damaged)
         with pytest.raises(PluginStateError, match="--restart"):
             backfill([archive], out, CONFIG)
+
+
+DAMAGES = (b"", b'{"rows": "x"}', b"\xff\x00" * 40)
+
+
+def test_damaged_work_is_told(archive: Path, tmp_path: Path) -> None:
+    """Backfill: whatever a disk did to the work of a killed backfill, one sentence says to begin anew."""
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "merge" and progress.done > progress.total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backfill([archive], tmp_path / "out", CONFIG, progress=stop)
+    files = [
+        path
+        for path in (tmp_path / "out/.backfill").rglob("*")
+        if path.is_file() and path.parent.name != "staged"
+    ]
+    told = []
+    for file, damage in product(
+        {(file.parent.parent.name, file.suffix): file for file in files}.values(), DAMAGES
+    ):
+        kept = file.read_bytes()
+        file.write_bytes(damage)
+        try:
+            backfill([archive], tmp_path / "out", CONFIG, progress=stop)
+        except PluginStateError as error:
+            told.append(str(error))
+        except KeyboardInterrupt:
+            pass
+        file.write_bytes(kept)
+    assert len(told) > 6
+    assert all("--restart" in error for error in told)
 
 
 @pytest.mark.parametrize("stop_after", ["convert", "resolve", "merge"])

@@ -35,6 +35,8 @@ BATCH_STEPS: Final = 100_000_000
 """The same for all values of a batch together."""
 
 _WORKER = Path(__file__).with_name("matching_worker.py")
+_SHORTEST = 0.0001
+"""Seconds between two looks of ``re`` for a signal."""
 _GRACE = 5.0
 """Seconds beyond all limits after which a worker that does not answer is killed."""
 
@@ -107,9 +109,15 @@ class BoundedMatcher:
     ) -> None:
         """Fill in the answers of some places, as far as the time goes."""
         spent = 0.0
+        rounds = [*self._rounds]
+        # However many are slow, each of the others has its turn before the time is up, also on a machine with little
+        # of its time to spare. Not without signals, where a value that is over costs a new process.
+        share = max(_SHORTEST, self._budget / 20 / len(places))
+        if self._how == "timer" and rounds and share < rounds[0]:
+            rounds.insert(0, share)
         with self._lock:
             try:
-                for seconds in self._rounds:
+                for seconds in rounds:
                     rest = [values[place] for place in places]
                     found, took = self._round(pattern, group, rest, seconds, self._budget - spent)
                     for place, answer in zip(places, found, strict=True):

@@ -83,6 +83,15 @@ def test_slow_values_wait_for_the_quick_ones() -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_however_many_are_slow_the_quick_ones_are_matched() -> None:
+    """Slow titles before it leave a quick one its turn, though a first round for each of them were all of the time."""
+    slow = [f"{EVIL_TITLE}{number}!" for number in range(20)]
+    with BoundedMatcher(rounds=(0.05,), budget=0.5) as matcher:
+        matcher(NAME_PATTERN, 1, [GOOD_TITLE])
+        found = matcher(NAME_PATTERN, 1, [*slow, GOOD_TITLE, "no match!"])
+    assert found == [TIMED_OUT] * 20 + ["Erika Muster", NO_MATCH]
+
+
 def test_usual_values_need_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern that only the case keeps from the linear engine is matched here, also for 50,000 titles."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

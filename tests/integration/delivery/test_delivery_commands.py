@@ -110,7 +110,7 @@ def test_held_withdrawals_stand_in_the_plan(make_site: MakeSite) -> None:
 def rejected(site: Site) -> Iterator[Site]:
     """Return a site whose bookings 2 and 4 are in quarantine."""
     site.simulator.edit(2, title="")
-    site.simulator.edit(4, title="SUB004_" + "Secretname" * 10)
+    site.simulator.edit(4, title="Secretname" * 10)
     site.fetch()
     yield site
     site.close()
@@ -128,7 +128,7 @@ def test_the_quarantine_keeps_every_rejected_booking(rejected: Site, ledger_file
         still = quarantine.items(ledger)
     assert [(item.booking_id, item.reasons, item.run) for item in both] == [
         (2, ("patient_id_missing",), 2),
-        (4, ("patient_name_too_long",), 3),
+        (4, ("patient_id_too_long",), 3),
     ]
     assert [item.first_seen for item in both] == [NOW, NOW]
     assert both[0].resolved == both[1].last_seen == NOW + timedelta(minutes=2)
@@ -181,11 +181,11 @@ def test_quarantine_list_and_show(rejected: Site, config: Path) -> None:
     """Issue: list; show masks values unless --reveal."""
     listed = run("quarantine", "list", "--config", config)
     assert listed.exit_code == 0
-    assert "patient_name_too_long" in listed.output
+    assert "patient_id_too_long" in listed.output
     assert "Secret" not in listed.output
     masked = run("quarantine", "show", "4", "--config", config)
     assert masked.exit_code == 0
-    assert '"title": "AAA999_AaaaaaaaaaAaaaaaaaaa' in masked.output
+    assert '"title": "AaaaaaaaaaAaaaaaaaaa' in masked.output
     assert '"id": 4' in masked.output
     assert "Secret" not in masked.output
     assert "Approved" not in masked.output
@@ -197,7 +197,10 @@ def test_quarantine_replay(rejected: Site, config: Path) -> None:
     """Issue: replay runs today's configuration over the kept payloads and reports which pass now."""
     assert run("quarantine", "replay", "--config", config).exit_code == 1
     document = json.loads(config.read_text())
-    document["data_sources"][0]["config"]["field_mapping"]["patient_name"] = "id"
+    document["data_sources"][0]["config"]["field_mapping"]["patient_id"] = {
+        "source_field": "title",
+        "_extract": {"pattern": "^(.{10})", "group": 1},
+    }
     config.write_text(json.dumps(document))
     one = run("quarantine", "replay", "4", "--config", config)
     assert one.exit_code == 0, one.output

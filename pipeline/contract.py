@@ -32,9 +32,9 @@ FIRST_VERSION = "1.0"
 _FORMS = (
     "", " ", "MR", "mr", "MR 3", "M_R", "Ü", "20260615", "20261315", "2026-06-15", "1.5", "-1", "1,5", "1.2.840.10008", "1..2",
     "1.02", "SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED", "APPROVED", '{"booking_hash": "%s"}' % ("0" * 64),
-    '{"booking_hash": "0"}', "{}", "A", "B", "C",
+    '{"booking_hash": "0"}', "{}", "A", "B", "C", "M", "F", "O", "72.5", "18791231",
 )  # fmt: skip
-_NUMBERS = (-1, 0, 1, 1440, 100_000)
+_NUMBERS = (-1, 0, 1, 1440, 100_000, 2**53)
 _LENGTHS = tuple("X" * length for length in range(1, 131))
 _CHARACTERS = tuple(f"A{chr(code)}" for code in range(0x100))
 _GROUPS = tuple("=".join("A" * count) for count in range(2, 8))
@@ -192,7 +192,8 @@ def _probes(column: pa.Column) -> list[Any]:
     if column.dtype.type == pl.String:
         return [*_FORMS, *_LENGTHS, *_CHARACTERS, *_GROUPS, *_COMPONENTS]
     if column.dtype.type.is_integer():
-        return [number for number in _NUMBERS if number >= 0 or column.dtype.type.is_signed_integer()]
+        smallest, largest = pl.select(column.dtype.type.min(), max=column.dtype.type.max()).row(0)
+        return [number for number in _NUMBERS if smallest <= number <= largest]
     return []
 
 

@@ -227,15 +227,31 @@ def names(*origins: Origin, required: bool | None = None) -> tuple[str, ...]:
 
 def field_table() -> str:
     """Return the fields as a Markdown table."""
-    lines = ["| field | DICOM | VR | form | Pylantir |", "|---|---|---|---|---|"]
+    lines = ["| field | DICOM | VR | form | otherwise | Pylantir |", "|---|---|---|---|---|---|"]
     for field in WORKLIST:
         attribute = f"{field.keyword} ({field.tag})" if field.keyword else ""
-        cells = (f"`{field.name}`", attribute, field.vr or "", _form(field), _HOSTS[field.host])
+        cells = (
+            f"`{field.name}`",
+            attribute,
+            field.vr or "",
+            _form(field),
+            _OTHERWISE[field.repair],
+            _HOSTS[field.host],
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 _HOSTS: Final[Mapping[Host, str]] = {"sent": "sends it", "stored": "only stores it", "no": ""}
+_OTHERWISE: Final[Mapping[Repair, str]] = {
+    "rejected": "the booking is rejected",
+    "cut": "cleaned and cut",
+    "emptied": "left out",
+    "sex": "translated, or left out",
+    "date": "translated, or left out",
+    "weight": "converted, or left out",
+    "none": "",
+}
 _FORMS: Final = {
     "AE": "{limit} characters, no backslash",
     "CS": "{limit} of `A-Z 0-9 _` and blank",

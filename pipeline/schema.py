@@ -20,32 +20,43 @@ from pandera.config import CONFIG, ValidationDepth, config_context
 
 from pipeline import fields
 from pipeline.errors import PluginSchemaError
-from pipeline.fields import WorklistField
+from pipeline.fields import BookingField, WorklistField
 from pipeline.transform.columns import true_names
 from pipeline.transform.dicom_limits import entry_rules
+from pipeline.transform.paths import MAX_ID
 
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]
 
 
 class BookingSchema(pa.DataFrameModel):
-    """The bookings frame of ``read_bookings``: one row a payload, whatever the payload holds.
+    """The bookings frame of ``read_bookings``: one row per payload, whatever the payload holds.
 
-    Only the structure is fixed, the content is free. Further columns (``source:*``, ``hash:*``) may follow.
+    Built from ``fields.BOOKING``. Only the structure is fixed, the content is free. Further columns (``source:*``,
+    ``hash:*``) may follow.
     """
 
-    row: pl.UInt32 = pa.Field(unique=True)
-    booking_id: pl.Int64 = pa.Field(nullable=True, ge=1)
-    fault: pl.String = pa.Field(nullable=True)
-    generation: pl.String = pa.Field(isin=["A", "B"])
-    title: pl.String = pa.Field(nullable=True)
-    status: pl.String = pa.Field(nullable=True)
-    formatted_name: pl.String = pa.Field(nullable=True)
-    project: pl.String = pa.Field(nullable=True)
-    resource: pl.String = pa.Field(nullable=True)
-    modified: pl.String = pa.Field(nullable=True)
-    range_start: pl.String = pa.Field(nullable=True)
-    range_finish: pl.String = pa.Field(nullable=True)
-    cancelled: pl.Boolean = pa.Field(nullable=True)
+    @classmethod
+    def to_schema(cls) -> pa.DataFrameSchema:
+        """Return the schema of the fields as the table has them now."""
+        return _of_bookings(fields.BOOKING)
+
+
+@lru_cache(maxsize=8)
+def _of_bookings(table: tuple[BookingField, ...]) -> pa.DataFrameSchema:
+    dtypes = {"id": pl.Int64, "flag": pl.Boolean, "text": pl.String}
+    columns = {field.column: pa.Column(dtypes[field.usual], nullable=True) for field in table}
+    ids = [pa.Check.ge(1), pa.Check.le(MAX_ID)]
+    return pa.DataFrameSchema(
+        {
+            "row": pa.Column(pl.UInt32, unique=True),
+            **columns,
+            "booking_id": pa.Column(pl.Int64, checks=ids, nullable=True),
+            "fault": pa.Column(pl.String, nullable=True),
+            "undecodable": pa.Column(pl.List(pl.String), nullable=True),
+            "generation": pa.Column(pl.String, checks=pa.Check.isin(["A", "B"])),
+        },
+        name="Booking",
+    )
 
 
 class WorklistEntrySchema(pa.DataFrameModel):

@@ -43,6 +43,7 @@ def count_chunk(task: Task, bookings: pl.DataFrame, lines: Sequence[int]) -> Fra
         "resources": vocabularies.collect(readable, vocabularies.RESOURCE),
         "rejections": rejections.collect(batch.rejected),
         "co_occurrence": rejections.collect_pairs(batch.rejected),
+        "repairs": rejections.collect_repairs(batch.accepted),
         "duplicates": duplicates.collect(wide.filter(~pl.col("rejected"))),
         "repeats": repeats.collect(wide),
     }

@@ -54,6 +54,7 @@ class Audit:
     | zone_data | a library | library, version, bookings, share, hours, first_wall, booking_ids |
     | rejections | a reason | reason, meaning, remedy, bookings, alone, booking_ids |
     | co_occurrence | two reasons | reason, with_reason, bookings |
+    | repairs | a field and what was done to it | target, kind, meaning, remedy, bookings, booking_ids |
     | duplicates | a subject twice at one time | subject, start_utc, bookings, booking_ids, resources |
     | census | a title's shape | source, shape, form, bookings, share, caught_by, partly_by, missed_by, booking_ids |
     | conventions | a form of titles | source, form, shape, shapes, bookings, share, caught, caught_by, partly_by, missed_by |
@@ -77,6 +78,7 @@ class Audit:
     zone_data: pl.DataFrame
     rejections: pl.DataFrame
     co_occurrence: pl.DataFrame
+    repairs: pl.DataFrame
     duplicates: pl.DataFrame
     census: pl.DataFrame
     conventions: pl.DataFrame
@@ -192,6 +194,8 @@ def _findings(audit: Audit) -> Iterator[Finding]:
     if not counts.bookings:
         return
     yield from _outcome(audit)
+    for row in audit.repairs.head(_REPAIRS_SAID).iter_rows(named=True):
+        yield Finding("look", f"{number(row['bookings'], 'booking')}: {row['meaning']} {row['remedy']}")
     yield from _fields(audit)
     yield from _titles(audit)
     yield from _times(audit)
@@ -203,6 +207,10 @@ def _findings(audit: Audit) -> Iterator[Finding]:
             f"{number(len(audit.duplicates), 'subject')} {'is' if one else 'are'} booked more than once "
             "at the very same time.",
         )
+
+
+_REPAIRS_SAID = 3
+"""Sentences about repairs at the head of a report; the table has them all."""
 
 
 def _outcome(audit: Audit) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Which bookings did not make it, and why; which reasons come together."""
+"""Which bookings did not make it, and why; which reasons come together; and what was repaired in those that did."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 
 from pipeline.audit.tally import ID_LIST, IDS, Schema, add_up
-from pipeline.transform.reasons import explain
+from pipeline.transform.reasons import explain, field_reason
 
 _REASONS: Schema = {"reason": pl.String, "bookings": pl.Int64, "alone": pl.Int64, "booking_ids": ID_LIST}
+_REPAIRS: Schema = {"target": pl.String, "kind": pl.String, "bookings": pl.Int64, "booking_ids": ID_LIST}
 _PAIRS: Schema = {"reason": pl.String, "with_reason": pl.String, "bookings": pl.Int64}
 
 
@@ -37,6 +38,39 @@ def collect_pairs(rejected: pl.DataFrame) -> pl.DataFrame:
         .group_by(pl.col("reasons").alias("reason"), pl.col("reasons_right").alias("with_reason"))
         .agg(pl.len().cast(pl.Int64).alias("bookings"))
         .sort("reason", "with_reason")
+    )
+
+
+def collect_repairs(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Count what was repaired in one chunk of accepted bookings (booking_id, repaired), one row per field and kind."""
+    named = (
+        accepted.select("booking_id", "repaired")
+        .filter(pl.col("repaired").list.len() > 0)
+        .explode("repaired")
+    )
+    parts = pl.col("repaired").str.split_exact(":", 1).struct.rename_fields(["target", "kind"])
+    return (
+        named.select("booking_id", parts.alias("parts"))
+        .unnest("parts")
+        .group_by("target", "kind", maintain_order=True)
+        .agg(
+            pl.len().cast(pl.Int64).alias("bookings"),
+            pl.col("booking_id").head(IDS).alias("booking_ids"),
+        )
+    )
+
+
+def total_repairs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One row per field and kind of repair, the most frequent first, in plain words."""
+    counted = add_up(parts, _REPAIRS, keys=("target", "kind"))
+    explained = [explain(field_reason(*row)) for row in counted.select("target", "kind").rows()]
+    return counted.select(
+        "target",
+        "kind",
+        pl.Series("meaning", [item.meaning for item in explained], dtype=pl.String),
+        pl.Series("remedy", [item.remedy for item in explained], dtype=pl.String),
+        "bookings",
+        "booking_ids",
     )
 
 

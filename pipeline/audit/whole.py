@@ -70,6 +70,7 @@ class Whole:
             zone_data=times.zone_data(self._of("zone_data"), config.timezone, readable),
             rejections=rejections.total([*self._of("rejections"), *repeats.as_rejections(gone)]),
             co_occurrence=rejections.total_pairs([*self._of("co_occurrence"), repeats.as_pairs(gone)]),
+            repairs=rejections.total_repairs(self._of("repairs")),
             duplicates=duplicates.total(self._of("duplicates"), reveal=reveal),
             census=census.census(counted, reveal=reveal),
             conventions=census.conventions(counted),

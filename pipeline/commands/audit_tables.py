@@ -65,6 +65,17 @@ _TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
         },
     ),
     (
+        "repairs",
+        "Repaired fields",
+        {
+            "target": "field",
+            "kind": "repair",
+            "bookings": "bookings",
+            "remedy": "what to do",
+            "booking_ids": "ids",
+        },
+    ),
+    (
         "co_occurrence",
         "Reasons together",
         {"reason": "reason", "with_reason": "with", "bookings": "bookings"},

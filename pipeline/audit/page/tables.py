@@ -65,6 +65,11 @@ _TABLES: dict[str, Columns] = {
     "co_occurrence": Columns(
         {"reason": "reason", "with_reason": "together with", "bookings": "bookings"}, numbers=("bookings",),
     ),
+    "repairs": Columns(
+        {"target": "field", "kind": "repair", "meaning": "what it means", "remedy": "what to do", "bookings": "bookings",
+         "booking_ids": "bookings, first ones"},
+        numbers=("bookings",), code=("target",),
+    ),
     "conventions": Columns(
         {"source": "text", "shape": "form (its commonest shape)", "shapes": "shapes", "bookings": "bookings",
          "share": "share", "caught_by": "caught by", "partly_by": "partly by",

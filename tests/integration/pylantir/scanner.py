@@ -32,6 +32,8 @@ class Line:
     modality: str
     status: str
     description: str
+    sex: str
+    birth_date: str
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def line_of(answer: Dataset) -> Line:
         modality=_text(step, "Modality"),
         status=_text(step, "ScheduledProcedureStepStatus"),
         description=_text(answer, "StudyDescription"),
+        sex=_text(answer, "PatientSex"),
+        birth_date=_text(answer, "PatientBirthDate"),
     )
 
 

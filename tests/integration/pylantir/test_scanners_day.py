@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 
 from pipeline.calpendo.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import booking, site_now, source, span
+from tests.integration.pylantir.bookings import MAPPING, booking, site_now, source, span
 from tests.integration.pylantir.both_plugins import fails_upstream
 from tests.integration.pylantir.pylantir_process import OURS, PylantirProcess
 
 PATIENCE = 30.0
+LONG = "LONGMEM (Longitudinal imaging of memory and ageing in a population cohort, wave 3)"
+SHOWN = {LONG: "LONGMEM (Longitudinal imaging of memory and ageing in a"}
+"""A project's title that DICOM has no room for, and what the console shows of it."""
+SEXES = {"Female": "F", "male": "M", "not told": ""}
+BIRTHS = {"1980-05-03": "19800503", "1975-12-31 00:00:00.0": "19751231", "03/05/1980": ""}
+"""Details as people and servers write them, and as the console shows them; empty where nobody can tell."""
 
 
 BROKEN = "BROKEN"
@@ -39,7 +45,9 @@ class Day:
         self, directory: Path, bookings: list[dict[str, Any]], *, plugin: str = OURS, **options: Any
     ) -> None:
         self.sim = serve(bookings)
-        self.source = source(self.sim.url, max_retries=1, **options) | {"sync_interval": 0.2}
+        mapping = MAPPING | {"patient_sex": "sex", "patient_birth_date": "born"}
+        options = {"field_mapping": mapping, "max_retries": 1} | options
+        self.source = source(self.sim.url, **options) | {"sync_interval": 0.2}
         self.pylantir = PylantirProcess(directory, [self.source], plugin=plugin)
         self.scanner = self.pylantir.scanner
         self.begun: dict[int, str] = {}
@@ -90,8 +98,17 @@ class Day:
             subject, _, name = self.begun.get(number, held["title"]).partition("_")
             start = held["formattedName"][1:20]
             status = "IN_PROGRESS" if number in self.begun else "SCHEDULED"
+            project = held["properties"]["project"]["formattedName"]
             lines[
-                subject, f"^{name}", start[:10].replace("-", ""), start[11:].replace(":", ""), "MR", status
+                subject,
+                f"^{name}",
+                start[:10].replace("-", ""),
+                start[11:].replace(":", ""),
+                "MR",
+                status,
+                SHOWN.get(project, project),
+                SEXES.get(held.get("sex"), ""),
+                BIRTHS.get(held.get("born"), ""),
             ] += 1
         return lines
 
@@ -105,7 +122,17 @@ class Day:
         answer = self.scanner.find()
         assert answer.status == 0x0000
         shown = Counter(
-            (line.patient_id, line.patient_name, line.date, line.time, line.modality, line.status)
+            (
+                line.patient_id,
+                line.patient_name,
+                line.date,
+                line.time,
+                line.modality,
+                line.status,
+                line.description,
+                line.sex,
+                line.birth_date,
+            )
             for line in answer.lines
         )
         assert shown == self.expected()
@@ -142,6 +169,11 @@ def play_day(day: Day) -> None:
     day.check()
 
     day.sim.edit(1, formattedName=span(start + timedelta(hours=8), 45))
+    day.check()
+
+    day.sim.edit(1, sex="not told", born="03/05/1980")
+    day.check()
+    day.sim.edit(1, sex="Female", born="1980-05-03")
     day.check()
 
     day.sim.edit(2, status="Cancelled")
@@ -201,10 +233,10 @@ def play_outage(day: Day) -> None:
 def morning() -> list[dict[str, Any]]:
     """The bookings at the start of the day; subject 1 comes twice, and a scan is running."""
     return [
-        booking(1, "SUB1_White", hours=1),
-        booking(2, "SUB2_Black", hours=2),
-        booking(3, "SUB3_Brown", hours=3),
-        booking(4, "SUB4_Blue", hours=4),
+        booking(1, "SUB1_White", hours=1, project=LONG, sex="Female", born="1980-05-03"),
+        booking(2, "SUB2_Black", hours=2, sex="male", born="1975-12-31 00:00:00.0"),
+        booking(3, "SUB3_Brown", hours=3, sex="not told", born="03/05/1980"),
+        booking(4, "SUB4_Blue", hours=4, project=LONG),
         booking(5, "SUB5_Red", hours=5),
         booking(6, "SUB1_White", hours=7),
         booking(10, "SUB10_Gold", hours=-1, minutes=120),

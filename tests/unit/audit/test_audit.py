@@ -79,6 +79,13 @@ def test_nothing_is_lost_or_added(sample: Audit, config: PipelineConfig) -> None
     assert sample.overview.entries == len(batch.accepted)
     reasons = Counter(batch.rejected["reasons"].explode().to_list())
     assert dict(sample.rejections.select("reason", "bookings").iter_rows()) == reasons
+    repairs = {
+        (target, kind): len(ids)
+        for target, kinds in batch.flags.repaired.items()
+        for kind, ids in kinds.items()
+    }
+    assert {row[:2]: row[2] for row in sample.repairs.select("target", "kind", "bookings").rows()} == repairs
+    assert ("patient_name", "cut") in repairs
     for field in sample.fields.iter_rows(named=True):
         parts = field["matched"] + field["fell_back"] + field["emptied"] + field["empty"]
         assert parts == field["bookings"] == sample.overview.bookings - sample.overview.unreadable

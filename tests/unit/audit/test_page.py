@@ -100,6 +100,7 @@ def test_charts_and_tables_are_inside(sample: Audit) -> None:
         "table-fields",
         "table-accuracy",
         "table-rejections",
+        "table-repairs",
         "table-times",
         "table-suggestions",
     } <= tables

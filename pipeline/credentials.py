@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
-from pipeline.errors import PluginConfigError
 from pipeline.wording import config_error
 
 USERNAME = "CALPENDO_USERNAME"
@@ -54,10 +53,11 @@ def environment() -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise PluginConfigError(
-            f".env: the file in the working directory cannot be read ({type(error).__name__}); "
+        fault = (
+            f"the file in the working directory cannot be read ({type(error).__name__}); "
             "write it as UTF-8 text, or remove it and set the variables"
-        ) from None
+        )
+        raise config_error(".env", [fault]) from None
     kept, faults = _from_file(text)
     wrong = [fault for name, fault in faults.items() if name not in os.environ]
     if wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,18 +39,23 @@ def _checks(
 ) -> Iterator[Check]:
     yield local.versions()
     settings = config = credentials = None
+    is_told = True
     try:
         environ = environment() if environ is None else environ
     except PluginConfigError as error:
-        yield from _faults("environment", error)
-        environ = {}
+        yield from _faults("environment", error, where=".env: ")
+        environ, is_told = os.environ, False
     try:
         settings = select_source(path, source)
     except PluginConfigError as error:
         yield from _faults("configuration", error, where=f"{path}: ")
     try:
-        credentials = Credentials.from_environment(environ)
-        yield ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
+        credentials = Credentials.from_environment(environ) if is_told else None
+        yield (
+            ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
+            if is_told
+            else skipped("login", "not looked at: .env has to be fixed first")
+        )
     except PluginConfigError as error:
         yield from _faults("login", error)
     if settings is not None:
@@ -63,7 +69,10 @@ def _checks(
         return
     yield from _configured(config, settings, now)
     if credentials is None:
-        yield skipped("connection", "not tried: the login is missing")
+        yield skipped(
+            "connection",
+            "not tried: the login is missing" if is_told else "not tried: .env has to be fixed first",
+        )
         return
     from pipeline.verify.server import server
 

@@ -325,3 +325,19 @@ def test_the_command_returns_one_on_failure(app: typer.Typer, write: Write) -> N
     assert "  → " in done.output
     assert "[bold]3T" in done.output
     assert "Not ready: 2 failed" in done.output or "Not ready: 3 failed" in done.output
+
+
+def test_a_fault_in_the_env_file_is_told_once(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T002: a .env file that is not read as meant is named with its line; what is exported is not called missing."""
+    path = write()
+    (tmp_path / ".env").write_text("CALPENDO_PASSWORD=abc #def\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CALPENDO_PASSWORD", raising=False)
+    monkeypatch.setenv("CALPENDO_USERNAME", "demo")
+    verification = verify(path)
+    (fault,) = [check for check in verification.checks if check.state is State.FAILED]
+    assert fault.found.startswith(".env: line 1: the value of CALPENDO_PASSWORD ends before")
+    assert only(verification, "login", State.SKIPPED).found == "not looked at: .env has to be fixed first"
+    assert only(verification, "connection", State.SKIPPED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from pipeline.commands.exits import exit_codes, say
@@ -14,6 +16,8 @@ def pylantir(context: typer.Context) -> None:
 
     Example: calpendo-pipeline pylantir start --pylantir_config mwl_config.json --AEtitle WORKLIST --port 4242
     """
+    # A day's bookings need no threads, and polars, once it is loaded, has one for each core, with memory of its own.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     with exit_codes():
         try:
             from pipeline.pylantir import run

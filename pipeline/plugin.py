@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.calpendo.log import SourceLogger
+from pipeline.delivery.cycle import Cycle
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
 from pipeline.delivery.notices import Notices
-from pipeline.delivery.steps import Cycle
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config import PipelineConfig
     from pipeline.credentials import Credentials
-    from pipeline.delivery.cycle import Answers, Checked, Delivery
-    from pipeline.delivery.plan import Plan
+    from pipeline.delivery.decide import Answers, Checked, Delivery, Plan
 
 Entry = dict[str, Any]
 
@@ -155,7 +154,7 @@ class CalendoPlugin(DataSourcePlugin):
 
         Ledger, quarantine and history stay as they are, also beside a running process.
         """
-        from pipeline.delivery.plan import plan_of
+        from pipeline.delivery.decide import plan_of
 
         base = ledger_path(self._checked()[0])
         path = None if base is None else to_read(base, self.host)

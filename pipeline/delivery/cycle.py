@@ -1,313 +1,330 @@
-"""One cycle between the server's answer and the host: what goes out, what is written down. Decides; writes nothing.
+"""The three steps of a cycle, run against a ledger: fetch, batch, deliver.
 
-Answers    what the server said: the window's list, and the bookings asked for by number
-Checked    the same through the columns and the schema gate
-Delivery   what is emitted, withdrawn, held back, owed, rejected; and the counts that must add up
+What a step decides is in ``decide.py``, ``changes.py`` and ``withdrawal.py``; here it meets the server and the file.
+Everything that a cycle writes, it writes in one transaction at its end: a process that dies before leaves the ledger
+as it was, one that dies after has recorded as pending what it meant to return.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pytz
 
-from pipeline.calpendo.fetch import NOT_REACHED
-from pipeline.delivery import changes, withdrawal
-from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY, from_text, to_text
-from pipeline.delivery.ledger import Ledger, Line
-from pipeline.delivery.quarantine import Rejected
-from pipeline.fields import SOURCE
-from pipeline.transform.columns import to_rows
-from pipeline.transform.paths import UNDER
-from pipeline.transform.read_text import payload_text
-from pipeline.transform.reasons import BOOKING_ID_INVALID
+from pipeline.calpendo.fetch import NOT_REACHED, LookUp
+from pipeline.calpendo.responses import NothingFetchedError
+from pipeline.delivery import history, quarantine
+from pipeline.delivery.decide import (
+    Answers,
+    Checked,
+    Delivery,
+    decide,
+    moved_away,
+    not_wanted,
+    of_interest,
+    to_ask_for,
+    with_last_operators,
+)
+from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
+from pipeline.errors import PluginStateError
+from pipeline.report import RunReport, merged_flags
 
 if TYPE_CHECKING:
-    from pipeline.batch import Batch
-    from pipeline.calpendo.fetch import FetchedBookings
+    from pipeline.batch import Batch, Kept
+    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.calpendo.fetch import KnownBookings
+    from pipeline.calpendo.log import SourceLogger
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
-
-# What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
-_WINDOW = "window"
-# What a row of the list shows as well as its booking's details do.
-_SHOWN_BY_THE_LIST = ("resource", "status", "title_ignored")
-_OPERATOR = "operator"
-"""Where a fetch puts an operator's name in the payload (T009)."""
+    from pipeline.transform.selection import Selection
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The server's answers of one cycle, and the ledger's lines as they were before it."""
+class _LookUp:
+    """Says, once the list is there, what else a cycle must learn, and keeps what the ledger said of it."""
 
-    window: Window
-    listed: FetchedBookings
-    followed: FetchedBookings
-    interest: tuple[int, ...]
-    lines: pl.DataFrame = field(repr=False)
-    owed: frozenset[int]
-    held: frozenset[int]
+    def __init__(self, cycle: Cycle, window: Window, config: PipelineConfig) -> None:
+        self._cycle = cycle
+        self._window = window
+        self._config = config
+        self.lines = pl.DataFrame(schema=LINES_SCHEMA)
+        self.interest: tuple[int, ...] = ()
+        self.owed: dict[int, Owed] = {}
+        self.held: frozenset[int] = frozenset()
 
-    @property
-    def failed(self) -> dict[int, str]:
-        """Every booking whose details could not be fetched, with the reason."""
-        return {**self.listed.failed, **self.followed.failed}
+    def __call__(self, listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+        """Name the bookings whose fate the list does not tell, with their times as the host was given them."""
+        self._cycle.end("list")
+        ledger, window = self._cycle.ledger, self._window
+        self.lines = ledger.lines(listed, window.query_start, window.end)
+        self.owed, self.held = ledger.owed(), frozenset(ledger.held())
+        self.interest = tuple(of_interest(self.lines, window, self.owed, self.held, self._config))
+        asked = to_ask_for(self.interest, listed, cut)
+        rows = self.lines.filter(pl.col("booking_id").is_in(asked))
+        known = {
+            booking_id: (moment(start), None if end is None else moment(end))
+            for booking_id, start, end in rows.select("booking_id", "start_utc", "end_utc").iter_rows()
+        }
+        return LookUp(
+            {booking_id: known.get(booking_id) or self._end_of(booking_id) for booking_id in asked},
+            {booking_id: owed.passed_over for booking_id, owed in self.owed.items()},
+        )
 
-    @property
-    def asked_in_vain(self) -> bool:
-        """Whether a request failed; what there was no time to ask for is no fault of the server."""
-        return any(reason != NOT_REACHED for reason in self.failed.values())
-
-    def failed_rows(self) -> list[Any]:
-        """Return what the list itself says of bookings that the host may show and whose details failed."""
-        shown = self.lines.filter(pl.col("status") != DISCONTINUED)["booking_id"].to_list()
-        rows = self.listed.failed_rows
-        return [rows[booking_id] for booking_id in shown if booking_id in rows]
+    def _end_of(self, booking_id: int) -> tuple[None, datetime | None]:
+        owed = self.owed.get(booking_id)
+        return None, owed.end if owed else None
 
 
-@dataclass(frozen=True)
-class Checked:
-    """The listed and the followed bookings after the schema gate; ``moved`` of the followed came with the list.
+class Cycle:
+    """One cycle of one source; ``now`` is aware. ``on_step`` hears the name of each stage as it ends.
 
-    ``told`` are bookings whose details failed, and of which the list itself says that they are not wanted.
+    ``known`` and ``kept`` hold what the cycle before learned: a plugin hands the same ones to each of its cycles.
     """
 
-    listed: Batch
-    followed: Batch | None = None
-    moved: int = 0
-    told: frozenset[int] = frozenset()
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: CalpendoClient,
+        config: PipelineConfig,
+        *,
+        known: KnownBookings | None = None,
+        kept: dict[str, Kept] | None = None,
+        now: datetime,
+        log: SourceLogger,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self.ledger = ledger
+        self.now = now
+        self.seconds: dict[str, float] = {}
+        self._client = client
+        self._known = known
+        self._kept = {} if kept is None else kept
+        self._config = config
+        self._log = log
+        self._on_step = on_step
+        self._mark = time.perf_counter()
 
-    @property
-    def batches(self) -> tuple[Batch, ...]:
-        """The batches that there are, the listed bookings first."""
-        return (self.listed,) if self.followed is None else (self.listed, self.followed)
+    def end(self, stage: str) -> None:
+        """Note how long a stage took, and tell that it has ended."""
+        moment = time.perf_counter()
+        self.seconds[stage] = moment - self._mark
+        self._mark = moment
+        self._on_step(stage)
+
+    def fetch(self, sync_interval: float) -> Answers:
+        """Ask for the window's bookings, and by number for those whose fate the list does not tell.
+
+        All of it in one queue and within one budget of time. Raises ``PluginFetchError`` when the window cannot be
+        had. A look-up by number that fails costs its own booking a cycle's delay, and others' withdrawals at most one.
+        """
+        from pipeline.calpendo.fetch import fetch_cycle
+        from pipeline.calpendo.window import window_for
+
+        if "pipeline.batch" not in sys.modules:
+            threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
+        # That there is another cycle shows that what the last one returned came back.
+        self.ledger.settle_returned()
+        self.end("settle")
+        window = window_for(self._config, self.now, sync_interval)
+        look_up = _LookUp(self, window, self._config)
+        listed, followed = fetch_cycle(
+            self._client, self._config, window, known=self._known, follow=look_up, now=self.now
+        )
+        self.end("lookup")
+        return Answers(
+            window, listed, followed, look_up.interest, look_up.lines, frozenset(look_up.owed), look_up.held
+        )
+
+    def batch(self, answers: Answers) -> Checked:
+        """Send both kinds of bookings through the columns and the schema gate."""
+        from pipeline.transform.selection import Selection
+
+        config, window = self._config, answers.window
+        listed = self._process(
+            "listed",
+            answers.listed.payloads,
+            Selection(
+                resources=config.resources,
+                status=config.status_filter,
+                start=window.start,
+                end=window.end,
+                include_running=config.include_running,
+                allowed_studies=config.allowed_studies,
+            ),
+        )
+        moved = moved_away(answers.interest, answers.listed, listed)
+        followed = None
+        if answers.followed.payloads or moved:
+            followed = self._process(
+                "followed",
+                [*answers.followed.payloads, *moved],
+                Selection(
+                    resources=config.resources,
+                    status=config.status_filter,
+                    allowed_studies=config.allowed_studies,
+                ),
+            )
+        unknown = answers.listed.operator_unknown
+        listed = with_last_operators(listed, unknown, self.ledger, config)
+        if followed is not None:
+            followed = with_last_operators(followed, unknown, self.ledger, config)
+        told: frozenset[int] = frozenset()
+        if rows := answers.failed_rows():
+            from pipeline.batch import process_batch
+
+            told = not_wanted(
+                process_batch(
+                    rows, config, selection=Selection(resources=config.resources, status=config.status_filter)
+                )
+            )
+        self.end("batch")
+        return Checked(listed, followed, len(moved), told)
+
+    def _process(self, kind: str, payloads: Sequence[Any], selection: Selection) -> Batch:
+        from pipeline.batch import process_changed
+
+        today = self.now.astimezone(pytz.timezone(self._config.timezone)).date()
+        self._kept[kind] = process_changed(
+            self._kept.get(kind), payloads, self._config, selection=selection, today=today
+        )
+        return self._kept[kind].batch
+
+    def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:
+        """Decide what goes out and write it down as pending, with everything else, in one transaction."""
+        delivery = decide(answers, checked, self.ledger, self._config)
+        self.end("diff")
+        # What the window can still bring is never forgotten, however short the retention: it would be sent anew.
+        keep_after = min(self.now - timedelta(days=self._config.retention_days), answers.window.query_start)
+        with self.ledger.transaction() as connection:
+            run = history.next_run(connection)
+            self.ledger.record(
+                Changes(
+                    emitted=delivery.emitted,
+                    seen=delivery.seen,
+                    owed=delivery.owed,
+                    unasked=delivery.unasked,
+                    ends={**answers.listed.ends, **answers.followed.ends},
+                    settled=delivery.settled,
+                    held=delivery.verdict.held,
+                ),
+                self.now,
+            )
+            quarantine.resolve(connection, delivery.seen, self.now)
+            quarantine.keep(connection, delivery.rejected, run, self.now)
+            purged = 0
+            trusted = history.clock_is_steady(connection, self.now)
+            if trusted:
+                purged = self.ledger.purge(keep_after)
+                purged += quarantine.purge(connection, keep_after)
+                purged += history.purge_runs(connection, keep_after)
+            self._on_step("writing")
+            left = history.left_behind(connection, self.ledger.owed(), self.now)
+            report = self._report(answers, checked, delivery, left)
+            history.add_run(connection, run, report, self.now)
+        if purged:
+            self.ledger.shrink()
+        if trusted:
+            self.ledger.purge_files(self.now)
+        self.end("write")
+        return delivery, replace(report, seconds=self._rounded())
+
+    def _report(
+        self, answers: Answers, checked: Checked, delivery: Delivery, left_behind: list[int]
+    ) -> RunReport:
+        pending = len(self.ledger.pending_ids())
+        if self._config.acknowledge == "on_return":
+            pending -= len(delivery.emitted)
+        stats = [answers.listed.stats, answers.followed.stats]
+        return RunReport(
+            source=self._config.source_name,
+            started=self.now,
+            window_start=answers.window.start,
+            window_end=answers.window.end,
+            pending=pending,
+            owed=len(self.ledger.owed()),
+            held=len(delivery.verdict.held),
+            left_behind=len(left_behind),
+            reasons=delivery.reasons,
+            filters=delivery.filters,
+            changed_fields=delivery.changed_fields,
+            seconds=self._rounded(),
+            requests={
+                "sent": sum(part.requests for part in stats),
+                "retried": sum(part.retries for part in stats),
+            },
+            flags=merged_flags(batch.flags for batch in checked.batches),
+            warnings=(
+                *self._config.warnings,
+                *self.ledger.warnings,
+                *answers.listed.warnings,
+                *answers.followed.warnings,
+                *_held_back(delivery),
+                *_left(left_behind),
+            ),
+            **delivery.counts,
+        )
+
+    def _rounded(self) -> dict[str, float]:
+        return {stage: round(spent, 4) for stage, spent in self.seconds.items()}
+
+    def failed(self, error: Exception, text: str) -> RunReport:
+        """Write down that the cycle failed, and what it came to owe; gives the report that says so."""
+        self.end("failed")
+        report = RunReport(
+            source=self._config.source_name,
+            started=self.now,
+            outcome="failed",
+            error=text,
+            seconds=self._rounded(),
+            warnings=(*self._config.warnings, *self.ledger.warnings),
+        )
+        failed, ends = (error.failed, error.ends) if isinstance(error, NothingFetchedError) else ({}, {})
+        unasked = {booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED}
+        try:
+            with self.ledger.transaction() as connection:
+                self.ledger.owe(failed, self.now, unasked=unasked, ends=ends)
+                report = replace(report, owed=len(self.ledger.owed()), held=len(self.ledger.held()))
+                history.add_run(connection, history.next_run(connection), report, self.now)
+        except PluginStateError as trouble:
+            self._log.error("the failed cycle could not be written down: %s", trouble)
+        return report
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What one cycle does: the entries for the host, in order, and everything that is written down with them."""
-
-    entries: list[dict[str, Any]] = field(repr=False)
-    emitted: list[Line] = field(repr=False)
-    kinds: Mapping[int, str]
-    stood_as: Mapping[int, str]
-    seen: frozenset[int]
-    settled: frozenset[int]
-    owed: frozenset[int]
-    unasked: frozenset[int]
-    verdict: withdrawal.Verdict
-    rejected: list[Rejected] = field(repr=False)
-    differences: pl.DataFrame = field(repr=False)
-    counts: Mapping[str, Any]
-    reasons: Mapping[str, int]
-    filters: Mapping[str, int]
-
-    @property
-    def changed_fields(self) -> dict[str, int]:
-        """In how many bookings each field changed."""
-        return changes.field_counts(self.differences)
+def _left(ids: list[int]) -> list[str]:
+    """Say which bookings a few cycles could not fetch."""
+    if not ids:
+        return []
+    shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
+    text = f"{len(ids)} bookings could not be fetched in more than {history.A_FEW_CYCLES} cycles and have not ended yet"
+    return [f"{text}: {shown}"]
 
 
-def of_interest(
-    lines: pl.DataFrame, window: Window, owed: Iterable[int], held: Iterable[int], config: PipelineConfig
-) -> list[int]:
-    """Name the bookings whose fate this cycle must learn, listed or not.
-
-    Those that the host shows in the window (or, where running bookings are wanted, running at its start), and all
-    that are pending, owed or held back, wherever they lie in time.
-    """
-    running_since = window.query_start if config.include_running else None
-    shown = withdrawal.shown_in(lines, window.start, window.end, running_since)
-    pending = lines.filter(pl.col("state") == "pending")["booking_id"].to_list()
-    return list(dict.fromkeys([*shown, *pending, *sorted(owed), *sorted(held)]))
-
-
-def to_ask_for(interest: Iterable[int], listed: Iterable[int], cut: Iterable[int]) -> list[int]:
-    """Name those of interest that the list did not bring, or whose row alone says that they lie elsewhere now."""
-    told = set(listed).difference(cut)
-    return [booking_id for booking_id in interest if booking_id not in told]
+def _held_back(delivery: Delivery) -> list[str]:
+    """Say why withdrawals wait."""
+    verdict = delivery.verdict
+    if verdict.kept_by == "failed_fetch":
+        text = (
+            "some bookings no longer stand in Calpendo, but details of others could not be fetched: they are withdrawn"
+            " when the next cycle says the same of them"
+        )
+        return [text]
+    if verdict.kept_by == "guard":
+        text = (
+            f"{len(verdict.held)} bookings would be withdrawn at once, more than the limit of {verdict.limit:g}: none"
+            " of them was; the same answer in the next cycle confirms it"
+        )
+        return [text]
+    return []
 
 
-def not_wanted(rows: Batch) -> frozenset[int]:
-    """Name the bookings that the list's own rows show as not wanted: another status or resource, or ignored."""
-    shown = rows.filtered.filter(pl.col("reason").is_in(_SHOWN_BY_THE_LIST))
-    return frozenset(shown["booking_id"].drop_nulls().to_list())
+def _warm_up(config: PipelineConfig) -> None:
+    """Load polars and pandera, and build the gate, while the network keeps the first cycle waiting."""
+    from pipeline.batch import process_batch
 
-
-def moved_away(interest: Iterable[int], listed: FetchedBookings, batch: Batch) -> list[Any]:
-    """Pick the payloads of interest that came with the list but turned out to lie outside the window."""
-    rows = batch.filtered.filter((pl.col("reason") == _WINDOW) & pl.col("booking_id").is_in(list(interest)))
-    return [listed.payloads[row] for row in rows["row"].to_list()]
-
-
-def with_last_operators(
-    batch: Batch, unknown: Collection[int], ledger: Ledger, config: PipelineConfig
-) -> Batch:
-    """Fill the fields that are mapped from the operator with what was sent last, in the entries of ``unknown``.
-
-    Otherwise each scan of whose operators the server said nothing would be sent as changed, without its operator, and
-    sent once more in the next cycle; and in between the host would show that nobody operates it, which nobody has said.
-
-    Only where the payload has no operator of its own; a booking that was never sent stays as it is.
-    """
-    from pipeline.transform.entries import mapped_rules
-
-    rules = [rule for rule in mapped_rules(config) if rule.source.removeprefix(UNDER) == _OPERATOR]
-    if not unknown or not rules:
-        return batch
-    ids = batch.accepted["booking_id"].to_list()
-    last = ledger.entries(set(ids).intersection(unknown))
-    filled = []
-    for rule in rules:
-        kept = pl.Series([last.get(number, {}).get(rule.target) for number in ids], dtype=pl.String)
-        as_it_is = kept.is_null() | batch.accepted[f"{SOURCE}{rule.source}"].is_not_null()
-        filled.append(batch.entries[rule.target].zip_with(as_it_is, kept))
-    return replace(batch, entries=batch.entries.with_columns(filled))
-
-
-def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineConfig) -> Delivery:
-    """Compare the checked bookings with the ledger and settle what this cycle does; reads the ledger only."""
-    # Two frames of one height: a mapping may name its targets as it likes, also like a column of the bookkeeping.
-    keys = changes.compare(pl.concat([_keys(batch) for batch in checked.batches]), answers.lines)
-    emit = keys["change"] != "unchanged"
-    keys_out = keys.filter(emit)
-    entries_out = pl.concat([batch.entries for batch in checked.batches]).filter(emit)
-    entries = to_rows(entries_out)
-    altered = keys_out["change"] == "changed"
-    altered_ids = keys_out.filter(altered)["booking_id"]
-    differences = changes.changed_fields(
-        altered_ids, entries_out.filter(altered), ledger.entry_texts(altered_ids.to_list())
-    )
-
-    standing = set(keys["booking_id"].to_list())
-    verdict, repeated = _withdrawals(answers, checked, standing, config)
-    gone = [*verdict.withdrawn, *repeated]
-    last = ledger.last_lines([*gone, *verdict.held])
-    withdrawn = [withdrawal.discontinued(from_text(last[booking_id].entry)) for booking_id in gone]
-    withdrawn_lines = [
-        last[booking_id]._replace(digest=digest, status=DISCONTINUED, entry=to_text(entry))
-        for booking_id, digest, entry in zip(gone, changes.digests_of(withdrawn), withdrawn, strict=True)
-    ]
-
-    rejected = _rejected(answers.listed, checked)
-    failed = answers.failed
-    counts = _counts(answers, checked, keys["change"])
-    return Delivery(
-        entries=entries + withdrawn,
-        emitted=_lines(keys_out, entries) + withdrawn_lines,
-        kinds=dict(keys_out.select("booking_id", "change").iter_rows()) | dict.fromkeys(gone, "withdrawn"),
-        stood_as={booking_id: line.status for booking_id, line in last.items()},
-        seen=frozenset(standing),
-        settled=answers.owed - set(failed),
-        owed=frozenset(failed),
-        unasked=frozenset(booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED),
-        verdict=verdict,
-        rejected=rejected,
-        differences=differences,
-        counts=counts | {"withdrawn": len(withdrawn), "returned": len(entries) + len(withdrawn)},
-        reasons=Counter(reason for item in rejected for reason in item.reasons),
-        filters=_filters(answers.listed, checked.listed),
-    )
-
-
-def _keys(batch: Batch) -> pl.DataFrame:
-    """Give one row an entry: the ledger's columns but the entry itself."""
-    bookings = batch.accepted.select(
-        "booking_id",
-        "booking_hash",
-        start_utc=pl.col("start_utc").dt.timestamp("us"),
-        end_utc=pl.col("end_utc").dt.timestamp("us"),
-    )
-    return bookings.with_columns(
-        changes.digests(batch.entries), batch.entries[STATUS_KEY].cast(pl.String).alias("status")
-    )
-
-
-def _lines(keys: pl.DataFrame, entries: list[dict[str, Any]]) -> list[Line]:
-    rows = keys.select(Line._fields[:-1]).iter_rows()
-    return [Line._make((*row, to_text(entry))) for row, entry in zip(rows, entries, strict=True)]
-
-
-def _withdrawals(
-    answers: Answers, checked: Checked, standing: set[int], config: PipelineConfig
-) -> tuple[withdrawal.Verdict, list[int]]:
-    """Judge the bookings that no longer stand; name also the withdrawals that the host has not acknowledged.
-
-    No longer standing: listed no more and answered 404, given to a resource or status that is not configured, or
-    rejected by the rules now, so that the row that the host shows is out of date.
-    """
-    # What the server lists and denies in one breath may have been deleted in between: the next list will tell.
-    fallen = set(answers.followed.gone) - set(answers.listed.listed)
-    for batch in checked.batches:
-        fallen |= set(_filtered_for_good(batch))
-        fallen |= set(batch.rejected["booking_id"].drop_nulls().to_list())
-    told = checked.told.union(_filtered_for_good(checked.listed))
-    fallen = (fallen | told) - standing
-    lines = answers.lines.filter(pl.col("booking_id").is_in(list(fallen))).sort("start_utc", "booking_id")
-    live = pl.col("status") != DISCONTINUED
-    in_window = answers.lines.filter(
-        withdrawal.live_in_window(answers.window.start, answers.window.end)
-    ).height
-    verdict = withdrawal.judge(
-        lines.filter(live)["booking_id"].to_list(),
-        # One that stands again begins anew: its absence must be seen twice in a row.
-        held=answers.held - standing,
-        in_window=in_window,
-        max_withdrawn=config.max_withdrawn,
-        fetch_failed=answers.asked_in_vain,
-        told=told,
-        unanswered=answers.failed.keys() - fallen,
-    )
-    # That these were withdrawn before is the second answer.
-    return verdict, lines.filter(~live & (pl.col("state") == "pending"))["booking_id"].to_list()
-
-
-def _filtered_for_good(batch: Batch) -> list[int]:
-    ids: list[int] = batch.filtered.filter(pl.col("reason") != _WINDOW)["booking_id"].drop_nulls().to_list()
-    return ids
-
-
-def _rejected(listed: FetchedBookings, checked: Checked) -> list[Rejected]:
-    found = [Rejected(None, (BOOKING_ID_INVALID,), payload_text(row)) for row in listed.invalid]
-    for batch in checked.batches:
-        rows = batch.rejected.select("booking_id", "reasons", "payload").iter_rows()
-        found += [Rejected(booking_id, tuple(reasons), payload) for booking_id, reasons, payload in rows]
-    return found
-
-
-def _filters(listed: FetchedBookings, batch: Batch) -> dict[str, int]:
-    counts = Counter(batch.filtered["reason"].to_list())
-    if listed.cut:
-        counts[_WINDOW] += len(listed.cut)
-    return dict(counts)
-
-
-def _counts(answers: Answers, checked: Checked, change: pl.Series) -> dict[str, int]:
-    """Count each booking once; in ``change`` the listed ones stand first."""
-    listed, followed = answers.listed, answers.followed
-    first, second = change[: checked.listed.accepted.height], change[checked.listed.accepted.height :]
-    same, same_followed = int((first == "unchanged").sum()), int((second == "unchanged").sum())
-    kinds = Counter(change.to_list())
-    return {
-        "listed": len(listed.listed) + len(listed.invalid),
-        "emitted": len(first) - same,
-        "unchanged": same,
-        "filtered": len(listed.cut) + checked.listed.filtered.height,
-        "rejected": len(listed.invalid) + checked.listed.rejected.height,
-        "fetch_failed": len(listed.failed),
-        "not_reached": list(answers.failed.values()).count(NOT_REACHED),
-        "gone": len(listed.gone),
-        "looked_up": len(followed.listed) + checked.moved,
-        "looked_up_emitted": len(second) - same_followed,
-        "looked_up_unchanged": same_followed,
-        "looked_up_filtered": checked.followed.filtered.height if checked.followed else 0,
-        "looked_up_rejected": checked.followed.rejected.height if checked.followed else 0,
-        "looked_up_failed": len(followed.failed),
-        "looked_up_gone": len(followed.gone),
-        "new": kinds["new"],
-        "changed": kinds["changed"],
-        "resent": kinds["resent"],
-    }
+    process_batch([], config)

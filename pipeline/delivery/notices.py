@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.batch import Batch
     from pipeline.calpendo.log import SourceLogger
     from pipeline.config import PipelineConfig
-    from pipeline.delivery.cycle import Answers, Checked, Delivery
+    from pipeline.delivery.decide import Answers, Checked, Delivery
     from pipeline.report import RunReport
 
 _SHOWN = 20

@@ -20,8 +20,7 @@ from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.sources import UNNAMED
-from pipeline.pylantir.step_book import Left, StepBook
-from pipeline.pylantir.steps import DISCONTINUED, SCHEDULED, Step, settle
+from pipeline.pylantir.steps import DISCONTINUED, SCHEDULED, Left, Step, StepBook, settle
 from pipeline.pylantir.wire import to_wire
 from pipeline.pylantir.worklist_filter import output_zone
 

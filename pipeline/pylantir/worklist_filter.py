@@ -22,8 +22,7 @@ from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledge
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.options import keep_past_hours, with_host_defaults
 from pipeline.pylantir.sources import ledger_names
-from pipeline.pylantir.step_book import SYNCED_NOTE
-from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED
+from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED, SYNCED_NOTE
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -197,7 +197,7 @@ def ledger_diff(count: int, folder: Path) -> Iterator[Call]:
 
     from pipeline.batch import process_batch
     from pipeline.delivery import changes
-    from pipeline.delivery.cycle import _keys, _lines
+    from pipeline.delivery.decide import _keys, _lines
     from pipeline.delivery.ledger import Changes, Ledger
 
     batch = process_batch(lines_of(archive_of(count, folder)), config_of())

@@ -19,7 +19,7 @@ from pipeline.calpendo.fetch import FetchedBookings, Follow
 from pipeline.calpendo.window import Window
 from pipeline.credentials import Credentials
 from pipeline.delivery import changes
-from pipeline.delivery.cycle import _keys
+from pipeline.delivery.decide import _keys
 from pipeline.plugin import CalendoPlugin
 
 COUNT = 10_000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings
 from pipeline.calpendo.window import Window
-from pipeline.delivery.cycle import Answers
+from pipeline.delivery.decide import Answers
 from pipeline.delivery.ledger import LINES_SCHEMA, microseconds
 from pipeline.delivery.withdrawal import discontinued, judge, shown_in
 

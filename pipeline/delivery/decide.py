@@ -1,0 +1,362 @@
+"""What a cycle does between the server's answer and the host: what goes out, what is written down. Writes nothing.
+
+Answers    what the server said: the window's list, and the bookings asked for by number
+Checked    the same through the columns and the schema gate
+Delivery   what is emitted, withdrawn, held back, owed, rejected; and the counts that must add up
+Plan       the same for people, before it happens: ``run --dry-run``
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline.calpendo.fetch import NOT_REACHED
+from pipeline.delivery import changes, withdrawal
+from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY, from_text, to_text
+from pipeline.delivery.ledger import Ledger, Line
+from pipeline.delivery.quarantine import Rejected
+from pipeline.fields import SOURCE
+from pipeline.transform.columns import to_rows
+from pipeline.transform.paths import UNDER
+from pipeline.transform.read_text import payload_text
+from pipeline.transform.reasons import BOOKING_ID_INVALID
+
+if TYPE_CHECKING:
+    from pipeline.batch import Batch
+    from pipeline.calpendo.fetch import FetchedBookings
+    from pipeline.calpendo.window import Window
+    from pipeline.config import PipelineConfig
+    from pipeline.report import RunReport
+
+# What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
+_WINDOW = "window"
+# What a row of the list shows as well as its booking's details do.
+_SHOWN_BY_THE_LIST = ("resource", "status", "title_ignored")
+_OPERATOR = "operator"
+"""Where a fetch puts an operator's name in the payload (T009)."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The server's answers of one cycle, and the ledger's lines as they were before it."""
+
+    window: Window
+    listed: FetchedBookings
+    followed: FetchedBookings
+    interest: tuple[int, ...]
+    lines: pl.DataFrame = field(repr=False)
+    owed: frozenset[int]
+    held: frozenset[int]
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Every booking whose details could not be fetched, with the reason."""
+        return {**self.listed.failed, **self.followed.failed}
+
+    @property
+    def asked_in_vain(self) -> bool:
+        """Whether a request failed; what there was no time to ask for is no fault of the server."""
+        return any(reason != NOT_REACHED for reason in self.failed.values())
+
+    def failed_rows(self) -> list[Any]:
+        """Return what the list itself says of bookings that the host may show and whose details failed."""
+        shown = self.lines.filter(pl.col("status") != DISCONTINUED)["booking_id"].to_list()
+        rows = self.listed.failed_rows
+        return [rows[booking_id] for booking_id in shown if booking_id in rows]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The listed and the followed bookings after the schema gate; ``moved`` of the followed came with the list.
+
+    ``told`` are bookings whose details failed, and of which the list itself says that they are not wanted.
+    """
+
+    listed: Batch
+    followed: Batch | None = None
+    moved: int = 0
+    told: frozenset[int] = frozenset()
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """The batches that there are, the listed bookings first."""
+        return (self.listed,) if self.followed is None else (self.listed, self.followed)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one cycle does: the entries for the host, in order, and everything that is written down with them."""
+
+    entries: list[dict[str, Any]] = field(repr=False)
+    emitted: list[Line] = field(repr=False)
+    kinds: Mapping[int, str]
+    stood_as: Mapping[int, str]
+    seen: frozenset[int]
+    settled: frozenset[int]
+    owed: frozenset[int]
+    unasked: frozenset[int]
+    verdict: withdrawal.Verdict
+    rejected: list[Rejected] = field(repr=False)
+    differences: pl.DataFrame = field(repr=False)
+    counts: Mapping[str, Any]
+    reasons: Mapping[str, int]
+    filters: Mapping[str, int]
+
+    @property
+    def changed_fields(self) -> dict[str, int]:
+        """In how many bookings each field changed."""
+        return changes.field_counts(self.differences)
+
+
+def of_interest(
+    lines: pl.DataFrame, window: Window, owed: Iterable[int], held: Iterable[int], config: PipelineConfig
+) -> list[int]:
+    """Name the bookings whose fate this cycle must learn, listed or not.
+
+    Those that the host shows in the window (or, where running bookings are wanted, running at its start), and all
+    that are pending, owed or held back, wherever they lie in time.
+    """
+    running_since = window.query_start if config.include_running else None
+    shown = withdrawal.shown_in(lines, window.start, window.end, running_since)
+    pending = lines.filter(pl.col("state") == "pending")["booking_id"].to_list()
+    return list(dict.fromkeys([*shown, *pending, *sorted(owed), *sorted(held)]))
+
+
+def to_ask_for(interest: Iterable[int], listed: Iterable[int], cut: Iterable[int]) -> list[int]:
+    """Name those of interest that the list did not bring, or whose row alone says that they lie elsewhere now."""
+    told = set(listed).difference(cut)
+    return [booking_id for booking_id in interest if booking_id not in told]
+
+
+def not_wanted(rows: Batch) -> frozenset[int]:
+    """Name the bookings that the list's own rows show as not wanted: another status or resource, or ignored."""
+    shown = rows.filtered.filter(pl.col("reason").is_in(_SHOWN_BY_THE_LIST))
+    return frozenset(shown["booking_id"].drop_nulls().to_list())
+
+
+def moved_away(interest: Iterable[int], listed: FetchedBookings, batch: Batch) -> list[Any]:
+    """Pick the payloads of interest that came with the list but turned out to lie outside the window."""
+    rows = batch.filtered.filter((pl.col("reason") == _WINDOW) & pl.col("booking_id").is_in(list(interest)))
+    return [listed.payloads[row] for row in rows["row"].to_list()]
+
+
+def with_last_operators(
+    batch: Batch, unknown: Collection[int], ledger: Ledger, config: PipelineConfig
+) -> Batch:
+    """Fill the fields that are mapped from the operator with what was sent last, in the entries of ``unknown``.
+
+    Otherwise each scan of whose operators the server said nothing would be sent as changed, without its operator, and
+    sent once more in the next cycle; and in between the host would show that nobody operates it, which nobody has said.
+
+    Only where the payload has no operator of its own; a booking that was never sent stays as it is.
+    """
+    from pipeline.transform.entries import mapped_rules
+
+    rules = [rule for rule in mapped_rules(config) if rule.source.removeprefix(UNDER) == _OPERATOR]
+    if not unknown or not rules:
+        return batch
+    ids = batch.accepted["booking_id"].to_list()
+    last = ledger.entries(set(ids).intersection(unknown))
+    filled = []
+    for rule in rules:
+        kept = pl.Series([last.get(number, {}).get(rule.target) for number in ids], dtype=pl.String)
+        as_it_is = kept.is_null() | batch.accepted[f"{SOURCE}{rule.source}"].is_not_null()
+        filled.append(batch.entries[rule.target].zip_with(as_it_is, kept))
+    return replace(batch, entries=batch.entries.with_columns(filled))
+
+
+def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineConfig) -> Delivery:
+    """Compare the checked bookings with the ledger and settle what this cycle does; reads the ledger only."""
+    # Two frames of one height: a mapping may name its targets as it likes, also like a column of the bookkeeping.
+    keys = changes.compare(pl.concat([_keys(batch) for batch in checked.batches]), answers.lines)
+    emit = keys["change"] != "unchanged"
+    keys_out = keys.filter(emit)
+    entries_out = pl.concat([batch.entries for batch in checked.batches]).filter(emit)
+    entries = to_rows(entries_out)
+    altered = keys_out["change"] == "changed"
+    altered_ids = keys_out.filter(altered)["booking_id"]
+    differences = changes.changed_fields(
+        altered_ids, entries_out.filter(altered), ledger.entry_texts(altered_ids.to_list())
+    )
+
+    standing = set(keys["booking_id"].to_list())
+    verdict, repeated = _withdrawals(answers, checked, standing, config)
+    gone = [*verdict.withdrawn, *repeated]
+    last = ledger.last_lines([*gone, *verdict.held])
+    withdrawn = [withdrawal.discontinued(from_text(last[booking_id].entry)) for booking_id in gone]
+    withdrawn_lines = [
+        last[booking_id]._replace(digest=digest, status=DISCONTINUED, entry=to_text(entry))
+        for booking_id, digest, entry in zip(gone, changes.digests_of(withdrawn), withdrawn, strict=True)
+    ]
+
+    rejected = _rejected(answers.listed, checked)
+    failed = answers.failed
+    counts = _counts(answers, checked, keys["change"])
+    return Delivery(
+        entries=entries + withdrawn,
+        emitted=_lines(keys_out, entries) + withdrawn_lines,
+        kinds=dict(keys_out.select("booking_id", "change").iter_rows()) | dict.fromkeys(gone, "withdrawn"),
+        stood_as={booking_id: line.status for booking_id, line in last.items()},
+        seen=frozenset(standing),
+        settled=answers.owed - set(failed),
+        owed=frozenset(failed),
+        unasked=frozenset(booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED),
+        verdict=verdict,
+        rejected=rejected,
+        differences=differences,
+        counts=counts | {"withdrawn": len(withdrawn), "returned": len(entries) + len(withdrawn)},
+        reasons=Counter(reason for item in rejected for reason in item.reasons),
+        filters=_filters(answers.listed, checked.listed),
+    )
+
+
+def _keys(batch: Batch) -> pl.DataFrame:
+    """Give one row an entry: the ledger's columns but the entry itself."""
+    bookings = batch.accepted.select(
+        "booking_id",
+        "booking_hash",
+        start_utc=pl.col("start_utc").dt.timestamp("us"),
+        end_utc=pl.col("end_utc").dt.timestamp("us"),
+    )
+    return bookings.with_columns(
+        changes.digests(batch.entries), batch.entries[STATUS_KEY].cast(pl.String).alias("status")
+    )
+
+
+def _lines(keys: pl.DataFrame, entries: list[dict[str, Any]]) -> list[Line]:
+    rows = keys.select(Line._fields[:-1]).iter_rows()
+    return [Line._make((*row, to_text(entry))) for row, entry in zip(rows, entries, strict=True)]
+
+
+def _withdrawals(
+    answers: Answers, checked: Checked, standing: set[int], config: PipelineConfig
+) -> tuple[withdrawal.Verdict, list[int]]:
+    """Judge the bookings that no longer stand; name also the withdrawals that the host has not acknowledged.
+
+    No longer standing: listed no more and answered 404, given to a resource or status that is not configured, or
+    rejected by the rules now, so that the row that the host shows is out of date.
+    """
+    # What the server lists and denies in one breath may have been deleted in between: the next list will tell.
+    fallen = set(answers.followed.gone) - set(answers.listed.listed)
+    for batch in checked.batches:
+        fallen |= set(_filtered_for_good(batch))
+        fallen |= set(batch.rejected["booking_id"].drop_nulls().to_list())
+    told = checked.told.union(_filtered_for_good(checked.listed))
+    fallen = (fallen | told) - standing
+    lines = answers.lines.filter(pl.col("booking_id").is_in(list(fallen))).sort("start_utc", "booking_id")
+    live = pl.col("status") != DISCONTINUED
+    in_window = answers.lines.filter(
+        withdrawal.live_in_window(answers.window.start, answers.window.end)
+    ).height
+    verdict = withdrawal.judge(
+        lines.filter(live)["booking_id"].to_list(),
+        # One that stands again begins anew: its absence must be seen twice in a row.
+        held=answers.held - standing,
+        in_window=in_window,
+        max_withdrawn=config.max_withdrawn,
+        fetch_failed=answers.asked_in_vain,
+        told=told,
+        unanswered=answers.failed.keys() - fallen,
+    )
+    # That these were withdrawn before is the second answer.
+    return verdict, lines.filter(~live & (pl.col("state") == "pending"))["booking_id"].to_list()
+
+
+def _filtered_for_good(batch: Batch) -> list[int]:
+    ids: list[int] = batch.filtered.filter(pl.col("reason") != _WINDOW)["booking_id"].drop_nulls().to_list()
+    return ids
+
+
+def _rejected(listed: FetchedBookings, checked: Checked) -> list[Rejected]:
+    found = [Rejected(None, (BOOKING_ID_INVALID,), payload_text(row)) for row in listed.invalid]
+    for batch in checked.batches:
+        rows = batch.rejected.select("booking_id", "reasons", "payload").iter_rows()
+        found += [Rejected(booking_id, tuple(reasons), payload) for booking_id, reasons, payload in rows]
+    return found
+
+
+def _filters(listed: FetchedBookings, batch: Batch) -> dict[str, int]:
+    counts = Counter(batch.filtered["reason"].to_list())
+    if listed.cut:
+        counts[_WINDOW] += len(listed.cut)
+    return dict(counts)
+
+
+def _counts(answers: Answers, checked: Checked, change: pl.Series) -> dict[str, int]:
+    """Count each booking once; in ``change`` the listed ones stand first."""
+    listed, followed = answers.listed, answers.followed
+    first, second = change[: checked.listed.accepted.height], change[checked.listed.accepted.height :]
+    same, same_followed = int((first == "unchanged").sum()), int((second == "unchanged").sum())
+    kinds = Counter(change.to_list())
+    return {
+        "listed": len(listed.listed) + len(listed.invalid),
+        "emitted": len(first) - same,
+        "unchanged": same,
+        "filtered": len(listed.cut) + checked.listed.filtered.height,
+        "rejected": len(listed.invalid) + checked.listed.rejected.height,
+        "fetch_failed": len(listed.failed),
+        "not_reached": list(answers.failed.values()).count(NOT_REACHED),
+        "gone": len(listed.gone),
+        "looked_up": len(followed.listed) + checked.moved,
+        "looked_up_emitted": len(second) - same_followed,
+        "looked_up_unchanged": same_followed,
+        "looked_up_filtered": checked.followed.filtered.height if checked.followed else 0,
+        "looked_up_rejected": checked.followed.rejected.height if checked.followed else 0,
+        "looked_up_failed": len(followed.failed),
+        "looked_up_gone": len(followed.gone),
+        "new": kinds["new"],
+        "changed": kinds["changed"],
+        "resent": kinds["resent"],
+    }
+
+
+PLAN_SCHEMA = {
+    "change": pl.String,
+    "booking_id": pl.Int64,
+    "field": pl.String,
+    "old": pl.String,
+    "new": pl.String,
+}
+CHANGES = ("new", "changed", "resent", "withdrawn", "held", "rejected")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cycle would do now: ``changes`` for people, ``entries`` as they would be returned, and the report.
+
+    ``changes`` has ``PLAN_SCHEMA``, in the order of ``CHANGES``. One row each for a booking that is ``new`` (field
+    null), ``resent`` (unchanged, but not acknowledged), ``withdrawn``, ``held`` (a withdrawal that waits for a second
+    cycle or for a cycle without a failed fetch) and ``rejected`` (``new`` holds the reasons); a ``changed`` booking
+    has one row for each field, with its old and new value. Values are patients' data: for the eyes of who asks.
+    """
+
+    changes: pl.DataFrame = field(repr=False)
+    entries: list[dict[str, Any]] = field(repr=False)
+    report: RunReport
+
+
+def plan_of(delivery: Delivery, report: RunReport) -> Plan:
+    """Lay out what a cycle decided."""
+    order = {change: place for place, change in enumerate(CHANGES)}
+    rows: list[tuple[str, int | None, str | None, str | None, str | None]] = [
+        (change, booking_id, None, None, None)
+        for booking_id, change in delivery.kinds.items()
+        if change in ("new", "resent")
+    ]
+    rows += [("changed", *row) for row in delivery.differences.iter_rows()]
+    taken_off = [
+        ("withdrawn", booking_id) for booking_id, change in delivery.kinds.items() if change == "withdrawn"
+    ]
+    held = [("held", booking_id) for booking_id in sorted(delivery.verdict.held)]
+    rows += [
+        (change, booking_id, STATUS_KEY, delivery.stood_as.get(booking_id), DISCONTINUED)
+        for change, booking_id in taken_off + held
+    ]
+    rows += [("rejected", item.booking_id, None, None, "; ".join(item.reasons)) for item in delivery.rejected]
+    rows.sort(key=lambda row: order[row[0]])
+    return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report)

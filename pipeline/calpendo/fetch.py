@@ -11,7 +11,6 @@ the window, gone, or failed.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,6 +36,7 @@ from pipeline.calpendo.responses import (
 from pipeline.calpendo.rows import is_ambiguous, spans, surely_outside
 from pipeline.fields import BOOKING as BOOKING_FIELDS
 from pipeline.transform.paths import UNDER, JsonObject, booking_id, find, value_at
+from pipeline.transform.times import names_offset
 
 if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
@@ -645,7 +645,6 @@ _HASHED = tuple(field.paths[0] for field in BOOKING_FIELDS if field.hashed and f
 _FIELDS = ("id", "biskitType", _NAME, *_HASHED, *_TIMES, "properties.cancelled")
 # Fields of a subtype: a query over all bookings that names them is refused, so they come with the operator query.
 _SUBTYPE_ROOTS = frozenset({"Operator", "operator"})
-_OFFSET = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})\Z", re.ASCII)
 
 MODIFIED = "properties.modified"
 # More than the modification time, because a server may print it in whole seconds, or not set it for a new name of a
@@ -730,7 +729,7 @@ def _has_times(row: dict[str, Any]) -> bool:
 
 
 def _has_offset(value: Any) -> bool:
-    return isinstance(value, str) and _OFFSET.search(value) is not None
+    return isinstance(value, str) and names_offset(value)
 
 
 def _incomplete(rows: dict[int, JsonObject], config: PipelineConfig) -> set[int]:

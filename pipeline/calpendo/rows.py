@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipeline.transform.paths import JsonObject, find
-from pipeline.transform.read_objects import as_text
+from pipeline.transform.read_objects import as_text, is_whole
 from pipeline.transform.times import Readings, iso_readings, pair_readings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def spans(
 
 def is_ambiguous(values: Sequence[Any], timezone: str) -> list[bool]:
     """Return for each written time whether it names two instants: the site's clock shows it twice or never."""
-    earliest, latest = iso_readings(list(map(as_text, values)), timezone)
+    earliest, latest = iso_readings(list(map(_text, values)), timezone)
     return (earliest != latest).fill_null(value=False).to_list()
 
 
@@ -90,8 +90,14 @@ def _read(
 
 def _texts(rows: Sequence[JsonObject], *paths: str) -> Texts:
     """Return, for each row, the text of the first path that has any."""
-    texts = ((as_text(find(row, path)[1]) for path in paths) for row in rows)
+    texts = ((_text(find(row, path)[1]) for path in paths) for row in rows)
     return tuple(next((text for text in found if text is not None), None) for found in texts)
+
+
+def _text(value: Any) -> str | None:
+    """Return a value as text; one that could not be decoded tells nothing."""
+    text = as_text(value)
+    return text if text is None or is_whole(text) else None
 
 
 def _span(one: Readings, other: Readings | None) -> tuple[pl.Expr, pl.Expr]:

@@ -53,7 +53,7 @@ def find(booking: JsonObject, path: str) -> tuple[bool, Any]:
     """
     is_there = False
     for place in places(path):
-        value = at(booking, place)
+        value = _at(booking, place)
         if value is not _MISSING:
             if value is not None:
                 return True, value
@@ -69,10 +69,10 @@ def value_at(booking: JsonObject, path: str) -> Any:
 
 def stands_at(booking: JsonObject, place: Place) -> bool:
     """Return whether a booking has a place's last key, be its value null."""
-    return at(booking, place) is not _MISSING
+    return _at(booking, place) is not _MISSING
 
 
-def at(booking: JsonObject, place: Place) -> Any:
+def _at(booking: JsonObject, place: Place) -> Any:
     """Return what stands at one place of a booking, a mark of its own where nothing does."""
     value: Any = booking
     for key in place.whole:

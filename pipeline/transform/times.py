@@ -12,6 +12,7 @@ the last two days that a calendar of four-digit years holds are unreadable: zone
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -175,6 +176,12 @@ def pair_readings(texts: Sequence[str | None], zone: str) -> tuple[Readings, Rea
         Readings(*(part(series, size) for series in found)) for part in (pl.Series.head, pl.Series.tail)
     )
     return starts, ends
+
+
+def names_offset(text: str) -> bool:
+    """Return whether an ISO time says how far from UTC it is."""
+    found = re.match(_ISO.replace(r"\z", r"\Z"), text)
+    return found is not None and found[5] is not None
 
 
 def iso_readings(texts: Sequence[str | None], zone: str) -> Readings:

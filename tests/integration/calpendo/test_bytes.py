@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.batch import Batch, process_batch
+from pipeline.batch import Batch, Selection, process_batch
 from pipeline.calpendo.simulator import CalpendoSimulator
 from tests.integration.calpendo.calpendo_site import fetch, scan, settings
 
@@ -79,6 +79,34 @@ def test_a_label_that_the_body_contradicts_is_not_believed(mode: str) -> None:
     for label in (LATIN_1, "text/html;charset=UTF-8", "text/html"):
         batch = batch_of(mode, *people, content_type=label)
         assert names(batch) == {"SUB001": "José", "SUB002": "Testa_Anna"}
+
+
+@pytest.mark.parametrize("mode", ["details", "bulk", "changed"])
+def test_times_that_cannot_be_decoded_cut_nothing(mode: str) -> None:
+    """Rule: a row of the list whose times hold a broken byte is not left out by the list; its own booking is judged."""
+    batch = batch_of(
+        mode,
+        scan(1),
+        scan(2),
+        match="/q/",
+        old=b"[2026-06-10 09:10",
+        new=b"[20\xff26-06-10 09:10",
+        content_type="application/json",
+    )
+    assert len(batch.entries) + len(batch.rejected) == 2
+    found = dict(batch.rejected.select("booking_id", "reason").rows())
+    assert found == ({1: "text_undecodable"} if mode == "bulk" else {})
+
+
+@pytest.mark.parametrize(("named", "reason"), [("3T Diag", None), ("Other", "resource_missing")])
+def test_a_resource_that_lost_a_byte_is_never_another_one(named: str, reason: str | None) -> None:
+    """Rule: where a filter asks for a resource, one that cannot be told rejects; it is not filtered as another."""
+    booking = scan(1)
+    booking["properties"]["resource"]["formattedName"] = "3T\udcff Diag"
+    config = settings("http://127.0.0.1:1", field_mapping=MAPPING)
+    batch = process_batch([booking], config, selection=Selection(resources=(named,)))
+    assert batch.rejected["reason"].to_list() == ([] if reason is None else [reason])
+    assert batch.filtered.is_empty()
 
 
 def test_latin_1_that_says_so_is_read() -> None:

@@ -427,9 +427,10 @@ class RequestQueue:
     def bookings(self, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any] | CalpendoFault | None]]:
         """Ask for bookings; yield each number exactly once, with its payload, None where it is gone, or the fault.
 
-        What the budget leaves unasked comes with a NotReachedFault; an answer that is there is handed on, however
-        late it is taken. Raises DeadlineFault where the batch is stopped.
+        What the budget leaves unasked, or has hardly time for, comes with a NotReachedFault; an answer that is there is
+        handed on, however late it is taken. Raises DeadlineFault where the batch is stopped.
         """
+        fair = min(self._config.detail_timeout, self.deadline.seconds / 2)
         waiting = deque(numbers)
         answered: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         with self._lock:
@@ -442,12 +443,19 @@ class RequestQueue:
                     number = waiting.popleft()
                 except IndexError:
                     return
+                began = time.monotonic()
+                outcome: object
                 try:
-                    answer = self._ask(self._config.detail_timeout, self._client.booking, number)
+                    outcome = self._ask(self._config.detail_timeout, self._client.booking, number)
                 except BaseException as error:
-                    answered.put((number, error))
-                else:
-                    answered.put((number, answer))
+                    # Asked for so late that it had no fair chance: it keeps its place for the next cycle. Else the same
+                    # booking could be the last one in each cycle, and never get an answer.
+                    is_late = isinstance(error, DeadlineFault) and self.deadline.remaining() <= 0
+                    if is_late and self.deadline.end - began < fair:
+                        outcome = NotReachedFault(str(error))
+                    else:
+                        outcome = error
+                answered.put((number, outcome))
 
         for _ in range(min(len(numbers), self._config.max_workers)):
             self._futures.append(self._client.submit(work))

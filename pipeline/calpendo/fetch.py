@@ -268,6 +268,7 @@ class _Gathering:
         self._requests = RequestQueue(client, config)
         self._operators = Operators(client, config, self._requests, self.warn)
         self._rows: dict[int, dict[str, Any]] | None = None
+        self._spans: dict[int, tuple[datetime | None, datetime | None]] = {}
         self._kept: list[int] = []
         self._stamps: dict[int, str | None] = {}
         self._full = True
@@ -336,10 +337,12 @@ class _Gathering:
                 given.append((number, row))
         away: set[int] = set()
         rows: dict[int, JsonObject] = {}
-        outside = surely_outside([row for _, row in given], window, self._config)
-        for (number, row), is_outside in zip(given, outside, strict=True):
+        all_rows = [row for _, row in given]
+        outside, times = surely_outside(all_rows, window, self._config), spans(all_rows, self._config)
+        for (number, row), is_outside, span in zip(given, outside, times, strict=True):
             if number not in rows or number in away:
                 rows[number] = row
+                self._spans[number] = span
                 if is_outside:
                     away.add(number)
                 else:
@@ -498,17 +501,12 @@ class _Gathering:
 
     def fetch_details(self) -> None:
         """Fetch by number whatever is wanted and not here yet (T009); a refused login ends the batch at once."""
-        rows = self._rows or {}
         passed_over = self._look_up.passed_over
         missing = [number for number in self._kept if number not in self._payloads]
         if self._rows is None:
             asked = missing
         else:
-            times = spans([rows[number] for number in missing], self._config)
-            turns = [
-                Turn(number, *span, passed_over.get(number, 0))
-                for number, span in zip(missing, times, strict=True)
-            ]
+            turns = [Turn(number, *self._spans[number], passed_over.get(number, 0)) for number in missing]
             turns += [
                 Turn(number, *times, passed_over.get(number, 0))
                 for number, times in self._look_up.spans.items()
@@ -608,17 +606,8 @@ class _Gathering:
         )
 
     def _ends(self, numbers: Iterable[int]) -> dict[int, datetime]:
-        rows = self._rows or {}
-        listed = [number for number in numbers if number in rows]
-        ends = dict(
-            zip(
-                listed,
-                (end for _, end in spans([rows[number] for number in listed], self._config)),
-                strict=True,
-            )
-        )
-        ends |= {number: end for number, (_, end) in self._look_up.spans.items() if number in set(numbers)}
-        return {number: end for number, end in ends.items() if end is not None}
+        known = {**self._spans, **self._look_up.spans}
+        return {number: end for number in numbers if (end := known.get(number, (None, None))[1]) is not None}
 
     def _merge_operators(self) -> None:
         scans = [

@@ -11,7 +11,7 @@ Faults are grouped by what is done about them:
         ├── UnreachableFault      no answer or a broken one: tried again
         ├── AnswerFault           an answer that is not what was asked for: HTML, no JSON, no ``biskits``, another id
         └── DeadlineFault         the time for this answer or for the batch is used up, or the batch was stopped
-            └── NotReachedFault   ... before the question was sent: no fault of the server
+            └── NotReachedFault   ... before the question was sent, or hardly after: no fault of the server
 
 No message holds any part of an answer's body: only status, content type and length.
 """
@@ -119,7 +119,7 @@ class DeadlineFault(CalpendoFault):
 
 
 class NotReachedFault(DeadlineFault):
-    """The time was used up before the question was sent."""
+    """The time was used up before the question was sent, or too soon after it for an answer."""
 
 
 def check_status(answer: Answer) -> None:

@@ -224,7 +224,7 @@ class Cycle:
                 purged += quarantine.purge(connection, keep_after)
                 purged += history.purge_runs(connection, keep_after)
             self._on_step("writing")
-            left = history.left_behind(connection, self.ledger.owed(), self.now)
+            left = history.left_behind(self.ledger.owed(), self.now)
             report = self._report(answers, checked, delivery, left)
             history.add_run(connection, run, report, self.now)
         if purged:

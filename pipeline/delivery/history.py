@@ -78,15 +78,13 @@ class Health:
         ]
 
 
-def left_behind(connection: sqlite3.Connection, owed: Mapping[int, Owed], now: datetime) -> list[int]:
-    """Name the bookings that a few cycles have left and that have not ended yet; the present run is not kept yet."""
-    started = connection.execute(
-        "SELECT started FROM runs ORDER BY run DESC LIMIT ?", (A_FEW_CYCLES,)
-    ).fetchall()
-    if len(started) < A_FEW_CYCLES:
-        return []
-    since = moment(min(row[0] for row in started))
-    return [booking_id for booking_id, item in owed.items() if item.since <= since and not item.is_over(now)]
+def left_behind(owed: Mapping[int, Owed], now: datetime) -> list[int]:
+    """Name the bookings that more than a few cycles could not fetch and that have not ended yet."""
+    return [
+        booking_id
+        for booking_id, item in owed.items()
+        if item.attempts + item.passed_over > A_FEW_CYCLES and not item.is_over(now)
+    ]
 
 
 def next_run(connection: sqlite3.Connection) -> int:

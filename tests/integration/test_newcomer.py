@@ -83,7 +83,7 @@ def test_a_plan_says_what_would_be_new(site: Path) -> None:
     [
         (("run", "--config", "nope.json"), "Refused: nope.json: file: not found; write the path", 2),
         (("verify", "--config", "nope.json"), "nope.json: file: not found", 1),
-        (("run", "--config", "."), ".: file: cannot be read (IsADirectoryError)", 2),
+        (("run", "--config", "."), ".: file: is a directory; write the path of the file in it", 2),
         (("check", "nope.ndjson"), "nope.ndjson: cannot be read (No such file or directory)", 2),
         (("status",), "there is no ledger in", 2),
         (("status", "--max-age", "soon"), "'soon' is no length of time", 2),

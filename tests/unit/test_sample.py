@@ -131,8 +131,8 @@ def test_the_sample_works_from_a_wheel(tmp_path: Path) -> None:
     """Demo: it works from an installed wheel, outside the checkout, which carries the files under pipeline/_data."""
     wheel = tmp_path / "wheel.zip"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for source in ("pipeline/__init__.py", "pipeline/version.py", "pipeline/sample.py"):
-            archive.write(ROOT / source, source)
+        for source in (ROOT / "pipeline").rglob("*.py"):
+            archive.write(source, source.relative_to(ROOT))
         for name in ("bookings.ndjson", "calpendo_config_example.json"):
             archive.write(ROOT / "data" / name, f"pipeline/_data/{name}")
     installed = tmp_path / "site-packages"

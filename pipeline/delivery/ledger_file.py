@@ -319,7 +319,7 @@ def hand_over(base: Path, *, lock_timeout: float = 0.0, now: datetime | None = N
 def _is_pylantirs_shared(path: Path) -> bool:
     """Tell whether a file is of a version that all hosts shared, and Pylantir was one of them."""
     with contextlib.suppress(*SQLITE_ERRORS, OSError):
-        if not path.exists() or _foreign(path):
+        if not path.exists() or foreign(path):
             return False
         with contextlib.closing(_read_only(path)) as connection:
             if connection.execute("PRAGMA user_version").fetchone()[0] not in range(1, _SHARED + 1):
@@ -586,12 +586,12 @@ def _head(path: Path) -> bytes:
 
 def _refuse_foreign(path: Path) -> None:
     """Raise ``ForeignFileError`` for a file that is not ours, before anything is made beside it."""
-    why = _foreign(path)
+    why = foreign(path)
     if why:
         raise ForeignFileError(f"{path} is {why}, and was left as it is; name another file with 'state_path'")
 
 
-def _foreign(path: Path) -> str | None:
+def foreign(path: Path) -> str | None:
     """Say what a file is that is not ours; None for ours, damaged or not, and for none or an empty one.
 
     Ours is what begins with at least 12 of the 16 bytes that begin an SQLite file and carries our number, give or take a

@@ -91,7 +91,7 @@ def modalities(config: PipelineConfig) -> Check:
 
 def state(config: PipelineConfig) -> Check:
     """Look whether the ledger's file can be written, without making anything."""
-    from pipeline.delivery.ledger_file import ledger_path
+    from pipeline.delivery.ledger_file import foreign, ledger_path
 
     path = ledger_path(config)
     if path is None:
@@ -104,7 +104,10 @@ def state(config: PipelineConfig) -> Check:
     while not place.exists() and place != place.parent:
         place = place.parent
     kind_fits = place.is_file() if place == path else place.is_dir()
-    if kind_fits and os.access(place, os.W_OK):
+    if kind_fits and os.access(place, os.R_OK | os.W_OK):
+        why = foreign(path)
+        if why:
+            return failed("ledger", f"{path} is {why}", 'name another file with "state_path"')
         return ok(
             "ledger", f"{path} {'is there and' if place == path else 'will be made and'} can be written"
         )

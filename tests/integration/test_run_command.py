@@ -136,16 +136,14 @@ def test_an_unusable_output_is_refused_before_anything_is_fetched(settings, serv
     assert not server.requests
 
 
-@pytest.mark.parametrize(
-    "arguments", [("run",), ("status",), ("quarantine", "list"), ("verify", "--offline")]
-)
+@pytest.mark.parametrize("arguments", [("run",), ("status",), ("quarantine", "list"), ("verify",)])
 def test_a_state_path_that_is_something_else_is_refused(settings, tmp_path, arguments) -> None:
     """Command promise: every command refuses a file that is no ledger in one sentence, and leaves it as it is."""
     ledger = tmp_path / "ledger.sqlite"
     ledger.write_text("id,title\n1,Doe\n")
     done = CliRunner().invoke(app, [*arguments, "--config", str(settings)])
     assert done.exit_code == (1 if arguments[0] == "verify" else 2)
-    assert "ledger.sqlite is no ledger of this program" in (done.output + done.stderr).replace("\n", " ")
+    assert "ledger.sqlite is no ledger of this program" in " ".join((done.output + done.stderr).split())
     assert "Doe" not in done.output + done.stderr
     assert ledger.read_text() == "id,title\n1,Doe\n"
     assert not list(tmp_path.glob("ledger.sqlite?*"))

@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from pipeline.cli import app
+from pipeline.transform.reasons import REPAIRS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*.md")])
@@ -74,3 +75,11 @@ def test_the_readme_names_every_command() -> None:
     assert len(commands) >= 10
     for name in commands:
         assert re.search(rf"^\| `{name}[ `]", readme, flags=re.MULTILINE), f"{name} has no row"
+
+
+def test_the_docs_explain_each_repair_in_the_program_s_words() -> None:
+    """Docs promise: the table of repairs says what report and audit say, meaning and remedy."""
+    table = (ROOT / "docs/transformation.md").read_text(encoding="utf-8")
+    for kind, reason in REPAIRS.items():
+        meaning = reason.meaning.format(field="The field")
+        assert f"| `{kind}` | {meaning} | {reason.remedy} |" in table

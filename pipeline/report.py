@@ -214,10 +214,21 @@ def _flag_lines(flags: Mapping[str, Any]) -> list[str]:
         for target, late in flags.get("pattern_timeouts", {}).items()
     ]
     return lines + [
-        f"{name.replace('_', ' ')}: {_shown(value)}"
+        f"{name.replace('_', ' ')}: {_repairs(value) if name in REPAIRS else _shown(value)}"
         for name, value in flags.items()
         if value and name not in ("unmatched", "unmatched_ids", "pattern_timeouts")
     ]
+
+
+def _repairs(fields: Mapping[str, Any]) -> str:
+    """Render repairs: field, kind, how many bookings, and the first of them."""
+    return "; ".join(
+        f"{field} {kind} {told['count']} ({_shown(told['bookings'])})"
+        for field, kinds in fields.items()
+        if isinstance(kinds, Mapping)  # else the history's note of how many fields it left out
+        for kind, told in kinds.items()
+        if isinstance(told, Mapping)
+    )
 
 
 def _shown(value: object) -> str:

@@ -166,3 +166,11 @@ def test_history_and_health() -> None:
         with ledger.transaction() as connection:
             assert history.purge_runs(connection, later) == 1
         assert history.health(ledger, later).age == timedelta(hours=2), "the last success is never forgotten"
+
+
+def test_repairs_are_told_by_field_and_kind() -> None:
+    """Promise: the report says which fields were repaired, how often and where, also as the history cut it short."""
+    kinds = {"cut": {"count": 21, "bookings": [5, 6]}, "cleaned": {"count": 1, "bookings": [7]}}
+    flags = {"repaired": {"study_description": kinds, "…": 3}}
+    report = RunReport(source="site", started=datetime(2026, 6, 10, tzinfo=UTC), flags=flags)
+    assert "repaired: study_description cut 21 (5, 6); study_description cleaned 1 (7)\n" in report.to_text()

@@ -182,15 +182,7 @@ class _GuardedHTTP(HTTPConnection):
         return opened
 
 
-class _GuardedHTTPS(HTTPSConnection):
-    guard: SocketGuard
-
-    def _new_conn(self) -> socket.socket:
-        self.guard.renew()
-        opened = super()._new_conn()
-        self.guard.hold(opened)
-        return opened
-
+class _GuardedHTTPS(_GuardedHTTP, HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         if self.sock is not None:

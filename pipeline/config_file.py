@@ -47,47 +47,51 @@ def read_sources(path: str | Path) -> tuple[SourceSettings, ...]:
     ``config``. Raises PluginConfigError with all faults of the file's form; the options themselves are checked by
     ``PipelineConfig.from_dict``.
     """
-    sources, _ = _read(Path(path))
+    sources, _ = _read(path)
     return sources
 
 
-def select_source(path: str | Path, name: str | None = None) -> SourceSettings:
-    """Return the source of that name, or the only one; raises PluginConfigError naming the choices."""
-    path = Path(path)
-    sources, disabled = _read(path)
+def select_source(file: str | Path | Mapping[str, Any], name: str | None = None) -> SourceSettings:
+    """Return the source of that name, or the only one, of a file or of what a file holds.
+
+    Raises PluginConfigError naming the choices.
+    """
+    path = "Configuration" if isinstance(file, Mapping) else str(Path(file))
+    sources, disabled = _read(file)
     names = [source.name for source in sources]
     if name is None:
         if len(sources) == 1:
             return sources[0]
         if sources:
             raise config_error(
-                str(path), [f"data_sources: {len(names)} Calpendo sources; choose one of {_list(names)}"]
+                path, [f"data_sources: {len(names)} Calpendo sources; choose one of {_list(names)}"]
             )
         hint = f'; set "enabled": true for one of {_list(disabled)}' if disabled else ""
         write = f'; write one with "type": "{SOURCE_TYPE}"' if not disabled else ""
-        raise config_error(str(path), [f"data_sources: no enabled Calpendo source{hint}{write}"])
+        raise config_error(path, [f"data_sources: no enabled Calpendo source{hint}{write}"])
     for source in sources:
         if source.name == name:
             return source
     if name in disabled:
-        raise config_error(str(path), [f'source {name!r}: is disabled; write "enabled": true'])
+        raise config_error(path, [f'source {name!r}: is disabled; write "enabled": true'])
     meant = near_miss(name, names)
     choice = f"did you mean {meant!r}?" if meant else f"the enabled ones are {_list(names)}"
-    raise config_error(str(path), [f"source {name!r}: no Calpendo source has this name; {choice}"])
+    raise config_error(path, [f"source {name!r}: no Calpendo source has this name; {choice}"])
 
 
-def _read(path: Path) -> tuple[tuple[SourceSettings, ...], list[str]]:
+def _read(file: str | Path | Mapping[str, Any]) -> tuple[tuple[SourceSettings, ...], list[str]]:
     """Return the enabled sources and the names of the disabled ones."""
-    content = _load(path)
+    path = "Configuration" if isinstance(file, Mapping) else str(Path(file))
+    content = dict(file) if isinstance(file, Mapping) else _load(Path(file))
     wording = Wording(_secrets(content))
     if not isinstance(content, dict):
-        raise config_error(str(path), [wording.fault("file", content, 'an object with "data_sources"')])
+        raise config_error(path, [wording.fault("file", content, 'an object with "data_sources"')])
     if "data_sources" not in content:
         entries: object = [content if "type" in content else _bare(content)]
     else:
         entries = content["data_sources"]
     if not isinstance(entries, list):
-        raise config_error(str(path), [wording.fault("data_sources", entries, "a list of sources")])
+        raise config_error(path, [wording.fault("data_sources", entries, "a list of sources")])
     faults: list[str] = []
     sources: list[SourceSettings] = []
     disabled: list[str] = []
@@ -102,7 +106,7 @@ def _read(path: Path) -> tuple[tuple[SourceSettings, ...], list[str]]:
         if count > 1
     ]
     if faults:
-        raise config_error(str(path), faults)
+        raise config_error(path, faults)
     return tuple(sources), disabled
 
 

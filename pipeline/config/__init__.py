@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from pipeline.config.frozen import FrozenMapping
-from pipeline.config.model import KINDS, OPTIONS, PipelineConfig
+from pipeline.config.model import KINDS, OPTIONS, AnyConfig, PipelineConfig
 from pipeline.config.types import STEP_STATUSES, DailyWindow
 from pipeline.mapping import FieldRule
 
-__all__ = ["KINDS", "OPTIONS", "STEP_STATUSES", "DailyWindow", "FieldRule", "FrozenMapping", "PipelineConfig"]
+__all__ = [
+    "KINDS",
+    "OPTIONS",
+    "STEP_STATUSES",
+    "AnyConfig",
+    "DailyWindow",
+    "FieldRule",
+    "FrozenMapping",
+    "PipelineConfig",
+]

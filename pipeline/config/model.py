@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.config.base_url import api_path_in, read_base_url
 from pipeline.config.checks import MAPPING_KIND, misspelt, worded
@@ -22,7 +24,9 @@ from pipeline.config.types import (
     Text,
     Zone,
 )
+from pipeline.config_file import select_source
 from pipeline.credentials import environment
+from pipeline.errors import PluginConfigError
 from pipeline.mapping import FieldRule, OnNoMatch
 from pipeline.wording import Wording, config_error
 
@@ -38,9 +42,10 @@ def _seconds(default: float, meaning: str) -> Any:
 
 
 class PipelineConfig(BaseModel):
-    """The options of one Calpendo source. Made by ``from_dict``; frozen, hashable, and safe to pickle.
+    """The options of one Calpendo source: frozen, hashable, and safe to pickle.
 
-    Durations are in the unit their name says, else in seconds; clock times and ``timezone`` are the site's.
+    Made by ``from_dict``, ``from_file``, or ``of``, which takes either; not by the constructor, which could not read
+    ``field_mapping``. Durations are in the unit their name says, else in seconds; clock times and ``timezone`` are the site's.
     Credentials are no part of it.
     """
 
@@ -254,6 +259,81 @@ class PipelineConfig(BaseModel):
         True, "true or false", "Under Pylantir: writes names in the characters its answers can carry."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _checked_elsewhere(cls, given: Any) -> Any:
+        """Refuse ``PipelineConfig(**config)``, which would leave the mapping out without a word."""
+        if isinstance(given, Mapping) and ("rules" not in given or "field_mapping" in given):
+            raise PluginConfigError(
+                "PipelineConfig(...) does not read field_mapping; write PipelineConfig.from_dict(config), "
+                'or PipelineConfig.from_file("mwl_config.json")'
+            )
+        return given
+
+    @classmethod
+    def of(
+        cls,
+        config: AnyConfig,
+        *,
+        source: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        offline: bool = True,
+    ) -> PipelineConfig:
+        """Return the checked configuration of whatever a caller has of it.
+
+        Every public function that takes a ``config`` calls this first.
+
+        Args:
+            config: a ``PipelineConfig``, which is returned as it is; a source's ``config`` block, or what a whole
+                configuration file holds, as a dict; or the path of a configuration file.
+            source: the source's name: chooses one where there are several, and names a bare ``config`` block.
+            environ: as for ``from_dict``.
+            offline: as for ``from_dict``; here no server is asked unless the caller says so.
+
+        Raises:
+            PluginConfigError: with all faults, or with the choices where a file holds several sources.
+        """
+        if isinstance(config, PipelineConfig):
+            return config
+        if isinstance(config, Mapping):
+            if "data_sources" not in config and not ("type" in config and "config" in config):
+                name = source or "calpendo"
+                return cls.from_dict(config, source_name=name, environ=environ, offline=offline)
+            chosen = select_source(config, source)
+            return cls.from_dict(chosen.config, source_name=chosen.name, environ=environ, offline=offline)
+        if isinstance(config, (str, PathLike)):
+            return cls.from_file(config, source, environ=environ, offline=offline)
+        given = Wording().given(config)
+        raise PluginConfigError(
+            f"config: got {given}; write a PipelineConfig, a source's config as a dict, or the path of a configuration file"
+        )
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | PathLike[str],
+        source: str | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        offline: bool = False,
+    ) -> Self:
+        """Check one source of a configuration file (``config_file.read_sources``) and freeze it.
+
+        Args:
+            path: a file in the form of Pylantir's, one source out of it, or one bare ``config`` block.
+            source: the source's name; may be left out where the file has one enabled Calpendo source.
+            environ: as for ``from_dict``.
+            offline: as for ``from_dict``.
+
+        Raises:
+            PluginConfigError: the file cannot be read, the source is not there, or its options are wrong.
+        """
+        where = fspath(path)
+        if where.lstrip().startswith("{"):
+            raise PluginConfigError("config: got JSON text; write the file's path, or json.loads(text)")
+        chosen = select_source(Path(where), source)
+        return cls.from_dict(chosen.config, source_name=chosen.name, environ=environ, offline=offline)
+
     @classmethod
     def from_dict(
         cls,
@@ -277,6 +357,9 @@ class PipelineConfig(BaseModel):
             raise config_error(
                 where, [wording.fault("config", config, 'an object such as {"base_url": ...}')]
             )
+        if wrapped := [key for key in ("data_sources", "config") if key in config]:
+            fault = f"{wrapped[0]}: stands around a source's config, not in it; write PipelineConfig.of(...), which looks inside"
+            raise config_error(where, [fault])
         faults, cautions = misspelt(config, wording, {**KINDS, "field_mapping": MAPPING_KIND})
         values = {name: config[name] for name in OPTIONS if name in config}
         base_url, url_faults = read_base_url(
@@ -305,6 +388,9 @@ class PipelineConfig(BaseModel):
         told = (*cautions, *_cautions(config, checked), *reader.warnings)
         return checked.model_copy(update={"warnings": told})
 
+
+AnyConfig = PipelineConfig | Mapping[str, Any] | str | PathLike[str]
+"""What ``PipelineConfig.of`` takes."""
 
 KINDS: Mapping[str, str] = {
     name: str(option.json_schema_extra["kind"])

@@ -24,7 +24,7 @@ from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.entries import entry_columns, transformed
 from pipeline.transform.extraction import Matcher
 from pipeline.transform.flags import BatchFlags, batch_flags
-from pipeline.transform.read_text import payload_text
+from pipeline.transform.json_text import payload_text
 from pipeline.transform.selection import Selection
 
 if TYPE_CHECKING:

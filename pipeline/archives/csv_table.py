@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pipeline.archives.lines import BYTE_ORDER_MARK, LineReader, Readable
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
-from pipeline.transform.read_text import parsed
+from pipeline.transform.json_text import parsed
 
 DELIMITERS = (",", ";", "\t")
 

@@ -29,7 +29,7 @@ from pipeline.archives.csv_table import csv_rows, header
 from pipeline.archives.documents import DocumentRows
 from pipeline.archives.lines import BYTE_ORDER_MARK, PAYLOAD, Packing, Unpacked
 from pipeline.errors import PluginConfigError
-from pipeline.transform.read_text import parsed
+from pipeline.transform.json_text import parsed
 
 Kind = Literal["lines", "json", "csv", "parquet"]
 Holds = Literal["bookings", "entries", "labels", "others", "unknown"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.archives import BookingFile, recognise
 from pipeline.errors import PluginConfigError
-from pipeline.transform.read_text import parsed
+from pipeline.transform.json_text import parsed
 
 _BOOKING_ID = re.compile(r"[0-9]{1,16}\Z")
 _MOST = 2**53

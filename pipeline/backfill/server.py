@@ -19,7 +19,7 @@ from pipeline.backfill.layout import Layout
 from pipeline.backfill.plan import ServerRange
 from pipeline.backfill.sources import Source, describe
 from pipeline.errors import PluginFetchError
-from pipeline.transform.read_text import payload_text
+from pipeline.transform.json_text import payload_text
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from pipeline.calpendo.responses import AnswerFault
+from pipeline.transform.json_text import NestedTooDeepError, decoded, parsed
 from pipeline.transform.paths import booking_id
-from pipeline.transform.read_text import NestedTooDeepError, decoded, parsed
 
 if TYPE_CHECKING:
     from pipeline.calpendo.responses import Answer

@@ -19,7 +19,7 @@ from pipeline.check.model import CheckResult, Failure, Kind, Row, readable_id
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.transform import reasons
-from pipeline.transform.read_text import parsed
+from pipeline.transform.json_text import parsed
 
 __all__ = ["CheckResult", "Failure", "check_file", "explain"]
 

@@ -22,8 +22,8 @@ from pipeline.delivery.ledger import Ledger, Line
 from pipeline.delivery.quarantine import Rejected
 from pipeline.fields import SOURCE
 from pipeline.transform.columns import to_rows
+from pipeline.transform.json_text import payload_text
 from pipeline.transform.paths import UNDER
-from pipeline.transform.read_text import payload_text
 from pipeline.transform.reasons import BOOKING_ID_INVALID
 
 if TYPE_CHECKING:

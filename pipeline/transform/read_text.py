@@ -8,9 +8,6 @@ have meant there: the properties over any JSON hold both together.
 
 from __future__ import annotations
 
-import codecs
-import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -18,11 +15,11 @@ from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
-import orjson
 import polars as pl
 from msgspec import NODEFAULT, Meta, Struct, UnsetType
 
 from pipeline.transform import booking_hash
+from pipeline.transform.json_text import REFUSALS, Text
 from pipeline.transform.paths import HIDDEN, MAX_ID, UNDER, Place, places
 from pipeline.transform.read_objects import (
     CANCELLED,
@@ -41,13 +38,10 @@ from pipeline.transform.read_objects import (
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
 
-Text: TypeAlias = str | bytes | bytearray | memoryview
 Kind: TypeAlias = Any
 """What msgspec takes for a type: a class or a union of them."""
 Way: TypeAlias = tuple[str, ...]
 """Names of attributes, from a record down to an object or a value."""
-
-TEXT_TYPES: Final = (str, bytes, bytearray, memoryview)
 
 _IDENTIFIER: Final[Kind] = Annotated[int, Meta(ge=1, le=MAX_ID)]
 """A booking's id, which must stand at the path's first place."""
@@ -60,113 +54,8 @@ _NOTHING: Final[Kind] = UnsetType
 """The type of a key at which no value may stand: no JSON value is of it."""
 
 _CANCELLED_FLAG: Final = "flag:cancelled"
-_ASCII: Final = "".join(map(chr, range(0x20, 0x7F)))
-_ASCII_EXTENSIONS: Final = ("iso8859", "cp", "koi8", "mac", "shift_jis", "euc", "gb", "big5")
-_UTF_8_BEYOND_ASCII: Final = re.compile("[^\x00-\x7f\udc80-\udcff]")
-_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_REFUSALS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _AT_ONCE: Final = 1000
 """Values that become columns together: few enough that their objects are still in the processor's cache."""
-
-
-class NestedTooDeepError(ValueError):
-    """A JSON text is nested deeper than Python reads."""
-
-
-def parsed(text: Text, charset: str | None = None) -> Any:
-    """Return a JSON text's value: numbers exact, ``NaN`` and half surrogate pairs as Python's ``json`` reads them.
-
-    A control character inside of a string is read as such, and a whole number of more digits than Python reads as null:
-    neither costs more than its own field.
-
-    Args:
-        text: The text, or its bytes (see ``decoded``).
-        charset: What the bytes are labelled as.
-
-    Raises:
-        NestedTooDeepError: The text is nested too deep.
-        ValueError: The text is no JSON.
-    """
-    plain = text if isinstance(text, (str, bytes)) else bytes(text)
-    try:
-        return msgspec.json.decode(plain)
-    except _REFUSALS:
-        pass
-    whole = plain if isinstance(plain, str) else decoded(plain, charset)
-    # Python's own errors hold the text: they must not hang behind ours as a context.
-    try:
-        return json.loads(whole, strict=False, parse_int=_whole_number)
-    except RecursionError:
-        too_deep = True
-    except ValueError:
-        too_deep = False
-    raise NestedTooDeepError("nested too deep") if too_deep else ValueError("no JSON")
-
-
-def decoded(body: bytes, charset: str | None = None) -> str:
-    """Return the text of JSON bytes, which are UTF-8, or UTF-16 or UTF-32 by their own look, whatever their label.
-
-    A string that is no UTF-8 is read as ``charset`` (an extension of ASCII), unless UTF-8 beyond ASCII stands anywhere in
-    the body: then the label is wrong. A byte that cannot be decoded becomes half of a surrogate pair (U+DC80 to
-    U+DCFF), as ``surrogateescape`` makes it, which ``read_objects`` tells from text.
-    """
-    encoding = json.detect_encoding(body)
-    if not encoding.startswith("utf-8"):
-        try:
-            return body.decode(encoding, "surrogatepass")
-        except UnicodeError:
-            pass
-    text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    if charset is None or _UTF_8_BEYOND_ASCII.search(text) or not _extends_ascii(charset):
-        return text
-    return _STRING.sub(lambda found: _relabelled(found.group(), charset), text)
-
-
-def _relabelled(text: str, charset: str) -> str:
-    if text.isascii():
-        return text
-    try:
-        return text.encode("utf-8", "surrogateescape").decode(charset)
-    except UnicodeError:
-        return text
-
-
-def _extends_ascii(charset: str) -> bool:
-    try:
-        name = codecs.lookup(charset).name
-    except (LookupError, ValueError):
-        return False
-    return name.startswith(_ASCII_EXTENSIONS) and _ASCII.encode().decode(name) == _ASCII
-
-
-def _whole_number(digits: str) -> int | None:
-    try:
-        return int(digits)
-    except ValueError:
-        return None
-
-
-def payload_text(payload: object) -> str:
-    """Return a payload as JSON text that any reader of UTF-8 takes, for the quarantine; never raises.
-
-    Text is given back as it came, but for what UTF-8 cannot carry; an object is written out.
-    """
-    if isinstance(payload, (bytes, bytearray, memoryview)):
-        return bytes(payload).decode("utf-8", "backslashreplace")
-    if isinstance(payload, str):
-        return payload.encode("utf-8", "backslashreplace").decode("utf-8")
-    try:
-        return orjson.dumps(payload).decode()
-    except (orjson.JSONEncodeError, RecursionError):
-        pass
-    try:
-        return json.dumps(payload, default=_type_name, skipkeys=True)
-    except (ValueError, TypeError, RecursionError):
-        return json.dumps({"unwritable": _type_name(payload)})
-
-
-def _type_name(value: object) -> str:
-    return f"<{type(value).__name__}>"
 
 
 class TextReader:
@@ -191,7 +80,7 @@ class TextReader:
         while len(records) + len(left) < len(texts):
             try:
                 records.extend(map(self._form.decode, remaining))  # keeps what came before a refusal
-            except _REFUSALS:
+            except REFUSALS:
                 left.append(len(records) + len(left))
         # Where none is ordinary the texts are of another kind, and trying would only cost time.
         self._is_tried = bool(records)

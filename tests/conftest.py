@@ -20,9 +20,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(autouse=True)
 def isolated_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point the state directory to a fresh folder and take credentials and server address away."""
+    """Point the state directory to a fresh folder and take credentials, server address and width away."""
     home = tmp_path_factory.mktemp("home")
-    for name in ("CALPENDO_USERNAME", "CALPENDO_PASSWORD", "CALPENDO_API_URL"):
+    for name in ("CALPENDO_USERNAME", "CALPENDO_PASSWORD", "CALPENDO_API_URL", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))

@@ -94,13 +94,15 @@ def show(found: Audit, *, as_json: bool) -> None:
 
         say(json.dumps(found.to_dict(), ensure_ascii=False))
         return
+    from rich.text import Text
+
     from pipeline.commands.audit_tables import renderables
     from pipeline.commands.render import terminal
 
     console = terminal()
     for item in renderables(found):
         # JSON to be pasted stays on its line, whatever the terminal's width.
-        console.print(item, soft_wrap=getattr(item, "no_wrap", None) is True)
+        console.print(item, soft_wrap=isinstance(item, Text) and item.no_wrap is True)
 
 
 def hold_to(found: Audit, percent: float) -> None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from pipeline.audit.model import SAID, count, findings, number, percent, verdict
-from pipeline.commands.render import plain
+from pipeline.commands.render import Cell, Records, plain
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 _LINES = 15
 _IDS = 6
 _LEVELS = {"good": ("✓", "green"), "look": ("→", "yellow"), "bad": ("✗", "red")}
+_PROSE = ("examples", "remedy", "shape", "meaning", "caught_by", "partly_by", "missed_by", "subject")
 _SHARES = ("coverage", "accuracy", "share", "would_cover")
 
 _TABLES: Sequence[tuple[str, str, Mapping[str, str]]] = (
@@ -144,7 +144,7 @@ def renderables(audit: Audit) -> Iterator[RenderableType]:
             yield from _rules(frame.filter(pl.col("pattern").is_not_null()), title)
         elif len(frame):
             yield ""
-            yield _table(frame, title, headings)
+            yield _records(frame, title, headings)
 
 
 def _rules(frame: pl.DataFrame, title: str) -> Iterator[RenderableType]:
@@ -165,36 +165,36 @@ def _rules(frame: pl.DataFrame, title: str) -> Iterator[RenderableType]:
         yield Text(f"  {count(len(frame) - _LINES)} more; all of them with --json or --html", style="dim")
 
 
-def _table(frame: pl.DataFrame, title: str, headings: Mapping[str, str]) -> Table:
+def _records(frame: pl.DataFrame, title: str, headings: Mapping[str, str]) -> Records:
     left_out = len(frame) - _LINES
-    caption = f"{count(left_out)} more; all of them with --json or --html" if left_out > 0 else None
-    table = Table(
-        title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left"
+    return Records(
+        headings,
+        (
+            {name: _cell(name, row[name]) for name in headings}
+            for row in frame.head(_LINES).iter_rows(named=True)
+        ),
+        title=title,
+        caption=f"{count(left_out)} more; all of them with --json or --html" if left_out > 0 else "",
+        prose=_PROSE,
+        right=[name for name in headings if frame[name].dtype.is_numeric() and name != "booking_id"],
     )
-    for name, heading in headings.items():
-        numeric = frame[name].dtype.is_numeric() and name != "booking_id"
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-    for row in frame.head(_LINES).iter_rows(named=True):
-        table.add_row(*(_cell(name, row[name]) for name in headings))
-    return table
 
 
-def _cell(name: str, value: object) -> Text:
+def _cell(name: str, value: object) -> Cell:
     if value is None:
-        return Text("–", style="dim")
+        return None
     if isinstance(value, bool):
         if name == "cancelled":
-            return Text("yes" if value else "")
-        return Text("yes") if value else Text("no, defaulted", style="yellow")
+            return "yes" if value else ""
+        return "yes" if value else Text("no, defaulted", style="yellow")
     if name in _SHARES and isinstance(value, float):
         return Text(percent(value), style="" if name == "share" or value >= 1 else "yellow")
     if isinstance(value, list):
         # Lists are capped: how many there are in all stands in the column of bookings.
-        more = ", …" if len(value) > _IDS else ""
-        return plain(", ".join(str(item) for item in value[:_IDS]) + more)
+        return [str(item) for item in value[:_IDS]] + (["…"] if len(value) > _IDS else [])
     if isinstance(value, int) and name != "booking_id":
-        return Text(count(value))
+        return count(value)
     if name == "field":
-        return plain(SAID.get(str(value), str(value)))
+        return SAID.get(str(value), str(value))
     text = f"{value:+g}" if isinstance(value, float) else str(value)
-    return plain(text if text.strip() else "(blank)")
+    return text if text.strip() else "(blank)"

@@ -80,9 +80,13 @@ def backfill(
                 restart=restart,
                 progress=progress,
             )
-        say(summary.to_json() if as_json else summary.to_text())
-        if not as_json:
-            say(f"in {output} ({summary.rate:,.0f} bookings a second)" if summary.rate else f"in {output}")
+        if as_json:
+            say(summary.to_json())
+            return
+        console = terminal()
+        console.print(summary.to_text())
+        pace = f" ({summary.rate:,.0f} bookings per second)" if summary.rate else ""
+        console.print(f"in {output}{pace}")
 
 
 def _asked(

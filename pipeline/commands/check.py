@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.exits import exit_codes, say
+from pipeline.commands.exits import exit_codes
 
 
 def check(
@@ -27,23 +27,25 @@ def check(
     """
     with exit_codes():
         from pipeline.check import check_file, explain
+        from pipeline.commands.render import terminal
         from pipeline.sample import file_config
 
         result = check_file(file, file_config(config, source) if config is not None else None)
+        console = terminal()
         for fault in result.structure:
-            say(f"structure  {fault}")
+            console.print(f"structure  {fault}")
         for failure in result.failures[:limit]:
             booking = f"booking {failure.booking_id}" if failure.booking_id else "no readable id"
-            say(f"{result.counted} {failure.line}  {booking}  {'; '.join(failure.rules)}")
+            console.print(f"{result.counted} {failure.line}  {booking}  {'; '.join(failure.rules)}")
         if len(result.failures) > limit:
-            say(f"... and {len(result.failures) - limit} more (--limit shows them)")
+            console.print(f"... and {len(result.failures) - limit} more (--limit shows them)")
         if result.by_rule:
-            say("")
+            console.print()
             for rule, count in result.by_rule.items():
                 reason = explain(rule)
-                say(f"{count:>7}  {rule}: {reason.meaning} {reason.remedy}")
+                console.print(f"{count:>7}  {rule}: {reason.meaning} {reason.remedy}")
         failing = len(result.failures)
-        say(f"{file}: {result.rows} {_NAMES[result.kind]}, {failing} failing")
+        console.print(f"{file}: {result.rows} {_NAMES[result.kind]}, {failing} failing")
         if not result.passed:
             raise typer.Exit(1)
 

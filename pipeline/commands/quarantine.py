@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
+    from pipeline.commands.render import Cell
     from pipeline.delivery.quarantine import Item
 
 quarantine_app = typer.Typer(
@@ -43,27 +44,32 @@ def list_items(
 ) -> None:
     """List the rejected bookings with their reasons; no patient's data is shown."""
     with exit_codes():
-        from rich.table import Table
-
         from pipeline.commands.ledgers import find_ledgers
-        from pipeline.commands.render import terminal
+        from pipeline.commands.render import Records, terminal
 
         found = _items(find_ledgers(config, source), resolved=resolved)
-        table = Table(
-            "id", "reasons", "first seen (UTC)", "last seen (UTC)", "run", "rules", "passes since (UTC)"
+        columns = {
+            "id": "id",
+            "reasons": "reasons",
+            "first": "first seen (UTC)",
+            "last": "last seen (UTC)",
+            "run": "run",
+            "rules": "rules",
+            "passes": "passes since (UTC)",
+        }
+        rows: Iterable[Mapping[str, Cell]] = (
+            {
+                "id": item.name,
+                "reasons": item.reasons,
+                "first": f"{item.first_seen:%Y-%m-%d %H:%M}",
+                "last": f"{item.last_seen:%Y-%m-%d %H:%M}",
+                "run": item.run,
+                "rules": item.schema_version,
+                "passes": f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
+            }
+            for item in found
         )
-        for item in found:
-            table.add_row(
-                item.name,
-                "; ".join(item.reasons),
-                f"{item.first_seen:%Y-%m-%d %H:%M}",
-                f"{item.last_seen:%Y-%m-%d %H:%M}",
-                str(item.run),
-                str(item.schema_version),
-                f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
-            )
-        console = terminal()
-        console.print(table if found else "The quarantine is empty.")
+        terminal().print(Records(columns, rows) if found else "The quarantine is empty.")
 
 
 @quarantine_app.command()
@@ -115,10 +121,8 @@ def replay(
     Exit code 0 when all pass, else 1.
     """
     with exit_codes():
-        from rich.table import Table
-
         from pipeline.commands.ledgers import ledgers_of, source_config
-        from pipeline.commands.render import terminal
+        from pipeline.commands.render import Records, terminal
         from pipeline.delivery import quarantine
 
         checked = source_config(config, source)
@@ -128,16 +132,18 @@ def replay(
         ]
         for item_id in unknown:
             say(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
-        table = Table("id", "now", "was rejected because")
-        for result in results:
-            verdict = (
-                "passes" if result.passes else "; ".join(result.reasons) or f"filtered: {result.filtered}"
-            )
-            table.add_row(result.item.name, verdict, "; ".join(result.item.reasons))
+        rows = (
+            {
+                "id": result.item.name,
+                "now": "passes" if result.passes else result.reasons or f"filtered: {result.filtered}",
+                "before": result.item.reasons,
+            }
+            for result in results
+        )
         passing = sum(result.passes for result in results)
         console = terminal()
         if results:
-            console.print(table)
+            console.print(Records({"id": "id", "now": "now", "before": "was rejected because"}, rows))
         console.print(f"{passing} of {len(results)} pass now")
     if passing < len(results) or unknown:
         raise typer.Exit(FAILED)

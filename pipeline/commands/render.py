@@ -1,12 +1,15 @@
-"""Tables for the terminal. Imported inside a command, never at start: rich takes its time."""
+"""Records, sentences and log lines for the terminal. Imported inside a command, never at start: rich takes its time."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 NO_TERMINAL_COLUMNS = 140
+"""The width of a pipe, where ``COLUMNS`` says nothing."""
+_NARROWEST = 20
+_NAME_COLUMNS, _SENTENCE_COLUMNS, _SENTENCE = 16, 28, 64
+"""A column of names, or of sentences (more than 64 characters), that is narrower is harder to read than a block."""
+_HANGING = "  "
+_LONG_WORD = re.compile(r".{3,7}[_^/.,;:-]+ *|.{1,8} *", re.DOTALL)
+"""Parts of a long word: eight characters, which are at most sixteen cells, and what stands between the parts."""
+
+Cell = str | int | float | Text | Sequence[str] | None
+"""A value of a record; a sequence is a list of values, and a line may break between two of them."""
 
 STATUS_STYLES = {
     "SCHEDULED": "green",
@@ -39,19 +52,34 @@ HEADINGS = {
 }
 
 
-def entries_table(entries: Sequence[Mapping[str, Any]], *, zone: str) -> Table:
-    """Worklist entries as a scanner's list shows them: one row an entry, times in ``zone`` as emitted."""
-    table = Table(title=f"{len(entries)} worklist entries (times in {zone})", title_justify="left")
-    present = [key for key in HEADINGS if any(key in entry for entry in entries)]
-    for key in present:
-        table.add_column(HEADINGS[key], no_wrap=key.startswith("scheduled"), overflow="fold")
-    for entry in sorted(entries, key=_start):
-        table.add_row(*(_cell(key, entry.get(key)) for key in present))
-    return table
+def entries_table(entries: Sequence[Mapping[str, Any]], *, zone: str) -> Records:
+    """Return worklist entries as a scanner's list shows them: times in ``zone`` as emitted."""
+    present = {key: heading for key, heading in HEADINGS.items() if any(key in entry for entry in entries)}
+    return Records(
+        present,
+        ({key: _cell(key, entry.get(key)) for key in present} for entry in sorted(entries, key=_start)),
+        title=f"{len(entries)} worklist entries (times in {zone})",
+        prose=("patient_name", "study_description"),
+        right=("scheduled_procedure_step_duration",),
+    )
 
 
 class Terminal(Console):
-    """A console on which no text acts: control characters show as codes, and markup and emoji codes as they stand."""
+    """A console on which no text acts, and no word is broken.
+
+    Control characters show as codes, markup and emoji codes as they stand. A sentence that is longer than a line goes on
+    in the next one at a blank; a word that is longer than a line (an id, a path) stays whole.
+    """
+
+    wraps = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, with texts broken between words only, and nothing cut at the right edge."""
+        width = self.width if self.wraps and not options.get("soft_wrap") else None
+        objects = tuple(
+            _sentences(each, width) if isinstance(each, (str, Text)) else each for each in objects
+        )
+        super().print(*objects, **{"crop": False, "no_wrap": True, "overflow": "ignore", **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does, with every text made harmless; styles are rich's own."""
@@ -71,11 +99,177 @@ class HarmlessLines(logging.Formatter):
 
 
 def terminal(*, err: bool = False) -> Terminal:
-    """Return the console of standard output or standard error, wide enough for a table where it is no terminal."""
+    """Return the console of standard output or standard error.
+
+    ``COLUMNS`` is its width where it is set, in a pipe too; else a terminal has its own width, and a pipe one that is wide
+    enough for a table, with a line for each sentence.
+    """
     console = Terminal(stderr=err, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(NO_TERMINAL_COLUMNS, console.width)
+    asked = os.environ.get("COLUMNS", "")
+    if re.fullmatch(r"0*[1-9][0-9]{0,3}", asked, re.ASCII):
+        console.width = max(int(asked), _NARROWEST)
+    elif not console.is_terminal:
+        console.width = NO_TERMINAL_COLUMNS
+        console.wraps = False
     return console
+
+
+class Records:
+    """Records as a table where it fits into the width with no value broken, else as blocks of ``key: value`` lines.
+
+    Args:
+        headings: each column's key in a row, and its heading.
+        rows: the records. A value that is None shows as a dash; an empty text is left out of a block.
+        title: a line above.
+        caption: a line below.
+        prose: keys whose values are sentences or names, which may go on in a next line at a blank, and in a table within
+            a very long word. Every other value (ids, statuses, reasons, times) stays in one piece, whatever the width.
+        right: keys of numbers, aligned at the right.
+    """
+
+    def __init__(
+        self,
+        headings: Mapping[str, str],
+        rows: Iterable[Mapping[str, Cell]],
+        *,
+        title: str = "",
+        caption: str = "",
+        prose: Collection[str] = (),
+        right: Collection[str] = (),
+    ) -> None:
+        self._headings = headings
+        self._rows = [[_pieces(row.get(key), key in prose) for key in headings] for row in rows]
+        self._title, self._caption, self._right = title, caption, right
+        self._prose = [key in prose for key in headings]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Render as the width allows."""
+        if self._title:
+            yield _sentences(Text(self._title, style="bold"), options.max_width)
+        widths = self._widths(options.max_width)
+        if widths is not None:
+            yield self._table(widths)
+        else:
+            yield from self._blocks(options.max_width)
+        if self._caption:
+            yield _sentences(Text(self._caption, style="dim"), options.max_width)
+
+    def _widths(self, width: int) -> list[int] | None:
+        """Return each column's width, or None where the table would not fit."""
+        titles = [_words(heading) for heading in self._headings.values()]
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(titles)
+        least, most = [], []
+        for heading, cells, prose in zip(titles, columns, self._prose, strict=True):
+            natural = max([_width(heading), *(_width(pieces) for _, pieces in cells)])
+            parts = [part for _, pieces in cells for part in (_short(pieces) if prose else pieces)]
+            widest = max(_width([part]) for part in [*heading, *parts])
+            readable = _NAME_COLUMNS if natural <= _SENTENCE else _SENTENCE_COLUMNS
+            least.append(max(widest, min(natural, readable)) if prose else widest)
+            most.append(natural)
+        left = width - 1 - 3 * len(titles) - sum(least)
+        if left < 0:
+            return None
+        # What is left goes to the columns that need the least to be whole.
+        for place in sorted(range(len(titles)), key=lambda place: most[place] - least[place]):
+            more = min(left, most[place] - least[place])
+            least[place] += more
+            left -= more
+        return least
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        table = Table()
+        for (key, heading), width in zip(self._headings.items(), widths, strict=True):
+            table.add_column(
+                _broken(Text(heading), _words(heading), width),
+                width=width,
+                justify="right" if key in self._right else "left",
+            )
+        for row in self._rows:
+            cells = zip(row, widths, self._prose, strict=True)
+            table.add_row(
+                *(
+                    _broken(text, pieces if not prose or _fits(pieces, width) else _short(pieces), width)
+                    for (text, pieces), width, prose in cells
+                )
+            )
+        return table
+
+    def _blocks(self, width: int) -> Iterator[Text]:
+        for number, row in enumerate(self._rows):
+            if number:
+                yield Text("")
+            for heading, (text, pieces) in zip(self._headings.values(), row, strict=True):
+                if text.plain:
+                    line = Text.assemble((f"{heading}: ", "dim"), text)
+                    yield _kept(_broken(line, [f"{heading}: ", *pieces], width, _HANGING))
+
+
+def _pieces(value: Cell, prose: bool) -> tuple[Text, list[str]]:
+    """Return a cell's text, and the pieces in which it stays whole."""
+    if value is None:
+        return Text("—", style="dim"), ["—"]
+    if isinstance(value, (list, tuple)):
+        items = [visible(str(item)) for item in value]
+        pieces = [f"{item}, " for item in items[:-1]] + items[-1:]
+        return Text("".join(pieces)), pieces
+    text = value if isinstance(value, Text) else plain(value)
+    return text, _words(text.plain) if prose else [text.plain]
+
+
+def _words(line: str) -> list[str]:
+    """Split a line between words; blanks stay at the word before them, and those at the beginning at the first."""
+    return re.findall(r" *[^ ]+ *", line)
+
+
+def _short(words: Iterable[str]) -> list[str]:
+    """Split words that are too long for a narrow column: where a name has a mark, else anywhere."""
+    return [
+        part
+        for word in words
+        for part in ([word] if _width([word]) <= _NAME_COLUMNS else _LONG_WORD.findall(word))
+    ]
+
+
+def _fits(pieces: Iterable[str], width: int) -> bool:
+    return all(_width([piece]) <= width for piece in pieces)
+
+
+def _width(pieces: Sequence[str]) -> int:
+    return cell_len("".join(pieces).rstrip(" "))
+
+
+def _broken(text: Text, pieces: Iterable[str], width: int, hanging: str = "") -> Text:
+    """Break a text between pieces only, into lines of ``width`` cells where its pieces are no longer than that."""
+    offsets, place, used = [], 0, 0
+    for piece in pieces:
+        if used and used + _width([piece]) > width:
+            offsets.append(place)
+            used = cell_len(hanging)
+        used += cell_len(piece)
+        place += len(piece)
+    lines = text.divide(offsets)
+    for line in lines:
+        line.rstrip()
+    return Text("\n" + hanging).join(lines)
+
+
+def _kept(text: Text) -> Text:
+    """Return a text whose lines stay as they are, however long."""
+    text.no_wrap, text.overflow = True, "ignore"
+    return text
+
+
+def _sentences(text: str | Text, width: int | None) -> Text:
+    """Break each line of a text between words, indenting what goes on by two more; None: leave the lines as they are."""
+    whole = text if isinstance(text, Text) else Text(visible(text, keep="\n"))
+    if width is None:
+        return _kept(whole.copy())
+    lines = []
+    for line in whole.split("\n", allow_blank=True):
+        margin = re.match(" *", line.plain)
+        hanging = (margin[0] if margin else "") + _HANGING
+        lines.append(_broken(line, _words(line.plain), width, hanging if len(hanging) < width // 2 else ""))
+    return _kept(Text("\n").join(lines))
 
 
 def plain(value: object, style: str = "") -> Text:
@@ -87,9 +281,9 @@ def _start(entry: Mapping[str, Any]) -> tuple[date, time]:
     return entry["scheduled_start_date"], entry["scheduled_start_time"]
 
 
-def _cell(key: str, value: Any) -> Text:
+def _cell(key: str, value: Any) -> Text | None:
     if value is None:
-        return Text("—", style="dim")
+        return None
     if isinstance(value, time):
         return Text(value.strftime("%H:%M"))
     text = str(value)
@@ -106,10 +300,10 @@ CHANGE_STYLES = {
 }
 
 
-def plan_table(changes: pl.DataFrame, entries: Sequence[Mapping[str, Any]] = ()) -> Table:
-    """What a cycle would do: a row a booking, and for a changed one a row a field with its old and new value.
+def plan_table(changes: pl.DataFrame, entries: Sequence[Mapping[str, Any]] = ()) -> Records:
+    """Return what a cycle would do: a record per booking, and for a changed one a record per field, old and new.
 
-    ``entries`` are those of the plan: a new booking's row then says in short what would be on the list.
+    ``entries`` are those of the plan: a new booking's record then says in short what would be on the list.
     """
     in_short = {int(entry["source_record_id"]): _in_short(entry) for entry in entries}
     title = (
@@ -117,17 +311,22 @@ def plan_table(changes: pl.DataFrame, entries: Sequence[Mapping[str, Any]] = ())
         if len(changes)
         else "Nothing would change"
     )
-    table = Table(title=title, title_justify="left")
-    for heading in ("change", "booking", "field", "old", "new"):
-        table.add_column(heading, overflow="fold")
-    for change, booking_id, field, old, new in changes.iter_rows():
-        if field is None and new is None:
-            new = in_short.get(booking_id)
-        cells = ("—" if value is None else str(value) for value in (booking_id, field, old, new))
-        table.add_row(Text(change, style=CHANGE_STYLES.get(change, "")), *(plain(cell) for cell in cells))
-    return table
+    return Records(
+        {"change": "change", "booking": "booking", "field": "field", "old": "old", "new": "new"},
+        (
+            {
+                "change": Text(change, style=CHANGE_STYLES.get(change, "")),
+                "booking": None if booking_id is None else str(booking_id),
+                "field": field,
+                "old": old,
+                "new": in_short.get(booking_id) if field is None and new is None else new,
+            }
+            for change, booking_id, field, old, new in changes.iter_rows()
+        ),
+        title=title,
+    )
 
 
-def _in_short(entry: Mapping[str, Any]) -> str:
+def _in_short(entry: Mapping[str, Any]) -> list[str]:
     keys = ("scheduled_start_date", "scheduled_start_time", "modality", "patient_id", "patient_name")
-    return "  ".join(_cell(key, entry.get(key)).plain for key in keys)
+    return [cell.plain if (cell := _cell(key, entry.get(key))) else "—" for key in keys]

@@ -104,10 +104,10 @@ def _health(paths: Sequence[Path], now: datetime, last: int, host: str | None) -
 
 
 def _show(found: Health) -> None:
-    from rich.table import Table
+    from rich.text import Text
 
     from pipeline.commands.ledgers import shown
-    from pipeline.commands.render import terminal
+    from pipeline.commands.render import Records, terminal
 
     console = terminal()
     console.print(
@@ -129,18 +129,23 @@ def _show(found: Health) -> None:
             console.print(f"{number} {text}")
     if not found.runs:
         return
-    columns = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")
-    table = Table(title="Last runs, newest first (times in UTC)", title_justify="left")
-    for heading in ("started", "outcome", *columns, "seconds"):
-        table.add_column(heading.replace("_", " "), no_wrap=True)
-    for run in found.runs:
-        table.add_row(
-            f"{run.started:%Y-%m-%d %H:%M:%S}",
-            run.outcome,
-            *(str(getattr(run, name)) for name in columns),
-            f"{run.total_seconds:.2f}",
-            style="red" if run.outcome == "failed" else None,
+    counts = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")
+    columns = ("started", "outcome", *counts, "seconds")
+    console.print(
+        Records(
+            {name: name.replace("_", " ") for name in columns},
+            (
+                {
+                    "started": f"{run.started:%Y-%m-%d %H:%M:%S}",
+                    "outcome": Text(run.outcome, style="red" if run.outcome == "failed" else ""),
+                    **{name: getattr(run, name) for name in counts},
+                    "seconds": f"{run.total_seconds:.2f}",
+                }
+                for run in found.runs
+            ),
+            title="Last runs, newest first (times in UTC)",
+            right=(*counts, "seconds"),
         )
-    console.print(table)
+    )
     if found.runs[0].error:
         console.print(f"last error: {found.runs[0].error}")

@@ -37,7 +37,7 @@ def verify(
         )
         if check.advice:
             line.append(plain(f"  → {check.advice}", "bold"))
-        console.print(line, soft_wrap=True)
+        console.print(line)
     failures, warnings = verification.count(State.FAILED), verification.count(State.WARNING)
     if not verification.passed:
         console.print(f"Not ready: {failures} failed, {warnings} with a warning.")

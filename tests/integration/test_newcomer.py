@@ -74,7 +74,7 @@ def test_a_run_leaves_nothing_waiting(site: Path) -> None:
 def test_a_plan_says_what_would_be_new(site: Path) -> None:
     """Promise: a dry run shows of each new booking what would stand on the list."""
     plan = call("run", "--config", site, "--dry-run")
-    assert re.search(r"new\s+│ 41001\s+│ —\s+│ —\s+│ \d{4}-\d\d-\d\d  06:30  EEG  SUB001", plan.stdout)
+    assert re.search(r"new\s+│ 41001\s+│ —\s+│ —\s+│ \d{4}-\d\d-\d\d, 06:30, EEG, SUB001", plan.stdout)
     assert "waiting" not in plan.stdout
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
-    from pipeline.batch import Batch, process_batch, transform_bookings
+    from pipeline.batch import Batch, process_batch, read_bookings, transform_bookings
     from pipeline.config import PipelineConfig
     from pipeline.errors import (
         PluginConfigError,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.plugin import CalendoPlugin, DataSourcePlugin
     from pipeline.report import RunReport
     from pipeline.schema import BookingSchema, WorklistEntrySchema
-    from pipeline.transform.bookings import read_bookings
 
 _HOMES = {
     "Batch": "pipeline.batch",
@@ -40,7 +39,7 @@ _HOMES = {
     "RunReport": "pipeline.report",
     "WorklistEntrySchema": "pipeline.schema",
     "process_batch": "pipeline.batch",
-    "read_bookings": "pipeline.transform.bookings",
+    "read_bookings": "pipeline.batch",
     "transform_bookings": "pipeline.batch",
 }
 

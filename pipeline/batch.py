@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from os import PathLike
+from typing import Any, NamedTuple
 
 import polars as pl
 import pytz
 
 from pipeline import fields
-from pipeline.errors import PluginSchemaError
+from pipeline.archives import is_bookings_frame, payloads_of
+from pipeline.config import AnyConfig, PipelineConfig
+from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.matching import BoundedMatcher
 from pipeline.schema import Split, check_bookings, split
+from pipeline.transform import bookings as bookings_frame
 from pipeline.transform import reasons
-from pipeline.transform.bookings import Payload, read_bookings, superseded
+from pipeline.transform.bookings import Payload, superseded
 from pipeline.transform.columns import paused_collector, to_rows
 from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.entries import entry_columns, transformed
@@ -27,19 +31,21 @@ from pipeline.transform.flags import BatchFlags, batch_flags
 from pipeline.transform.json_text import payload_text
 from pipeline.transform.selection import Selection
 
-if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
-
 __all__ = [
     "Batch",
     "BatchFlags",
     "Kept",
+    "Payloads",
     "Selection",
     "judge_bookings",
     "process_batch",
     "process_changed",
+    "read_bookings",
     "transform_bookings",
 ]
+
+Payloads = Iterable[Payload] | pl.DataFrame | pl.LazyFrame | str | PathLike[str]
+"""Bookings in any form (``archives.payloads_of``); frames of pandas and Arrow too, which are not imported for a type."""
 
 _NAMED = ("row", "booking_id", "fault", "modified", "start_utc", "end_utc", "timed_out")
 _KEPT_AT_MOST = 1_000
@@ -87,22 +93,49 @@ class Batch:
         return f"Batch(accepted={len(self.entries)}, rejected={len(self.rejected)}, filtered={len(self.filtered)})"
 
 
-def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: PipelineConfig) -> pl.LazyFrame:
+def read_bookings(payloads: Payloads, config: AnyConfig) -> pl.DataFrame:
+    """Read payloads into the bookings frame, one row each; never raises on a booking's content.
+
+    Args:
+        payloads: objects, or JSON text as str or bytes; a file's path; or a frame with a column ``payload`` or with
+            flat columns (``archives.frames``).
+        config: a ``PipelineConfig``, a source's ``config`` dict, or the path of a configuration file.
+
+    Returns:
+        The columns of ``BookingSchema``, and of the mapping's sources (``transform.bookings.read_bookings``).
+
+    Raises:
+        PluginConfigError: the configuration is wrong, or ``payloads`` is nothing that holds bookings.
+    """
+    return bookings_frame.read_bookings(payloads_of(payloads), PipelineConfig.of(config))
+
+
+def transform_bookings(bookings: pl.LazyFrame | pl.DataFrame, config: AnyConfig) -> pl.LazyFrame:
     """Hold a bookings frame to ``BookingSchema`` and add the entry columns and the bookkeeping (see ``transformed``).
 
     A pattern that may run for ever is stopped, as by ``process_batch``.
 
+    Args:
+        bookings: what ``read_bookings`` returned for the same configuration.
+        config: as for ``read_bookings``.
+
     Raises:
+        PluginConfigError: the configuration is wrong, or ``bookings`` is no polars frame.
         PluginSchemaError: the frame is not one that ``read_bookings`` made with this configuration. Of a LazyFrame only
             columns and types are looked at.
     """
+    config = PipelineConfig.of(config)
+    if not isinstance(bookings, (pl.DataFrame, pl.LazyFrame)):
+        raise PluginConfigError(
+            f"bookings: got a {type(bookings).__name__}; write the frame that read_bookings returned, or call process_batch"
+        )
     check_bookings(bookings)
     return transformed(bookings, config, matcher=BoundedMatcher())
 
 
 def process_batch(
-    payloads: Iterable[Payload],
-    config: PipelineConfig,
+    payloads: Payloads,
+    config: AnyConfig,
     *,
     selection: Selection | None = None,
     matcher: Matcher | None = None,
@@ -114,19 +147,30 @@ def process_batch(
     tell), whatever becomes of it; the others are rejected ``duplicate_booking_id``.
 
     Args:
-        payloads: objects, or JSON text as str or bytes.
-        config: the mapping and the vocabularies.
+        payloads: as for ``read_bookings``; or the frame that it returned, whose rejected rows have no payload then.
+        config: the mapping and the vocabularies: a ``PipelineConfig``, a source's ``config`` dict, or the path of a
+            configuration file.
         selection: what was asked for; without it nothing is filtered.
         matcher: runs the mapping's patterns where the linear engine cannot. Without it, one that stops a pattern after
             a second for a value and five for all values, in a process of its own that ends with this call.
         today: the last day on which a patient can be born; without it, the present day at the site.
 
     Raises:
+        PluginConfigError: the configuration is wrong, or ``payloads`` is nothing that holds bookings.
         PluginSchemaError: a frame has not the known structure, or a payload would be lost or doubled.
     """
-    given = payloads if isinstance(payloads, Sequence) else list(payloads)
+    config = PipelineConfig.of(config)
+    if is_bookings_frame(payloads):
+        assert isinstance(payloads, (pl.DataFrame, pl.LazyFrame))  # noqa: S101  said by is_bookings_frame
+        frame = payloads.lazy().collect()
+        check_bookings(frame)
+        return judge_bookings(
+            frame, config, selection=selection, older=superseded(frame), matcher=matcher, today=today
+        )
+    found = payloads_of(payloads)
+    given = found if isinstance(found, Sequence) else list(found)
     with paused_collector():
-        bookings = read_bookings(given, config)
+        bookings = bookings_frame.read_bookings(given, config)
         if len(bookings) != len(given):
             raise PluginSchemaError(f"{len(given)} payloads became {len(bookings)} bookings")
         batch = judge_bookings(
@@ -228,7 +272,7 @@ def _selects_the_same(kept: Kept, selection: Selection) -> bool:
 
 def judge_bookings(
     bookings: pl.DataFrame,
-    config: PipelineConfig,
+    config: AnyConfig,
     *,
     selection: Selection | None = None,
     older: pl.Series | None = None,
@@ -240,7 +284,7 @@ def judge_bookings(
 
     Args:
         bookings: the columns of ``read_bookings``; ``row`` is unique.
-        config: the mapping and the vocabularies.
+        config: as for ``process_batch``.
         selection: what was asked for; without it nothing is filtered.
         older: Boolean, one per row: another payload of the same booking counts instead. Who looks at
             several frames together finds these rows itself (``transform.bookings``).
@@ -255,6 +299,7 @@ def judge_bookings(
     Raises:
         PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
     """
+    config = PipelineConfig.of(config)
     before = _batch_reasons(older, selection)
     today = today or datetime.now(pytz.timezone(config.timezone)).date()
     with BoundedMatcher() as bounded:

@@ -31,7 +31,7 @@ from pipeline.report import RunReport
 if TYPE_CHECKING:
     from pipeline.batch import Kept
     from pipeline.calpendo.client import CalpendoClient
-    from pipeline.config import PipelineConfig
+    from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.credentials import Credentials
     from pipeline.delivery.decide import Answers, Checked, Delivery, Plan
 
@@ -57,7 +57,8 @@ class DataSourcePlugin(ABC):
 class CalendoPlugin(DataSourcePlugin):
     """Calpendo bookings as worklist entries, each delivered at least once.
 
-    ``config`` is the source's ``config`` block; nothing is checked before ``validate_config`` or the first fetch.
+    ``config`` is the source's ``config`` block, a ``PipelineConfig``, or the path of a configuration file with a source of
+    this name; nothing is checked before ``validate_config`` or the first fetch.
     ``host`` names who is given the entries: each host has a ledger of its own, so what one was given says nothing about
     another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger_file.output_host`` names a file.
     ``credentials`` None: from the environment. ``clock`` gives the aware present. ``on_step`` is told the name of
@@ -67,7 +68,7 @@ class CalendoPlugin(DataSourcePlugin):
     def __init__(
         self,
         source_name: str,
-        config: dict[str, Any],
+        config: AnyConfig,
         *,
         host: str = CALLER,
         credentials: Credentials | None = None,
@@ -78,7 +79,8 @@ class CalendoPlugin(DataSourcePlugin):
         self.source_name = source_name
         self.config = config
         self.host = host
-        self.base_url = str(config.get("base_url") or "").rstrip("/") if isinstance(config, Mapping) else ""
+        given = config.get("base_url") if isinstance(config, Mapping) else getattr(config, "base_url", None)
+        self.base_url = str(given or "").rstrip("/")
         self.lgr = SourceLogger(__name__, source_name)
         self.last_report = RunReport(
             source=source_name, started=datetime.now(UTC), outcome="failed", error="no cycle has run yet"
@@ -229,7 +231,7 @@ class CalendoPlugin(DataSourcePlugin):
 
         if self._given_credentials is None:
             return check_settings(self.config, source_name=self.source_name, environ=self._environ)
-        config = PipelineConfig.from_dict(self.config, source_name=self.source_name, environ=self._environ)
+        config = PipelineConfig.of(self.config, source=self.source_name, environ=self._environ, offline=False)
         return config, self._given_credentials
 
     def _checked(self) -> tuple[PipelineConfig, Credentials]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from pipeline.config import PipelineConfig
+from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
 from pipeline.wording import config_error
 
 
 def check_settings(
-    config: Mapping[str, Any], *, source_name: str = "calpendo", environ: Mapping[str, str] | None = None
+    config: AnyConfig, *, source_name: str = "calpendo", environ: Mapping[str, str] | None = None
 ) -> tuple[PipelineConfig, Credentials]:
     """Return the checked configuration and the login; raises PluginConfigError with the faults of both (T002)."""
     environ = environment() if environ is None else environ
     faults: list[str] = []
     checked = credentials = None
     try:
-        checked = PipelineConfig.from_dict(config, source_name=source_name, environ=environ)
+        checked = PipelineConfig.of(config, source=source_name, environ=environ, offline=False)
     except PluginConfigError as error:
         faults += error.faults
     try:

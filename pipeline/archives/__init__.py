@@ -1,11 +1,13 @@
 """One reader of booking files for every command: what a file is, and its rows in bounded memory.
 
 ``recognise`` tells by a file's first bytes what it is, or refuses it in one sentence; ``BookingFile`` reads it from
-beginning to end, ``read_segments`` in parts that can be given to several workers. Importing it loads no polars.
+beginning to end, ``read_segments`` in parts that can be given to several workers; ``payloads_of`` takes a path, a frame or a
+list from a program. Importing it loads no polars.
 """
 
 from __future__ import annotations
 
+from pipeline.archives.payloads import is_bookings_frame, payloads_of
 from pipeline.archives.recognise import ENTRY_KEYS, Archive, bookings_only, held, reading, recognise
 from pipeline.archives.segments import Block, BookingFile, Segment, read_segments, segment_count
 
@@ -17,6 +19,8 @@ __all__ = [
     "Segment",
     "bookings_only",
     "held",
+    "is_bookings_frame",
+    "payloads_of",
     "read_segments",
     "reading",
     "recognise",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pipeline.archives.lines import BYTE_ORDER_MARK, LineReader, Readable
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
 from pipeline.transform.json_text import parsed
+from pipeline.transform.paths import UNDER, JsonObject
 
 DELIMITERS = (",", ";", "\t")
 
 _OBJECTS = frozenset({"properties", "dateRange", "resource", "project", "operator", "Operator"})
 _NUMBERS = frozenset({"id", "booking_id", "line"})
+_PROPERTIES = UNDER.removesuffix(".")
 _LONGEST_ID = 25
 
 
@@ -61,7 +64,9 @@ def csv_rows(stream: Readable, name: str, names: tuple[str, ...], delimiter: str
                     f"{name}: cannot be read as CSV: row {number} has {len(cells)} cells, the header {len(names)}; "
                     "a value that holds the delimiter must stand in quotes"
                 )
-            record = {key: _typed(key, cell) for key, cell in zip(names, cells, strict=False) if cell}
+            record = table_row(
+                (key, unguarded(cell)) for key, cell in zip(names, cells, strict=False) if cell
+            )
             yield json.dumps(record, separators=(",", ":")).encode() if record else b""
     except csv.Error:
         raise PluginConfigError(
@@ -81,9 +86,26 @@ def _text_lines(stream: Readable) -> Iterator[str]:
             yield lines[-1]
 
 
+def table_row(cells: Iterable[tuple[str, Any]]) -> JsonObject:
+    """Return a table's row as the booking that it holds.
+
+    Args:
+        cells: a column's name and its value as JSON has it, none where there is no value. Text becomes what it must be:
+            an id a number, an object what its JSON says. What stands in ``properties.…`` belongs below ``properties``,
+            where a path without this beginning is looked up too.
+    """
+    row: JsonObject = {}
+    below: JsonObject = {}
+    for key, value in cells:
+        name = key.removeprefix(UNDER)
+        (row if name == key else below)[name] = _typed(name, value) if isinstance(value, str) else value
+    if below:
+        inner = row.get(_PROPERTIES)
+        row[_PROPERTIES] = (inner if isinstance(inner, dict) else {}) | below
+    return row
+
+
 def _typed(key: str, cell: str) -> object:
-    """Return a cell as what it must be: an id as a number, an object from its JSON, else text without its mark."""
-    cell = unguarded(cell)
     if key in _NUMBERS and len(cell) < _LONGEST_ID and cell.strip().lstrip("-").isdecimal():
         return int(cell)
     if key in _OBJECTS and cell.startswith("{"):

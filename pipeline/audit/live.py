@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline.calpendo.window import Window, window_for
-from pipeline.config import PipelineConfig
+from pipeline.config import AnyConfig, PipelineConfig
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -26,15 +26,15 @@ class LiveBookings:
     def __init__(
         self,
         client: CalpendoClient,
-        config: PipelineConfig,
+        config: AnyConfig,
         days: int,
         *,
         now: datetime | None = None,
         on_day: Callable[[str], None] | None = None,
     ) -> None:
         self._client = client
-        self._config = config
-        self._windows = day_windows(config, days, now or datetime.now(UTC))
+        self._config = PipelineConfig.of(config)
+        self._windows = day_windows(self._config, days, now or datetime.now(UTC))
         self._on_day = on_day
         self.failed = 0
         self.warnings: tuple[str, ...] = ()

@@ -9,17 +9,25 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.archives import Block, BookingFile, bookings_only, recognise
+from pipeline.archives import (
+    Block,
+    BookingFile,
+    bookings_only,
+    is_bookings_frame,
+    payloads_of,
+    recognise,
+)
 from pipeline.audit.labels import read_labels
 from pipeline.audit.model import Audit
 from pipeline.audit.parallel import counted_by_processes
 from pipeline.audit.tally import Frames
 from pipeline.audit.task import Payload, Task
 from pipeline.audit.whole import Whole
-from pipeline.config import PipelineConfig
+from pipeline.batch import Payloads
+from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.transform.selection import Selection
 
-Bookings = pl.DataFrame | pl.LazyFrame | BookingFile | Iterable[Payload]
+Bookings = BookingFile | Payloads
 Expected = Path | str | Iterable[Mapping[str, Any]]
 
 CHUNK = 50_000
@@ -28,7 +36,7 @@ CHUNK = 50_000
 
 def audit(
     bookings: Bookings,
-    config: PipelineConfig | Mapping[str, Any],
+    config: AnyConfig,
     expected: Expected | None = None,
     *,
     reveal: bool = False,
@@ -38,18 +46,16 @@ def audit(
 ) -> Audit:
     """Audit a mapping on bookings: what each field got, what was rejected, which titles and times stand out.
 
-    ``bookings``: a file (``read_payloads``), payloads (objects, or JSON text as str or bytes; any iterable, read once
-    and lazily), or a frame that ``read_bookings`` made with this ``config``. ``config``: a
-    ``PipelineConfig``, or one source's config object. ``expected``: hand-checked entries (``labels.py``), a file's
+    ``bookings``: whatever ``read_bookings`` takes (a file and an iterable are read once and lazily), or the frame that it
+    returned for this ``config``. ``config``: a ``PipelineConfig``, one source's config as a dict, or the path of a
+    configuration file. ``expected``: hand-checked entries (``labels.py``), a file's
     path or objects. ``selection``: what was asked of the server; other bookings are counted as filtered, and no more is
     said of them. ``workers``: processes to count with, where there are payloads enough to share. ``progress`` is
     called with the number of bookings done. Text of bookings is shown as shapes unless ``reveal``. Prints and draws
     nothing. Raises ``PluginConfigError`` for a wrong configuration or a wrong label, and nothing for what a booking
     holds.
     """
-    if not isinstance(config, PipelineConfig):
-        config = PipelineConfig.from_dict(config, offline=True)
-    task = Task(config, read_labels(expected), reveal, selection)
+    task = Task(PipelineConfig.of(config), read_labels(expected), reveal, selection)
     whole = Whole(task)
     done = 0
     for size, frames in _counted(task, bookings, workers):
@@ -70,9 +76,10 @@ def read_payloads(path: Path | str) -> BookingFile:
 
 
 def _counted(task: Task, bookings: Bookings, workers: int) -> Iterator[tuple[int, Frames]]:
-    if isinstance(bookings, pl.DataFrame | pl.LazyFrame):
+    if isinstance(bookings, pl.DataFrame | pl.LazyFrame) and is_bookings_frame(bookings):
         return _of_frame(task, bookings.lazy().collect())
-    chunks = bookings.blocks(CHUNK) if isinstance(bookings, BookingFile) else _chunks(bookings)
+    payloads = payloads_of(bookings)
+    chunks = payloads.blocks(CHUNK) if isinstance(payloads, BookingFile) else _chunks(payloads)
     first = list(islice(chunks, 2))
     every = chain(first, chunks)
     return (

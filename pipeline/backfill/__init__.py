@@ -1,6 +1,6 @@
 """Archives of bookings larger than memory, or a server's bookings of many days, to Parquet by month.
 
-    summary = backfill(["archive/*.ndjson.gz"], "out", PipelineConfig.from_dict(config, offline=True))
+    summary = backfill("archive/*.ndjson.gz", "out", "mwl_config.json")
 
 The command ``calpendo-pipeline backfill`` is a shell over this. Importing it loads no polars.
 """

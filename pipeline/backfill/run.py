@@ -28,7 +28,7 @@ from pipeline.errors import PluginConfigError, PluginStateError
 
 if TYPE_CHECKING:
     from pipeline.backfill.server import Brought
-    from pipeline.config import PipelineConfig
+    from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.credentials import Credentials
 
 SMALL_BYTES = 8 << 20
@@ -36,9 +36,9 @@ SMALL_BYTES = 8 << 20
 
 
 def backfill(
-    sources: Sequence[str | Path] | ServerRange,
+    sources: str | Path | Sequence[str | Path] | ServerRange,
     output: str | Path,
-    config: PipelineConfig,
+    config: AnyConfig,
     *,
     credentials: Credentials | None = None,
     cluster: str | None = None,
@@ -49,8 +49,8 @@ def backfill(
 ) -> BackfillSummary:
     """Convert archives of bookings, or a server's bookings of some days, to Parquet below ``output``.
 
-    ``sources``: files, directories and globs of NDJSON (plain, gzip, zstd) or Parquet, or a ``ServerRange``, which
-    needs ``credentials``. ``output`` gets ``entries/month=YYYY-MM/*.parquet`` (by ``scheduled_start_date``, which is
+    ``sources``: one or several files, directories and globs of NDJSON (plain, gzip, zstd) or Parquet, or a ``ServerRange``, which
+    needs ``credentials``. ``config``: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file. ``output`` gets ``entries/month=YYYY-MM/*.parquet`` (by ``scheduled_start_date``, which is
     in the output zone), ``rejected/``, ``replaced/`` and ``manifest.json``, readable by the owner only. Ids are unique
     over all of ``entries``. ``workers`` processes (default: one a core) do the work, or the Dask cluster at
     ``cluster``, with the same output. A backfill that was killed goes on when it is started again with the same
@@ -59,6 +59,9 @@ def backfill(
     Raises ``PluginConfigError`` (sources, arguments), ``PluginStateError`` (the output belongs to another backfill, is
     in use, or a worker was killed), ``PluginFetchError`` (server), ``PluginSchemaError`` (the law did not hold).
     """
+    from pipeline.config import PipelineConfig
+
+    config = PipelineConfig.of(config)
     refuse_reserved_targets(config)
     server: ServerRange | None = None
     found: tuple[Source, ...] = ()

@@ -63,14 +63,19 @@ class Source:
 _REMEMBERED = ("index", "name", "path", "size", "mtime_ns", "digest")
 
 
-def find_sources(given: Iterable[str | Path]) -> tuple[Source, ...]:
-    """Resolve files, directories and globs to sources, in the order given, globs and directories sorted by name.
+def find_sources(given: str | Path | Iterable[str | Path]) -> tuple[Source, ...]:
+    """Resolve one or several files, directories and globs to sources, in the order given, globs and directories sorted by name.
 
     A file named twice is read once. Raises ``PluginConfigError`` with one fault for each name that leads to nothing
     readable, and for each file that holds no bookings archive.
     """
     faults: list[str] = []
     paths: dict[str, str] = {}
+    given = [given] if isinstance(given, (str, Path)) else given
+    if hasattr(given, "columns") or not isinstance(given, Iterable):
+        raise PluginConfigError(
+            f"sources: got a {type(given).__name__}; write the paths of files, or hand bookings to process_batch"
+        )
     for pattern in given:
         try:
             found = _expand(str(pattern))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.check import labels
 from pipeline.check.bookings import BookingCheck
 from pipeline.check.entries import EntryCheck, required_keys
 from pipeline.check.model import CheckResult, Failure, Kind, Row, readable_id
-from pipeline.config import PipelineConfig
+from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.transform import reasons
 from pipeline.transform.json_text import parsed
@@ -26,13 +27,18 @@ __all__ = ["CheckResult", "Failure", "check_file", "explain"]
 CHUNK = 50_000
 
 
-def check_file(path: str | Path, config: PipelineConfig | None = None) -> CheckResult:
+def check_file(path: str | Path, config: AnyConfig | None = None) -> CheckResult:
     """Check a file of entries, bookings or labels: JSON, Parquet or CSV, as ``archives`` recognises them.
 
-    ``config`` gives the mapping for bookings; without it only the bookings themselves are looked at (JSON, id, times,
+    ``config`` (a ``PipelineConfig``, a dict or a path) has the mapping for bookings; without it only the bookings themselves are looked at (JSON, id, times,
     duplicates), not what a mapping would make of them. Raises PluginConfigError for a file that cannot be read or holds
     none of the three.
     """
+    mapping = None if config is None else PipelineConfig.of(config)
+    if not isinstance(path, (str, PathLike)):
+        raise PluginConfigError(
+            f"path: got a {type(path).__name__}; write a file's path, or hand bookings to process_batch"
+        )
     archive = recognise(path)
     blocks = BookingFile(archive).blocks(CHUNK)
     first = next(blocks, None)
@@ -42,7 +48,7 @@ def check_file(path: str | Path, config: PipelineConfig | None = None) -> CheckR
             f"{path}: holds neither entries (scheduled_start_date, source_record_id, ...) nor bookings (id with "
             "formattedName, title or properties) nor labels (booking_id with expected or rejected)"
         )
-    result = _Check(kind, config)
+    result = _Check(kind, mapping)
     structure: tuple[str, ...] = ()
     try:
         for block in chain(() if first is None else (first,), blocks):

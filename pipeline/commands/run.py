@@ -79,7 +79,7 @@ def _run(
     from pipeline.config import PipelineConfig
     from pipeline.output import write_entries
 
-    checked = PipelineConfig.from_dict(plugin.config, source_name=plugin.source_name)
+    checked = PipelineConfig.of(plugin.config, source=plugin.source_name, offline=False)
     entries = plugin.fetch_entries(sync_interval)
     if output is not None:
         write_entries(entries, output, process_batch([], checked).entries.schema)

@@ -284,7 +284,7 @@ class PipelineConfig(BaseModel):
         Every public function that takes a ``config`` calls this first.
 
         Args:
-            config: a ``PipelineConfig``, which is returned as it is; a source's ``config`` block, or what a whole
+            config: a ``PipelineConfig``, which is returned as it is (under the name ``source``, where one is given); a source's ``config`` block, or what a whole
                 configuration file holds, as a dict; or the path of a configuration file.
             source: the source's name: chooses one where there are several, and names a bare ``config`` block.
             environ: as for ``from_dict``.
@@ -294,7 +294,11 @@ class PipelineConfig(BaseModel):
             PluginConfigError: with all faults, or with the choices where a file holds several sources.
         """
         if isinstance(config, PipelineConfig):
-            return config
+            if not offline:
+                config._check_server()
+            if source is None or source == config.source_name:
+                return config
+            return config.model_copy(update={"source_name": source})
         if isinstance(config, Mapping):
             if "data_sources" not in config and not ("type" in config and "config" in config):
                 name = source or "calpendo"
@@ -307,6 +311,15 @@ class PipelineConfig(BaseModel):
         raise PluginConfigError(
             f"config: got {given}; write a PipelineConfig, a source's config as a dict, or the path of a configuration file"
         )
+
+    def _check_server(self) -> None:
+        """Raise PluginConfigError where a configuration made ``offline`` lacks what a server is asked with."""
+        missing = [name for name in ("base_url", "resources") if not getattr(self, name)]
+        if missing:
+            raise config_error(
+                f"Configuration of source {Wording().name(self.source_name)}",
+                [f"{name}: missing; write {KINDS[name]}" for name in missing],
+            )
 
     @classmethod
     def from_file(

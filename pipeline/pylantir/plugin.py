@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pylantir.data_sources.base import DataSourcePlugin
 
@@ -175,8 +175,9 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is None:
             raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
         mapping = field_mapping or self._config.get("field_mapping") or {}
-        if self._core.config.get("field_mapping", {}) != mapping:
-            config = {**self._core.config, "field_mapping": mapping}
+        given = cast("Mapping[str, Any]", self._core.config)
+        if given.get("field_mapping", {}) != mapping:
+            config = {**given, "field_mapping": mapping}
             core = HostedPlugin(self._core.source_name, config, host=PYLANTIR)
             core.validate_config()
             self._core.close()

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from pipeline import PipelineConfig
+from pipeline import (
+    CalendoPlugin,
+    PipelineConfig,
+    process_batch,
+    read_bookings,
+    transform_bookings,
+)
+from pipeline.audit import LiveBookings, audit
+from pipeline.backfill import backfill
+from pipeline.calpendo.client import CalpendoClient
+from pipeline.check import check_file
+from pipeline.credentials import Credentials
 from pipeline.errors import PluginConfigError
+from pipeline.sample import sample_bookings, sample_config
 
 CONFIG: dict[str, Any] = {
     "base_url": "https://example.calpendo.com",
@@ -88,3 +106,180 @@ def test_a_whole_file_is_no_config_block() -> None:
     for whole, key in ((FILE, "data_sources"), ({"config": CONFIG}, "config")):
         with pytest.raises(PluginConfigError, match=rf"{key}: stands around .*; write PipelineConfig\.of"):
             PipelineConfig.from_dict(whole, environ={}, offline=True)
+
+
+@lru_cache
+def bookings() -> tuple[dict[str, Any], ...]:
+    """Return bookings of both payload generations, whose flat columns hold all that they do."""
+    return tuple(sample_bookings()[:16])
+
+
+def flat(payload: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Return a booking as a row of flat columns, as ``pandas.json_normalize`` and Calpendo's exports have it."""
+    row: dict[str, Any] = {}
+    for key, value in payload.items():
+        row |= flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return row
+
+
+def flat_frame() -> pl.DataFrame:
+    """Return the bookings with flat columns."""
+    return pl.DataFrame([flat(payload) for payload in bookings()], infer_schema_length=None)
+
+
+def texts() -> list[str]:
+    """Return the bookings as JSON."""
+    return [json.dumps(payload) for payload in bookings()]
+
+
+def pandas_frame(given: Any) -> Any:
+    """Return a pandas frame; pandas is loaded by this test, never by the pipeline."""
+    import pandas
+
+    return pandas.DataFrame(given)
+
+
+def csv_file(folder: Path) -> Path:
+    """Write the flat columns as CSV."""
+    flat_frame().write_csv(folder / "bookings.csv")
+    return folder / "bookings.csv"
+
+
+def parquet_file(folder: Path) -> str:
+    """Write the flat columns as Parquet."""
+    flat_frame().write_parquet(folder / "bookings.parquet")
+    return str(folder / "bookings.parquet")
+
+
+FORMS: dict[str, Callable[[Path], Any]] = {
+    "generator": lambda _folder: (text for text in texts()),
+    "payload column": lambda _folder: pl.DataFrame({"payload": texts()}),
+    "lazy bytes": lambda _folder: pl.LazyFrame({"payload": [text.encode() for text in texts()]}),
+    "objects": lambda _folder: pl.DataFrame({"payload": pl.Series(bookings(), dtype=pl.Object)}),
+    "series": lambda _folder: pl.Series(texts()),
+    "flat columns": lambda _folder: flat_frame(),
+    "flat, read from CSV": lambda folder: pl.read_csv(csv_file(folder)),
+    "flat, all text": lambda folder: pl.scan_csv(csv_file(folder), infer_schema=False),
+    "CSV file": csv_file,
+    "Parquet file": parquet_file,
+    "pandas, payloads": lambda _folder: pandas_frame({"payload": texts()}),
+    "pandas, series": lambda _folder: pandas_frame({"payload": bookings()})["payload"],
+    "pandas, flat": lambda _folder: pandas_frame([flat(payload) for payload in bookings()]),
+    "pandas, by id": lambda _folder: pandas_frame([flat(payload) for payload in bookings()]).set_index("id"),
+    "what read_bookings returned": lambda _folder: read_bookings(bookings(), sample_config()).lazy(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bookings_mean_the_same_in_every_form(form: str, tmp_path: Path) -> None:
+    """Promise: lists, files and frames of polars and pandas give the same entries, hash (T015) and all."""
+    expected = process_batch(bookings(), sample_config())
+    batch = process_batch(FORMS[form](tmp_path), sample_config())
+    assert len(batch.entries) > 12
+    assert_frame_equal(batch.entries, expected.entries)
+
+
+def test_a_table_means_what_a_person_sees_in_it() -> None:
+    """Promise: gaps make no number of an id a fraction, no NaN a name, and a zoned time keeps its instant."""
+    config = {
+        "timezone": "America/Edmonton",
+        "field_mapping": {"patient_id": "properties.subject", "patient_name": "title"},
+    }
+    start = datetime(2026, 12, 1, 9, tzinfo=ZoneInfo("UTC"))
+    zoned = pl.Series([start, None]).dt.convert_time_zone("America/Edmonton")
+    columns = {
+        "id": [7.0, float("nan")],
+        "title": ["Li", None],
+        "properties.subject": [1234.0, float("nan")],
+        "dateRange.start": zoned,
+        "dateRange.finish": zoned.dt.offset_by("1h"),
+    }
+    pandas = pandas_frame(
+        columns | {key: columns[key].to_list() for key in ("dateRange.start", "dateRange.finish")}
+    )
+    for frame in (pl.DataFrame(columns), pandas):
+        batch = process_batch(frame, config)
+        (entry,) = batch.to_dicts()
+        assert (entry["patient_id"], entry["source_record_id"], entry["patient_name"]) == ("1234", "7", "Li")
+        assert (
+            datetime.combine(entry["scheduled_start_date"], entry["scheduled_start_time"], start.tzinfo)
+            == start
+        )
+        assert entry["scheduled_procedure_step_duration"] == 60
+        assert batch.rejected["reasons"][0].to_list()[0] == "booking_id_invalid"
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "a booking": (lambda: {"id": 1, "title": "Smith"}, "got a single object; put it into a list"),
+    "its text": (lambda: '{"title": "Smith"}', "got a single JSON text; put it into a list"),
+    "its bytes": (lambda: b"{}", "got a single JSON text; put it into a list"),
+    "nothing": (lambda: None, "got a NoneType; write a list of bookings"),
+    "a number": (lambda: 3, "got a int; write a list of bookings"),
+    "no file": (lambda: "Smith.ndjson", "cannot be read"),
+    "another frame": (lambda: pl.LazyFrame({"name": ["Smith"]}), "no bookings .its columns: name.; write"),
+    "no columns": (pl.DataFrame, "no bookings .its columns: none.; write"),
+    "numbers": (lambda: pl.DataFrame({"payload": [1]}), "column 'payload' is Int64; it must be"),
+    "a series of numbers": (lambda: pl.Series([1]), "column 'payload' is Int64; it must be"),
+    "entries": (
+        lambda: process_batch(bookings(), sample_config()).entries,
+        "holds worklist entries, not bookings",
+    ),
+    "a lazy frame that fails": (
+        lambda: pl.LazyFrame({"id": [1], "title": ["Smith"]}).with_columns(pl.col("title").cast(pl.Int64)),
+        r"the LazyFrame cannot be read \(InvalidOperationError\); write",
+    ),
+    "pandas without names": (lambda: pandas_frame([["Smith", 2]]), "must have names that are texts"),
+    "another pandas frame": (
+        lambda: pandas_frame({"name": ["Smith"]}),
+        "no bookings .its columns: name.; write",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_holds_no_bookings_is_refused_in_one_sentence(case: str) -> None:
+    """Promise: what is no payloads is never iterated by key, column or character, and no value is quoted."""
+    make, told = REFUSED[case]
+    for call in (read_bookings, process_batch, audit):
+        with pytest.raises(PluginConfigError, match=told) as caught:
+            call(make(), sample_config())
+        assert "\n" not in str(caught.value)
+        assert "Smith" not in str(caught.value).replace("Smith.ndjson", "")
+
+
+def test_every_public_function_takes_a_configuration_in_any_form(file: Path, tmp_path: Path) -> None:
+    """Promise: wherever a config is taken, a dict or a path will do, also where a server is asked."""
+    source = tmp_path / "bookings.ndjson"
+    source.write_text("\n".join(texts()))
+    expected = PipelineConfig.of(file)
+    login = Credentials("somebody", "secret")
+    for config in (CONFIG, str(file)):
+        frame = read_bookings(bookings(), config)
+        wide = transform_bookings(frame, config).collect()
+        assert wide["patient_id"].to_list() == process_batch(frame, config).asked_for["patient_id"].to_list()
+        assert audit(source, config).overview.bookings == check_file(source, config).rows == len(frame)
+        LiveBookings(CalpendoClient(expected, login), config, 1)
+        plugin = CalendoPlugin("mri", config, credentials=login, environ={})
+        plugin.validate_config()
+        assert plugin.base_url == "https://example.calpendo.com"
+    assert backfill(str(source), tmp_path / "out", str(file)).read == len(bookings())
+    offline = PipelineConfig.of({"field_mapping": {"patient_id": "title"}}, environ={})
+    with pytest.raises(PluginConfigError, match="base_url: missing; write"):
+        CalendoPlugin("mri", offline, credentials=login).validate_config()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: transform_bookings(list(bookings()), CONFIG),
+            "got a list; write the frame that read_bookings",
+        ),  # type: ignore[arg-type]
+        (lambda: check_file(flat_frame(), CONFIG), "got a DataFrame; write a file's path"),  # type: ignore[arg-type]
+        (lambda: backfill(flat_frame(), "out", CONFIG), "got a DataFrame; write the paths of files"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_frame_in_a_wrong_place_is_told(call: Callable[[], Any], told: str) -> None:
+    """House rule: a function that takes files or one frame alone says so, and which function takes the rest."""
+    with pytest.raises(PluginConfigError, match=told):
+        call()

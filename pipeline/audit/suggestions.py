@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.audit.title_subjects import Column, Group, Span, find_subjects
-from pipeline.audit.titles import NOT_SUBJECTS, form, is_subject, runs, structure, words
+from pipeline.audit.title_subjects import Column, Group, Place, find_subjects
+from pipeline.audit.titles import form, is_subject, not_subjects, runs, structure, words
 from pipeline.mapping import FieldRule
 from pipeline.matching import VALUE_STEPS
 from pipeline.pattern_cost import most_steps
@@ -41,22 +41,33 @@ _LENGTH = 100
 _DATE = "[0-9.:/_-]+"
 _NAME_LETTERS = r"[^\W\d_]+"
 _NAME_LETTERS_AND_MARKS = r"[^\s\d!-/:-@\[-`{-~]+"
-_ASCII_LETTERS = "[A-Za-z]+"
+_COMMA = re.compile(r"([^,]*[^,\s])\s*,\s*([^,]*\w[^,]*)\Z")
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """A pattern cut at its wanted group: what stands before it, the group's inside, what follows; ``group`` counts."""
+    """A pattern cut at its wanted group: what stands before it, the group's inside, what follows; ``group`` counts.
+
+    With a ``joiner``, ``before`` holds a group as well, and the value is both with the joiner between them.
+    """
 
     before: str
     body: str
     after: str
     group: int = 1
+    joiner: str | None = None
 
     @property
     def pattern(self) -> str:
         """The pattern, put together again."""
         return f"^{self.before}({self.body}){self.after}"
+
+    def taken(self, compiled: re.Pattern[str], title: str) -> str | None:
+        """Return what the compiled pattern takes from a title, or None where it does not match."""
+        match = compiled.match(title)
+        if match is None:
+            return None
+        return match.group(self.group) if self.joiner is None else self.joiner.join(match.group(1, 2))
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,12 @@ class SuggestedRule:
     """One checked rule.
 
     Attributes:
-        pattern: as ``re.match`` reads it; ``group`` 1 is the value.
+        pattern: as ``re.match`` reads it; the value is ``group`` 1, or what ``template`` makes of two groups.
         shape: the shape of the commonest title that it catches, and ``form`` its form.
         titles: different titles it was tried on and from which it takes the value.
         bookings: how many bookings have these titles.
         samples: some of the titles with the value; they name people.
+        visit_in_doubt: ``-V2`` or the like behind the id is left out, though no subject shows two of them.
     """
 
     pieces: Pieces
@@ -77,6 +89,7 @@ class SuggestedRule:
     titles: int
     bookings: int
     samples: tuple[tuple[str, str], ...]
+    visit_in_doubt: bool = False
 
     @property
     def pattern(self) -> str:
@@ -84,14 +97,30 @@ class SuggestedRule:
         return self.pieces.pattern
 
     @property
-    def group(self) -> int:
-        """The group that holds the value."""
-        return self.pieces.group
+    def group(self) -> int | None:
+        """The group that holds the value, None where ``template`` makes it."""
+        return self.pieces.group if self.template is None else None
+
+    @property
+    def template(self) -> str | None:
+        """How the value is put together, ``{1}-{2}``, or None where it is one group."""
+        return None if self.pieces.joiner is None else f"{{1}}{self.pieces.joiner}{{2}}"
+
+    @property
+    def rule(self) -> dict[str, str | int]:
+        """The ``_extract`` object of a configuration."""
+        if self.template is not None:
+            return {"pattern": self.pattern, "template": self.template}
+        return {"pattern": self.pattern, "group": self.pieces.group}
 
     @property
     def extract(self) -> str:
         """The ``_extract`` object of a configuration, as JSON on one line."""
-        return extract_json(self.pattern, self.group)
+        return json.dumps(self.rule)
+
+    def taken(self, title: str) -> str | None:
+        """Return what the rule takes from a title, or None where it does not match."""
+        return self.pieces.taken(re.compile(self.pattern), title)
 
     def shown_samples(self, *, reveal: bool) -> list[str]:
         """The samples in words, as shapes unless values may be shown."""
@@ -120,9 +149,12 @@ class FieldSuggestion:
 
         Returns:
             One pattern that takes from each title what its own rule takes and matches no other title given. None where
-            there is no rule, or the rules cannot be joined without changing what one of them takes.
+            there is no rule, or the rules cannot be joined without changing what one of them takes, as one with a
+            template cannot.
         """
         pieces = [rule.pieces for rule in self.rules if rule.bookings >= _WORTH * sum(self.bookings.values())]
+        if any(piece.joiner is not None for piece in pieces):
+            return None
         if not pieces:
             return None
         wanted: dict[str, str] = {}
@@ -158,11 +190,11 @@ def suggest_rules(
     groups.sort(key=lambda group: -sum(counted[title] for title in group.titles))
     return {
         "patient_id": _suggestion(
-            "patient_id", [(each, each.id_span) for each in groups], counted, known.get("patient_id") or {}
+            "patient_id", [(each, each.id_place) for each in groups], counted, known.get("patient_id") or {}
         ),
         "patient_name": _suggestion(
             "patient_name",
-            [(each, each.name_span) for each in groups],
+            _by_comma(groups, known.get("patient_name") or {}),
             counted,
             known.get("patient_name") or {},
         ),
@@ -231,40 +263,81 @@ def _counted(titles: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
     return counted
 
 
+def _by_comma(groups: Sequence[Group], known: Mapping[str, str]) -> list[tuple[Group, Place | None]]:
+    """Where the names stand, with those apart that say by a comma which is the family name: ``Doe, John``.
+
+    They stay as they are where a rule in force takes them so.
+    """
+    found: list[tuple[Group, Place | None]] = []
+    kept = any("," in name for name in known.values())
+    for group in groups:
+        span = group.name_span
+        if span is None or kept or not any(map(_COMMA.match, group.values(span))):
+            found.append((group, span and Place(span)))
+            continue
+        with_comma = [_COMMA.match(name) is not None for name in group.values(span)]
+        found.append((group.part(with_comma), Place(span, span[0], "^")))
+        if not all(with_comma):
+            found.append((group.part([not each for each in with_comma]), Place(span)))
+    return found
+
+
+def _values(group: Group, place: Place) -> list[str]:
+    if place.lead != place.span[0]:
+        return group.values_at(place)
+    return [place.joiner.join(_cut_at_comma(name)) for name in group.values(place.span)]
+
+
+def _cut_at_comma(name: str) -> tuple[str, str]:
+    match = _COMMA.match(name)
+    assert match is not None  # noqa: S101  said by _by_comma
+    return match[1], match[2]
+
+
 def _suggestion(
     target: str,
-    found: Sequence[tuple[Group, Span | None]],
+    found: Sequence[tuple[Group, Place | None]],
     counted: Mapping[str, int],
     known: Mapping[str, str],
 ) -> FieldSuggestion:
     values = dict(known)
-    for group, span in found[:_GROUPS]:
-        if span is not None:
+    for group, place in found[:_GROUPS]:
+        if place is not None:
             values |= {
                 title: value
-                for title, value in zip(group.titles, group.values(span), strict=True)
+                for title, value in zip(group.titles, _values(group, place), strict=True)
                 if title not in known
             }
-    made: list[tuple[Pieces, re.Pattern[str]]] = []
-    for group, span in found[:_GROUPS]:
+    made: list[tuple[Pieces, re.Pattern[str], bool]] = []
+    for group, place in found[:_GROUPS]:
         missed = [title for title in group.titles if title not in known]
-        if span is None or all(any(compiled.match(title) for _, compiled in made) for title in missed):
+        if place is None or all(any(compiled.match(title) for _, compiled, _ in made) for title in missed):
             continue
-        pieces = _checked(group, span, values, counted, name=target == "patient_name")
+        pieces = _checked(group, place, values, counted, name=target == "patient_name")
         if pieces is not None:
-            made.append((pieces, re.compile(pieces.pattern)))
+            in_doubt = target == "patient_id" and group.visit_in_doubt
+            made.append((pieces, re.compile(pieces.pattern), in_doubt))
     caught: list[list[str]] = [[] for _ in made]
     for title in counted:
-        place = next((at for at, (_, compiled) in enumerate(made) if compiled.match(title)), None)
-        if place is not None and title not in known:
-            caught[place].append(title)
-    rules = [_rule(pieces, of, values, counted) for (pieces, _), of in zip(made, caught, strict=True) if of]
+        at = next((at for at, (_, compiled, _) in enumerate(made) if compiled.match(title)), None)
+        if at is not None and title not in known:
+            caught[at].append(title)
+    rules = [
+        _rule(pieces, of, values, counted, in_doubt=in_doubt)
+        for (pieces, _, in_doubt), of in zip(made, caught, strict=True)
+        if of
+    ]
     rules.sort(key=lambda rule: -rule.bookings)
     return FieldSuggestion(target, tuple(rules), known, counted)
 
 
 def _rule(
-    pieces: Pieces, titles: Sequence[str], values: Mapping[str, str], counted: Mapping[str, int]
+    pieces: Pieces,
+    titles: Sequence[str],
+    values: Mapping[str, str],
+    counted: Mapping[str, int],
+    *,
+    in_doubt: bool,
 ) -> SuggestedRule:
     commonest = shape(max(titles, key=lambda title: counted[title]))
     return SuggestedRule(
@@ -274,27 +347,28 @@ def _rule(
         len(titles),
         sum(counted[title] for title in titles),
         tuple((title, values[title]) for title in titles[:SAMPLES]),
+        in_doubt,
     )
 
 
 def _checked(
-    group: Group, span: Span, values: Mapping[str, str], titles: Iterable[str], *, name: bool
+    group: Group, place: Place, values: Mapping[str, str], titles: Iterable[str], *, name: bool
 ) -> Pieces | None:
     """The widest pattern that takes the value from each title of a group, and nothing wrong from any other."""
     own = [title for title in group.titles if title in values]
-    for pieces in _candidates(group, span, name=name):
+    for pieces in _candidates(group, place, name=name):
         if not _is_quick(pieces.pattern):
             continue
         compiled = re.compile(pieces.pattern)
-        if not all(taken(compiled, 1, title) == values[title] for title in own):
+        if not all(pieces.taken(compiled, title) == values[title] for title in own):
             continue
-        wrong = _wrongly_matched(compiled, values, titles)
+        wrong = _wrongly_matched(pieces, compiled, values, titles)
         if wrong and not any(map(is_subject, wrong)):
-            excluded = sorted({word.casefold() for title in wrong for word in words(title)} & {*NOT_SUBJECTS})
-            pieces = Pieces(f"(?!.*(?i:{'|'.join(excluded)})){pieces.before}", pieces.body, pieces.after)
+            excluded = sorted({word for title in wrong for word in not_subjects(title)})
+            pieces = replace(pieces, before=f"(?!.*(?i:{'|'.join(excluded)})){pieces.before}")
             compiled = re.compile(pieces.pattern)
-            wrong = _wrongly_matched(compiled, values, titles)
-            if not all(taken(compiled, 1, title) == values[title] for title in own):
+            wrong = _wrongly_matched(pieces, compiled, values, titles)
+            if not all(pieces.taken(compiled, title) == values[title] for title in own):
                 continue
         if not wrong:
             return pieces
@@ -302,32 +376,52 @@ def _checked(
 
 
 def _wrongly_matched(
-    compiled: re.Pattern[str], values: Mapping[str, str], titles: Iterable[str]
+    pieces: Pieces, compiled: re.Pattern[str], values: Mapping[str, str], titles: Iterable[str]
 ) -> list[str]:
     return [
         title
         for title in titles
-        if (match := compiled.match(title)) is not None and match.group(1) != values.get(title)
+        if (value := pieces.taken(compiled, title)) is not None and value != values.get(title)
     ]
 
 
-def _candidates(group: Group, span: Span, *, name: bool) -> Iterator[Pieces]:
+def _candidates(group: Group, place: Place, *, name: bool) -> Iterator[Pieces]:
     """Patterns for a group, the widest first: the value and what ends it, the whole title, the cases as they are."""
+    span = place.span
     for tight in (False, True):
-        before = "".join(_rendered(column, tight=tight) for column in group.columns[: span[0]])
         wanted = group.columns[slice(*span)]
-        body = (
-            _name(wanted[0].texts, tight=tight)
-            if name
-            else "".join(_rendered(column, tight=tight) for column in wanted)
-        )
+        joiner = None if place.lead is None else place.joiner
+        if place.lead is None or name:
+            before = "".join(_rendered(column, tight=tight) for column in group.columns[: span[0]])
+        else:
+            # The parts of an id are as long as those that are known: its neighbours are not.
+            first = (_rendered(column, tight=tight) for column in group.columns[: place.lead])
+            # Brackets tell a study's code from any other word, so that the next study's may be longer.
+            bounded = place.lead == 0 or group.columns[place.lead - 1].texts[0].strip() not in (
+                "[",
+                "(",
+                "<",
+                "{",
+            )
+            lead = _rendered(group.columns[place.lead], tight=tight, bounded=bounded)
+            between = (_rendered(column, tight=tight) for column in group.columns[place.lead + 1 : span[0]])
+            before = f"{''.join(first)}({lead}){''.join(between)}"
+        if not name:
+            body = "".join(_rendered(column, tight=tight, bounded=True) for column in wanted)
+        elif joiner is None:
+            body = _name(wanted[0].texts, tight=tight)
+        else:
+            families, given = zip(*map(_cut_at_comma, wanted[0].texts), strict=True)
+            blank = " *" if any(" ," in text for text in wanted[0].texts) else ""
+            before += f"({_name(families, tight=tight)}){blank}, *"
+            body = _name(given, tight=tight)
         rest = group.columns[span[1] :]
         after = "".join(_rendered(column, tight=tight) for column in rest) + "$"
         end = _end(rest, name=name)
         if end < len(rest):
             ending = "".join(_rendered(column, tight=tight) for column in rest[:end])
-            yield Pieces(before, body, ending.removesuffix(r"\s*").removesuffix(" *"))
-        yield Pieces(before, body, after)
+            yield Pieces(before, body, ending.removesuffix(r"\s*").removesuffix(" *"), joiner=joiner)
+        yield Pieces(before, body, after, joiner=joiner)
 
 
 def _end(rest: Sequence[Column], *, name: bool) -> int:
@@ -342,17 +436,18 @@ def _end(rest: Sequence[Column], *, name: bool) -> int:
     return len(rest)
 
 
-def _rendered(column: Column, *, tight: bool) -> str:
+def _rendered(column: Column, *, tight: bool, bounded: bool = False) -> str:
+    """A pattern for one column; ``bounded``: runs are about as long as those that are known."""
     if column.kind == "mark":
         return _separator(column.texts)
     if column.kind == "date":
         return _DATE
     if column.kind == "number":
-        return _number(column.texts, tight=tight)
+        return _number(column.texts, tight=tight, bounded=bounded)
     return (
         _name(column.texts, tight=tight)
         if any(len(words(text)) > 1 for text in column.texts)
-        else _letters(column.texts, tight=tight)
+        else _letters(column.texts, tight=tight, bounded=bounded)
     )
 
 
@@ -373,41 +468,56 @@ def _literal(character: str) -> str:
     return f"\\{character}" if character in r".^$*+?{}[]\|()" else character
 
 
-def _number(texts: Sequence[str], *, tight: bool) -> str:
+def _number(texts: Sequence[str], *, tight: bool, bounded: bool = False) -> str:
     """A word with digits, run by run; all texts have the same runs."""
     made = []
-    for place, kind in enumerate(structure(texts[0])):
+    kinds = structure(texts[0])
+    for place, kind in enumerate(kinds):
         found = [runs(text)[place][1] for text in texts]
         if kind == "L":
-            made.append(_letters(found, tight=tight))
+            made.append(_letters(found, tight=tight, bounded=bounded))
+            continue
+        lengths = {len(text) for text in found}
+        digit = "[0-9]" if "".join(found).isascii() else r"\d"
+        if tight and len(lengths) == 1:
+            made.append(f"{digit}{{{lengths.pop()}}}")
+        elif bounded:
+            # SUB999 is followed by SUB1000; a record's number does not grow.
+            made.append(f"{digit}{_times(min(lengths), max(lengths) + ('L' in kinds))}")
         else:
-            lengths = {len(text) for text in found}
-            digit = "[0-9]" if "".join(found).isascii() else r"\d"
-            made.append(f"{digit}{{{lengths.pop()}}}" if tight and len(lengths) == 1 else f"{digit}+")
+            made.append(f"{digit}+")
     return "".join(made)
 
 
-def _letters(texts: Sequence[str], *, tight: bool) -> str:
+def _letters(texts: Sequence[str], *, tight: bool, bounded: bool = False) -> str:
     """A run of letters: ASCII where all are; the case that they have in common where it has to be told."""
     together = "".join(texts)
+    lengths = {len(text) for text in texts}
+    times = _times(min(lengths), max(lengths)) if bounded else "+"
     if not together.isascii():
         marked = re.fullmatch(_NAME_LETTERS, together) is None
-        return _NAME_LETTERS_AND_MARKS if marked else _NAME_LETTERS
-    if tight and together.isupper():
-        return "[A-Z]+"
-    return "[a-z]+" if tight and together.islower() else _ASCII_LETTERS
+        return (_NAME_LETTERS_AND_MARKS if marked else _NAME_LETTERS).removesuffix("+") + times
+    if (tight or bounded) and together.isupper():
+        return f"[A-Z]{times}"
+    return f"[a-z]{times}" if tight and together.islower() else f"[A-Za-z]{times}"
+
+
+def _times(least: int, most: int) -> str:
+    if least == most:
+        return f"{{{least}}}" if least > 1 else ""
+    return f"{{{least},{most}}}"
 
 
 def _name(texts: Sequence[str], *, tight: bool) -> str:
-    """Words of letters in any script, joined as names are: by one or two blanks, commas, points, hyphens."""
+    """Words of letters in any script, joined as names are: by one or two blanks, points, apostrophes, hyphens."""
     found = [runs(text) for text in texts]
     letters = "".join(run for row in found for kind, run in row if kind == "L")
     marked = re.fullmatch(_NAME_LETTERS, letters) is None
     word = _NAME_LETTERS_AND_MARKS if marked else _NAME_LETTERS
     used = {character for row in found for kind, run in row if kind == " " for character in run}
-    joiners = (
-        "".join(sorted(used - {" ", "-", "^", ",", ".", "'"})) + " ,.'" + ("^" if "^" in used else "") + "-"
-    )
+    # A comma that parts the family name from the given one is told by a rule of its own.
+    usual = " .'" + "".join(mark for mark in ",^" if mark in used)
+    joiners = "".join(sorted(used - {*usual, "-"})) + usual + "-"
     most = max((len(row) // 2 for row in found), default=0)
     least = min(len(row) // 2 for row in found)
     if most == 0 and tight:

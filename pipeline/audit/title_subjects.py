@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
+from itertools import compress, pairwise
 
 from pipeline.audit.titles import (
     ASIDE_WORDS,
@@ -20,6 +20,7 @@ from pipeline.audit.titles import (
     OTHER_WORDS,
     PARTICLES,
     PLACE_WORDS,
+    STAFF_TITLES,
     SUBJECT_WORDS,
     UNITS,
     VISIT_LETTERS,
@@ -27,7 +28,9 @@ from pipeline.audit.titles import (
     TokenKind,
     is_label,
     is_subject,
+    is_withdrawn,
     letters_of,
+    not_subjects,
     runs,
     tokens,
     words,
@@ -42,7 +45,26 @@ _TOLERATED = 0.1
 _MANY = 6
 """Ids from which on letters of several lengths before their digits are taken for codes."""
 
+_NAMES = 8
+_NAMES_PER_ID, _FULL_NAMES_PER_ID = 0.25, 0.12
+"""Different texts, and their share of the ids, from which on they are names though several subjects share one: single
+words, and texts that are written as full names are."""
+
+_DISPUTED = 3
+"""Subjects beside whose ids a word has to stand before it is taken for a study's."""
+
+_OPENING, _CLOSING = "[(<{", "])>}"
+
 Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an id stands: between two columns, and the column of a code that is joined in front of it (``NEURO-1234``)."""
+
+    span: Span
+    lead: int | None = None
+    joiner: str = ""
 
 
 @dataclass
@@ -64,8 +86,10 @@ class Group:
 
     titles: list[str]
     columns: list[Column]
-    id_span: Span | None = None
+    id_place: Place | None = None
     name_span: Span | None = None
+    visit_in_doubt: bool = False
+    """True where ``-V2`` behind the id may be part of it: no subject of the site shows two of them."""
     cut: dict[str, None] = field(default_factory=dict)
     """Words that were split off a text because all titles share them."""
 
@@ -76,10 +100,23 @@ class Group:
             for each in zip(*(column.texts for column in self.columns[slice(*span)]), strict=True)
         ]
 
+    def part(self, kept: Sequence[bool]) -> Group:
+        """The titles that are kept, as a group."""
+        columns = [Column(column.kind, [*compress(column.texts, kept)]) for column in self.columns]
+        return Group([*compress(self.titles, kept)], columns, self.id_place, self.name_span)
+
+    def values_at(self, place: Place) -> list[str]:
+        """The id of each title, if it stands there."""
+        values = self.values(place.span)
+        if place.lead is None:
+            return values
+        leads = self.columns[place.lead].texts
+        return [f"{lead}{place.joiner}{value}" for lead, value in zip(leads, values, strict=True)]
+
     @property
     def ids(self) -> list[str]:
         """The id of each title, nothing where it is not known."""
-        return self.values(self.id_span) if self.id_span else []
+        return self.values_at(self.id_place) if self.id_place else []
 
 
 @dataclass(frozen=True)
@@ -141,25 +178,60 @@ def find_subjects(titles: Iterable[str], known_ids: Mapping[str, str] | None = N
             and hold digits, and only as an example of what ids look like.
 
     Returns:
-        Groups in the order of their first title; ``id_span`` and ``name_span`` are None where nothing stands out.
+        Groups in the order of their first title; ``id_place`` and ``name_span`` are None where nothing stands out.
     """
-    by_layout: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for title in titles:
-        if is_subject(title):
-            by_layout[tuple(token.layout for token in tokens(title))].append(title)
-    groups = [_group(alike) for alike in by_layout.values()]
-    for group in groups:
-        group.id_span = _id_by_comparison(group)
+    titles = list(titles)
     known = [] if known_ids is None else Profile.of(known_ids.values())
-    _settle(groups, known)
+    groups = _groups(titles, known)
+    disputed = _disputed(titles, groups, known)
+    if disputed:
+        groups = _groups(titles, known, disputed)
+    _doubt_visits(groups)
     for group in groups:
-        if group.id_span:
+        if group.id_place:
             group.name_span = _name_by_comparison(group)
     named = [group for group in groups if group.name_span]
     for group in groups:
-        if group.id_span and not group.name_span and named:
+        if group.id_place and not group.name_span and named:
             group.name_span = _name_by_likeness(group)
     return groups
+
+
+def _groups(titles: Iterable[str], known: Sequence[Profile], disputed: Collection[str] = ()) -> list[Group]:
+    """Titles of subjects by layout, with the id where it stands out."""
+    by_layout: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for title in titles:
+        if is_subject(title, disputed):
+            by_layout[tuple(token.layout for token in tokens(title))].append(title)
+    groups = [_group(alike) for alike in by_layout.values()]
+    for group in groups:
+        group.id_place = _id_by_comparison(group)
+    _settle(groups, known)
+    return groups
+
+
+def _disputed(titles: Iterable[str], groups: Sequence[Group], known: Sequence[Profile]) -> frozenset[str]:
+    """Words as of bookings for nobody that stand beside many subjects' ids: ``P012 phantom limb`` is a study."""
+    telling = [profile for profile in _certain(groups, known) if profile.is_telling]
+    ids: dict[str, set[str]] = defaultdict(set)
+    without: dict[str, int] = defaultdict(int)
+    for title in titles:
+        found = not_subjects(title)
+        for word in found:
+            fitting = {
+                value
+                for value in re.findall(r"[^\W_]+(?:[-_.][^\W_]+)?", title)
+                if any(
+                    profile.fits(part) for profile in telling for part in (value, re.split("[-_.]", value)[0])
+                )
+            }
+            ids[word] |= fitting
+            without[word] += not fitting
+    return frozenset(
+        word
+        for word, of in ids.items()
+        if len(of) >= _DISPUTED and len(of) > without[word] and not is_withdrawn(word)
+    )
 
 
 def _group(titles: list[str]) -> Group:
@@ -199,7 +271,7 @@ def _split_off(group: Group, index: int, *, at_end: bool) -> bool:
     return True
 
 
-def _id_by_comparison(group: Group) -> Span | None:
+def _id_by_comparison(group: Group) -> Place | None:
     """The number that tells the subjects of a group apart, or None where none or more than one does."""
     if len(group.titles) < 2:
         return None
@@ -212,12 +284,35 @@ def _id_by_comparison(group: Group) -> Span | None:
         return None
     for index in sorted((each for each in varying if each < found[0]), reverse=True):
         # A number that is no visit's comes first: a site's, where one id follows it (``12-0001``).
-        if not _settles(group, found, index):
+        if not _settles(group, group.values(found), index):
             if index + 2 != found[0] or not set(group.columns[index + 1].texts) <= _TIGHT:
                 return None
             found = index, found[1]
     span = _with_prefix(group, found)
-    return span if span and _tells_subjects_apart(group, span) else None
+    if span is None:
+        return None
+    place = Place(span, _bracketed_study(group, span), "-")
+    return place if _tells_subjects_apart(group, place) else None
+
+
+def _bracketed_study(group: Group, span: Span) -> int | None:
+    """The column of a study's code in brackets before a number without letters, which counts within its study."""
+    lead = span[0] - 2
+    if lead < 1 or group.columns[lead].kind not in ("text", "number") or not _is_bare(group.values(span)):
+        return None
+    if any(
+        len(runs(text)) > (1 if group.columns[lead].kind == "text" else 2)
+        for text in group.columns[lead].texts
+    ):
+        return None
+    opened = {text.rstrip()[-1:] for text in group.columns[lead - 1].texts}
+    closed = {text.lstrip()[:1] for text in group.columns[lead + 1].texts}
+    return lead if any(opened == {_OPENING[at]} and closed == {_CLOSING[at]} for at in range(4)) else None
+
+
+def _is_bare(values: Iterable[str]) -> bool:
+    """True for digits alone."""
+    return all(runs(value)[0][0] == "9" and len(runs(value)) == 1 for value in values)
 
 
 def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
@@ -225,7 +320,7 @@ def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
     finest = [
         index
         for index in varying
-        if all(other == index or _settles(group, (index, index + 1), other) for other in varying)
+        if all(other == index or _settles(group, group.columns[index].texts, other) for other in varying)
     ]
     announced = [index for index in finest if varying[index] == "announced"]
     if len(finest) != 1:
@@ -323,29 +418,37 @@ def _with_prefix(group: Group, span: Span) -> Span | None:
     whole = (span[0] - 2, span[1])
     if known <= SUBJECT_WORDS:
         return span if known <= LABELS else whole
-    if group.columns[span[0] - 2].kind == "label" or any(text[0].isalpha() for text in group.values(span)):
+    if group.columns[span[0] - 2].kind == "label":
+        # An arm of the study, as in HC-001 and PT-002, is part of the id.
+        arm = all(text.isupper() for text in prefix) and not known & ASIDE_WORDS
+        return whole if arm else span
+    if any(text[0].isalpha() for text in group.values(span)):
         return span
     code = all(text.isupper() or text.islower() for text in prefix)
     if len(known) == 1:
         return whole if code else span
-    if len(set(prefix)) < len(set(group.values(span))) or not _settles(group, span, span[0] - 2):
+    if len(set(prefix)) < len(set(group.values(span))) or not _settles(
+        group, group.values(span), span[0] - 2
+    ):
         return whole if code and all(text.isupper() for text in prefix) else None
     return span
 
 
-def _settles(group: Group, span: Span, other: int, tolerated: float = 0.0) -> bool:
-    """True where what stands in a span settles what stands in another column (but for a share of its values)."""
+def _settles(group: Group, values: Sequence[str], other: int, tolerated: float = 0.0) -> bool:
+    """True where a title's value settles what stands in a column (but for a share of the values)."""
     found: dict[str, set[str]] = defaultdict(set)
-    for value, text in zip(group.values(span), group.columns[other].texts, strict=True):
+    for value, text in zip(values, group.columns[other].texts, strict=True):
         found[value].add(text)
     return sum(len(texts) > 1 for texts in found.values()) <= tolerated * len(found)
 
 
-def _tells_subjects_apart(group: Group, span: Span) -> bool:
+def _tells_subjects_apart(group: Group, place: Place) -> bool:
     """False where one id comes with several names, or with several studies before it."""
-    ids = group.values(span)
+    ids, span = group.values_at(place), place.span
     for index, column in enumerate(group.columns):
-        if column.kind != "text" or span[0] <= index < span[1] or _settles(group, span, index, _TOLERATED):
+        if column.kind != "text" or index == place.lead or span[0] <= index < span[1]:
+            continue
+        if _settles(group, ids, index, _TOLERATED):
             continue
         if index < span[0]:
             return False
@@ -361,46 +464,157 @@ def _tells_subjects_apart(group: Group, span: Span) -> bool:
     return True
 
 
-def _settle(groups: Sequence[Group], known: Sequence[Profile]) -> None:
+def _settle(groups: list[Group], known: Sequence[Profile]) -> None:
     """Find the id of groups that do not show it by themselves by what ids look like elsewhere."""
-    certain = [
-        *known,
-        *Profile.of(value for group in groups if len(set(group.ids)) > 2 for value in group.ids),
-    ]
+    _part_by_codes(groups, known)
+    studies = _settle_studies(groups)
+    certain = _certain(groups, known)
     for group in groups:
-        if group.id_span and len(set(group.ids)) < 3 and certain and not _like(certain, group.ids):
-            group.id_span = None
+        place = group.id_place
+        if place and place.lead is None and _is_bare(group.ids):
+            # ``SUB 035`` where others write ``SUB035``: the letters belong to it.
+            joined = _joined_in_front(group, place.span, "")
+            if joined and any(profile.is_telling and _all_fit(profile, group, joined) for profile in certain):
+                group.id_place = joined
+    certain = _certain(groups, known)
+    for group in groups:
+        if group.id_place and len(set(group.ids)) < 3 and certain and not _like(certain, group.ids):
+            group.id_place = None
     profiles = certain or Profile.of(value for group in groups for value in group.ids) or _families(groups)
     for group in groups:
-        if not group.id_span:
-            group.id_span = _id_by_likeness(group, profiles)
+        if not group.id_place:
+            group.id_place = _id_by_likeness(group, profiles, studies)
+
+
+def _part_by_codes(groups: list[Group], known: Sequence[Profile]) -> None:
+    """Part titles with a known code before a number (``SUB 035``, ``NEURO 1204``) from those with another word there."""
+    codes = {
+        text.casefold()
+        for group in groups
+        if group.id_place and group.id_place.lead is not None
+        for text in group.columns[group.id_place.lead].texts
+    }
+    telling = [profile for profile in _certain(groups, known) if profile.is_telling]
+    codes |= {text for profile in telling for kind, text in profile.runs[:1] if kind == "L" and text}
+    for group in list(groups):
+        for index, column in enumerate(group.columns):
+            place = _joined_in_front(group, (index, index + 1), "") if column.kind == "number" else None
+            if place is None or place.lead is None:
+                continue
+            coded = [text.casefold() in codes for text in group.columns[place.lead].texts]
+            if any(coded) and not all(coded):
+                parts = [group.part(coded), group.part([not each for each in coded])]
+                for part in parts:
+                    part.id_place = _id_by_comparison(part)
+                groups.remove(group)
+                groups += parts
+                break
+
+
+def _certain(groups: Sequence[Group], known: Sequence[Profile]) -> list[Profile]:
+    return [*known, *Profile.of(value for group in groups if len(set(group.ids)) > 2 for value in group.ids)]
+
+
+def _settle_studies(groups: Sequence[Group]) -> frozenset[str]:
+    """Have a site count its numbers within studies or not: returns the codes of its studies, without case.
+
+    Where numbers count within studies, one without its study is nobody's id.
+    """
+    places = [(group, group.id_place) for group in groups if group.id_place]
+    counted = [
+        (group, place, group.columns[place.lead].texts) for group, place in places if place.lead is not None
+    ]
+    studies = frozenset(text.casefold() for _, _, texts in counted for text in texts)
+    bare = [(group, place) for group, place in places if place.lead is None and _is_bare(group.ids)]
+    if len(studies) == 1 and any(not _is_after(group, place.span, studies) for group, place in bare):
+        for group, place, _ in counted:
+            group.id_place = Place(place.span)
+        return frozenset()
+    for group, place in bare if studies else ():
+        after = _is_after(group, place.span, studies)
+        group.id_place = Place(place.span, place.span[0] - 2, "-") if after else None
+    return studies
+
+
+def _is_after(group: Group, span: Span, studies: Collection[str]) -> bool:
+    """True where the word before a number is the code of a study in every title."""
+    lead = span[0] - 2
+    return lead >= 0 and all(text.casefold() in studies for text in group.columns[lead].texts)
+
+
+def _joined_in_front(group: Group, span: Span, joiner: str) -> Place | None:
+    """A number with the word before it, where that is one word in every title and only blanks or marks part them."""
+    lead = span[0] - 2
+    if lead < 0 or group.columns[lead].kind not in ("text", "label"):
+        return None
+    if any(len(runs(text)) != 1 for text in group.columns[lead].texts):
+        return None
+    return Place(span, lead, joiner)
+
+
+def _all_fit(profile: Profile, group: Group, place: Place) -> bool:
+    return all(map(profile.fits, group.values_at(place)))
 
 
 def _like(profiles: Sequence[Profile], values: Sequence[str]) -> bool:
     return any(all(profile.fits(value) for value in values) for profile in profiles)
 
 
-def _id_by_likeness(group: Group, profiles: Sequence[Profile]) -> Span | None:
+def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collection[str] = ()) -> Place | None:
     numbers = [index for index, column in enumerate(group.columns) if column.kind == "number"]
-    found: dict[int, Span] = {}
+    found: dict[int, Place] = {}
     for index in numbers:
-        spans = [(index, index + 1)]
+        bare = Place((index, index + 1))
+        places = [bare]
         if _prefix(group, index):
-            spans.append((index - 2, index + 1))
+            places.append(Place((index - 2, index + 1)))
         if index + 2 in numbers and set(group.columns[index + 1].texts) <= _TIGHT:
-            spans.append((index, index + 3))
-        for span in spans:
-            values = group.values(span)
+            places.append(Place((index, index + 3)))
+        for place in places:
+            values = group.values_at(place)
+            if studies and _is_bare(values):
+                continue
             if any(
                 all(profile.fits(value) for value in values)
                 and (profile.is_telling or _role(group, index) not in (None, "short"))
                 for profile in profiles
             ):
-                found[index] = span
+                found[index] = place
+        joined = _joined_in_front(group, bare.span, "")
+        if index not in found and joined and _is_bare(group.columns[index].texts):
+            if any(profile.is_telling and _all_fit(profile, group, joined) for profile in profiles):
+                found[index] = joined
+            elif studies and _is_after(group, bare.span, studies):
+                in_study = Place(bare.span, joined.lead, "-")
+                if any(_all_fit(profile, group, in_study) for profile in profiles):
+                    found[index] = in_study
     if len(found) != 1:
         return None
-    span = next(iter(found.values()))
-    return span if _tells_subjects_apart(group, span) else None
+    place = next(iter(found.values()))
+    return place if _tells_subjects_apart(group, place) else None
+
+
+def _doubt_visits(groups: Sequence[Group]) -> None:
+    """Mark groups whose id is followed by ``-V2`` or the like, unless a subject of the site shows several of these."""
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    marked: list[tuple[Group, set[str]]] = []
+    for group in groups:
+        at = group.id_place.span[1] if group.id_place else len(group.columns)
+        if at + 1 >= len(group.columns) or group.columns[at + 1].kind != "number":
+            continue
+        if not set(group.columns[at].texts) <= {*_TIGHT, ""}:
+            continue
+        visits = group.columns[at + 1].texts
+        letters = {letters_of(visit)[0].casefold() for visit in visits}
+        if not letters <= VISIT_LETTERS:
+            continue
+        marked.append((group, letters))
+        for value, visit in zip(group.ids, visits, strict=True):
+            seen[letters_of(visit)[0].casefold()][value].add(visit)
+    for group, letters in marked:
+        group.visit_in_doubt = not all(
+            any(len(each) > 1 for each in seen[letter].values()) for letter in letters
+        )
 
 
 def _families(groups: Sequence[Group]) -> list[Profile]:
@@ -426,16 +640,16 @@ def _families(groups: Sequence[Group]) -> list[Profile]:
 
 def _name_by_comparison(group: Group) -> Span | None:
     """The text that changes with the subject, or None where none or more than one does."""
-    assert group.id_span  # noqa: S101  asked for groups with an id only
     ids = len(set(group.ids))
     found: list[Span] = []
     for span in _texts(group):
         names = set(group.values(span))
         single = sum(len(words(name)) == 1 for name in names) * 2 > len(names)
         needed = ids if single else (ids + 1) // 2 if len(names) >= 5 else 0.8 * ids
-        if len(names) >= max(needed, 3 if single else 2) and _settles(
-            group, group.id_span, span[0], _TOLERATED
-        ):
+        differ = len(names) >= max(needed, 3 if single else 2)
+        full = all("," in name or len(words(name)) > 1 or name.lower() == name.upper() for name in names)
+        shared = len(names) >= max(_NAMES, (_FULL_NAMES_PER_ID if full else _NAMES_PER_ID) * ids)
+        if (differ or shared) and _settles(group, group.ids, span[0], _TOLERATED):
             found.append(span)
     return found[0] if len(found) == 1 else None
 
@@ -445,7 +659,6 @@ def _name_by_likeness(group: Group) -> Span | None:
     found = _texts(group)
     if len(found) != 1 or any(len(words(name)) < 2 for name in group.values(found[0])):
         return None
-    assert group.id_span  # noqa: S101  asked for groups with an id only
     names = len(set(group.values(found[0])))
     return found[0] if names == len(set(group.ids)) else None
 
@@ -456,9 +669,11 @@ def _texts(group: Group) -> list[Span]:
         (index, index + 1)
         for index, column in enumerate(group.columns)
         if column.kind == "text"
-        and not (group.id_span and group.id_span[0] <= index < group.id_span[1])
+        and not (group.id_place and group.id_place.span[0] <= index < group.id_place.span[1])
+        and not (group.id_place and group.id_place.lead == index)
         and not (index and group.columns[index - 1].texts[0].rstrip()[-1:] in tuple("[{<#@"))
         and all(map(_is_written_as_a_name, column.texts))
+        and not all(words(text)[0].casefold() in STAFF_TITLES for text in column.texts)
         and (not column.is_constant or len(set(group.ids)) == 1)
         and all(word.isupper() and len(word) > 1 and not column.texts[0].isupper() for word in group.cut)
     ]

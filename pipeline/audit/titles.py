@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -48,10 +48,49 @@ PLACE_WORDS = _set(
 """Words beside a number that says something other than who the subject is."""
 
 NOT_SUBJECTS = _set(
-    "phantom phantoms phantommessung fantom fantôme fantome qa qc maintenance wartung service calibration kalibrierung "
-    "kalibracja entretien konserwacja meeting training schulung cancelled canceled blocked reserved downtime"
+    "phantom phantoms qa qc maintenance service servicing calibration meeting training cancelled canceled blocked reserved "
+    "downtime demo demonstration engineer engineering upgrade installation cleaning closed holiday shutdown outage "
+    "unavailable workshop seminar inspection helium shimming "
+    "wartung kalibrierung schulung besprechung gesperrt sperrung führung einweisung einarbeitung kurs stillstand ausfall "
+    "reparatur reinigung qs feiertag geschlossen vorführung "
+    "fantôme fantome entretien formation réunion reunion étalonnage etalonnage bloqué panne fermé fermeture dépannage "
+    "fantoma mantenimiento calibración calibracion reunión formación formacion curso avería averia bloqueado cerrado "
+    "limpieza festivo fantoccio manutenzione calibrazione taratura riunione formazione guasto bloccato chiuso pulizia "
+    "fantoom onderhoud kalibratie vergadering opleiding scholing cursus storing geblokkeerd gesloten "
+    "manutenção manutencao calibração reunião treinamento treino formação avaria fechado limpeza "
+    "fantom underhåll vedligehold vedligeholdelse vedlikehold kalibrering möte møde møte utbildning uddannelse opplæring "
+    "stängt lukket stengt spärrad fantomi huolto kalibrointi kokous koulutus "
+    "kalibracja konserwacja szkolenie spotkanie serwis awaria"
 )
 """Words of bookings that are for no subject."""
+
+_COMPOUNDS = [
+    "phantom",
+    "fantom",
+    "fantoom",
+    "wartung",
+    "kalibrier",
+    "kalibrer",
+    "schulung",
+    "onderhoud",
+    "underhåll",
+    "vedligehold",
+    "vedlikehold",
+    "spulentest",
+    "qualitätss",
+    "qualitätsk",
+    "kwaliteits",
+    "kvalitets",
+]
+"""Parts of such words in languages that write several as one: Phantommessung, Gerätewartung."""
+
+_PHRASES = re.compile(
+    r"quality (?:control|assurance)|contr[ôo]le (?:de )?qualit[ée]|control de calidad|garant[íi]a de calidad"
+    r"|controllo (?:di |della )?qualit[àa]|controle de qualidade|kontrola jako[śs]ci|coil (?:test|check)(?:ing)?"
+    r"|out of (?:order|service)|hors service|fuera de servicio|fuori servizio|buiten gebruik|außer betrieb|ur funktion"
+)
+_WITHDRAWN = _set("cancelled canceled blocked reserved closed gesperrt bloqué bloqueado bloccato geblokkeerd")
+"""Words that take a booking away from its subject, whoever that is."""
 
 EXAMINATIONS = _set("mri mr mrt irm fmri eeg meg ct pet spect dti dwi rest task flair bold asl mrs us xr")
 """Words for what is done."""
@@ -73,6 +112,9 @@ PARTICLES = _set(
     "van der den de von vom zu zum zur la le du da dos das do di del della el al bin bint ibn ter ten y e i und op"
 )
 """Words of a name that are written small."""
+
+STAFF_TITLES = _set("dr prof professor docteur dott dra doc mtra mta mtr op operator pi ra rad tech")
+"""Words before the name of somebody who scans or refers, not of who is scanned."""
 
 UNITS = _set("t y yo yr yrs yrs years kg min mins h hr hrs mm cm ch st nd rd th x ms s j")
 """Letters after a number that make it a quantity: ``3T``, ``45min``, ``2nd``."""
@@ -154,9 +196,28 @@ def words(text: str) -> list[str]:
     return [run for kind, run in runs(text) if kind == "L"]
 
 
-def is_subject(title: str) -> bool:
+def not_subjects(title: str, disputed: Collection[str] = ()) -> frozenset[str]:
+    """Return the words, parts of words and phrases of a title that say that nobody is scanned, without case.
+
+    Args:
+        title: normalised text.
+        disputed: words that name a study at this site (``P012 phantom limb``) and so say nothing.
+    """
+    folded = title.casefold()
+    found = {word.casefold() for word in words(title)} & NOT_SUBJECTS
+    found |= {part for part in _COMPOUNDS if part in folded and not any(part in word for word in found)}
+    found |= set(_PHRASES.findall(folded))
+    return frozenset(found - {*disputed})
+
+
+def is_subject(title: str, disputed: Collection[str] = ()) -> bool:
     """Return False for titles with a word that says that nobody is scanned: phantom, QA, maintenance."""
-    return not any(word.casefold() in NOT_SUBJECTS for word in words(title))
+    return not not_subjects(title, disputed)
+
+
+def is_withdrawn(word: str) -> bool:
+    """Return True for words that take a booking away, so that an id beside them says nothing."""
+    return word in _WITHDRAWN
 
 
 def letters_of(word: str) -> tuple[str, str, str]:

@@ -61,8 +61,8 @@ CONVENTIONS = {
     "{id}_{first}_{last}": "{first}_{last}",
     "{id} - {first} {last}": "{first} {last}",
     "{first} {last} ({id})": "{first} {last}",
-    "{last}, {first} ({id})": "{last}, {first}",
-    "{last}, {first} [{id}]": "{last}, {first}",
+    "{last}, {first} ({id})": "{last}^{first}",
+    "{last}, {first} [{id}]": "{last}^{first}",
     "{first} {last} {id}": "{first} {last}",
     "{date} {id} {first} {last}": "{first} {last}",
     "NRT {id} {first} {last}": "{first} {last}",
@@ -118,7 +118,7 @@ def values(suggestion: FieldSuggestion, titles: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for rule in suggestion.rules:
         for title in titles:
-            value = taken(re.compile(rule.pattern), rule.group, title)
+            value = rule.taken(title)
             if value is not None:
                 assert found.setdefault(title, value) == value
     return found
@@ -128,7 +128,7 @@ def is_right(value: str, wanted: str | None) -> bool:
     """The id, its digits, or the id with the visit that is joined to it."""
     if wanted is None:
         return False
-    return value in (wanted, re.sub(r".*\D", "", wanted)) or bool(
+    return value in (wanted, re.sub(r".*\D", "", wanted), f"NEURO-{wanted}") or bool(
         re.fullmatch(re.escape(wanted) + r"[_-][VF]?\d", value)
     )
 

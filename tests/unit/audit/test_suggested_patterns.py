@@ -44,7 +44,7 @@ CONVENTIONS: dict[str, tuple[dict[str, str | None], Values | None]] = {
     ),
     "family name first": (
         {"Doe, John (SUB001)": "SUB001", "Major, Mary Ann (SUB002)": "SUB002"},
-        ["Doe, John", "Major, Mary Ann"],
+        ["Doe^John", "Major^Mary Ann"],
     ),
     "hyphens": (
         {"NB-0012 - Ana Ejemplo": "NB-0012", "NB-0013 - Cy Sample-Probe": "NB-0013"},
@@ -52,7 +52,7 @@ CONVENTIONS: dict[str, tuple[dict[str, str | None], Values | None]] = {
     ),
     "medical record number": (
         {"Doe, John MRN 1234567": "1234567", "Major, Mary MRN 7654321": "7654321"},
-        ["Doe, John", "Major, Mary"],
+        ["Doe^John", "Major^Mary"],
     ),
     "conventions mixed, phantoms among them": (
         {
@@ -111,6 +111,71 @@ CONVENTIONS: dict[str, tuple[dict[str, str | None], Values | None]] = {
         None,
     ),
     "sites of numbers": ({"12-0001": "12-0001", "12-0002": "12-0002", "13-0001": "13-0001"}, None),
+    "studies with the same numbers": (
+        {"[NEURO] 1234": "NEURO-1234", "[CARDIO] 1234": "CARDIO-1234", "[NEURO] 1235": "NEURO-1235"},
+        None,
+    ),
+    "brackets forgotten": (
+        {
+            "[NEURO] 1234": "NEURO-1234",
+            "[CARDIO] 1234 (pilot)": "CARDIO-1234",
+            "[NEURO] 1235 (pilot)": "NEURO-1235",
+            "[CARDIO] 1236": "CARDIO-1236",
+            "NEURO 1237": "NEURO-1237",
+            "1238 (pilot)": None,
+            "Room 1239": None,
+        },
+        None,
+    ),
+    "a blank within the id": (
+        {
+            "SUB001_John_Doe": "SUB001",
+            "SUB002_Mary_Major": "SUB002",
+            "SUB003_Li_Wu": "SUB003",
+            "SUB 004 Bo Muster": "SUB004",
+        },
+        ["John_Doe", "Mary_Major", "Li_Wu", "Bo Muster"],
+    ),
+    "a study called like a phantom": (
+        {
+            "P0012 phantom limb": "P0012",
+            "P0013 phantom limb": "P0013",
+            "P0014 phantom limb": "P0014",
+            "P0015 phantom limb": "P0015",
+            "P0016 control": "P0016",
+            "P0017 control": "P0017",
+            "P0018 control": "P0018",
+            "Phantom": None,
+            "P0019 cancelled": None,
+        },
+        None,
+    ),
+    "nobody, in many languages": (
+        {
+            "SUB001_Ana": "SUB001",
+            "SUB002_Bo": "SUB002",
+            "SUB003_Cy": "SUB003",
+            "Phantommessung 001_Ana": None,
+            "PHA007_Gerätewartung": None,
+            "QAP008_Control de calidad": None,
+            "MAN009_Mantenimiento": None,
+            "OND010_Onderhoud": None,
+        },
+        ["Ana", "Bo", "Cy", None, None, None, None, None],
+    ),
+    "arms of a study": (
+        {"HC-001_F0": "HC-001", "PT-002_F0": "PT-002", "HC-001_F1": "HC-001", "PT-004_F0": "PT-004"},
+        None,
+    ),
+    "some names with a comma": (
+        {
+            "Doe, John (SUB001)": "SUB001",
+            "Mary Major (SUB002)": "SUB002",
+            "Wu, Li (SUB003)": "SUB003",
+            "Bo Muster (SUB004)": "SUB004",
+        },
+        ["Doe^John", "Mary Major", "Wu^Li", "Bo Muster"],
+    ),
     "dates": (
         {
             "2024-05-03 SUB001 Ana Ejemplo": "SUB001",
@@ -138,7 +203,6 @@ NOTHING: dict[str, list[str]] = {
     "rooms": ["Room 101 Smith", "Room 102 Doe", "Room 101 Lee"],
     "a code shared by people": ["R101 Smith", "R102 Doe", "R101 Lee", "R102 Kim"],
     "a study's code": ["NRT014 Smith", "NRT014 Doe", "NRT014 Lee"],
-    "studies with the same numbers": ["[NEURO] 1234", "[CARDIO] 1234", "[NEURO] 1235"],
     "dates": ["John Doe 2024-05-03", "Mary Major 2024-05-04"],
     "birth dates": ["John Doe 19800503", "Mary Major 19910201", "Li Wu 20011231"],
     "six digits of a date": ["Doe 240503", "Major 240611", "Wu 240702"],
@@ -159,15 +223,7 @@ NOTHING: dict[str, list[str]] = {
 def by_rules(suggestion: FieldSuggestion, titles: list[str]) -> Values:
     """What the list of rules takes from each title: the first that matches counts."""
     return [
-        next(
-            (
-                value
-                for rule in suggestion.rules
-                if (value := taken(re.compile(rule.pattern), rule.group, title))
-            ),
-            None,
-        )
-        for title in titles
+        next((value for rule in suggestion.rules if (value := rule.taken(title))), None) for title in titles
     ]
 
 
@@ -175,6 +231,11 @@ def by_joined(suggestion: FieldSuggestion, titles: list[str]) -> Values | None:
     """What the joined pattern takes from each title, None where there is none."""
     joined = suggestion.joined()
     return joined and [taken(re.compile(joined.pattern), joined.group, title) for title in titles]
+
+
+def has_no_template(suggestion: FieldSuggestion) -> bool:
+    """Whether the rules can be joined: a template's value stands in several groups."""
+    return all(rule.template is None for rule in suggestion.rules)
 
 
 def booking(number: int, title: str) -> dict[str, Any]:
@@ -194,8 +255,8 @@ def test_the_rules_take_what_a_person_would(case: dict[str, Any]) -> None:
     titles = case["titles"]
     made = suggest_rules(titles)
     right = [case["ids"], *case.get("also", [])]
-    for values in (by_rules(made["patient_id"], titles), by_joined(made["patient_id"], titles)):
-        assert values in right
+    assert by_rules(made["patient_id"], titles) in right
+    assert by_joined(made["patient_id"], titles) in (right if has_no_template(made["patient_id"]) else [None])
     for values in (by_rules(made["patient_name"], titles), by_joined(made["patient_name"], titles)):
         assert values == case["names"] or (case["names"] is None and not any(values or ()))
 
@@ -211,8 +272,8 @@ def test_the_audit_proposes_the_same(case: dict[str, Any]) -> None:
     for row in found.proposals.iter_rows(named=True):
         right = [case["ids"], *case.get("also", [])] if row["target"] == "patient_id" else [case["names"]]
         if row["extract"] is None:
-            assert row["target"] == "patient_name"
-            assert case["names"] is None
+            assert row["target"] == "patient_id" or case["names"] is None
+            assert row["target"] == "patient_name" or case["case"] == "bracketed-study"
             continue
         extract = json.loads(row["extract"])
         pattern = re.compile(extract["pattern"])
@@ -228,9 +289,10 @@ def test_each_convention_has_its_rules(name: str) -> None:
     titles = list(wanted)
     made = suggest_rules(titles)
     assert by_rules(made["patient_id"], titles) == list(wanted.values())
-    assert by_joined(made["patient_id"], titles) == list(wanted.values())
+    if has_no_template(made["patient_id"]):
+        assert by_joined(made["patient_id"], titles) == list(wanted.values())
     assert by_rules(made["patient_name"], titles) == (names or [None] * len(titles))
-    if names:
+    if names and has_no_template(made["patient_name"]):
         assert by_joined(made["patient_name"], titles) == names
 
 
@@ -325,7 +387,7 @@ def test_any_titles_will_do(titles: list[str]) -> None:
         for rule in suggestion.rules:
             for title, value in rule.samples:
                 assert value
-                assert taken(re.compile(rule.pattern), rule.group, title) == value
+                assert rule.taken(title) == value
 
 
 @given(
@@ -342,7 +404,7 @@ def test_a_suggestion_gives_no_title_away(pieces: list[list[str]]) -> None:
     made = suggest_rules(["SUB1_Alba", "SUB7_Bo", "SUB22_Zoë", *map("".join, pieces)])
     for rule in (*made["patient_id"].rules, *made["patient_name"].rules):
         for word in ("Alba", "Bo", "Zoë", "SUB", "EEG", "22", "7"):
-            assert word not in rule.pattern.replace("[A-Za-z]", "").replace("[0-9]", "")
+            assert word not in re.sub(r"\[(A-Z|a-z|A-Za-z|0-9)\]|\{[0-9,]+\}", "", rule.pattern)
 
 
 @given(TITLES)

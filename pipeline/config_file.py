@@ -64,7 +64,10 @@ def select_source(file: str | Path | Mapping[str, Any], name: str | None = None)
             return sources[0]
         if sources:
             raise config_error(
-                path, [f"data_sources: {len(names)} Calpendo sources; choose one of {_list(names)}"]
+                path,
+                [
+                    f"data_sources: {len(names)} Calpendo sources; choose one with --source NAME: {_list(names)}"
+                ],
             )
         hint = f'; set "enabled": true for one of {_list(disabled)}' if disabled else ""
         write = f'; write one with "type": "{SOURCE_TYPE}"' if not disabled else ""

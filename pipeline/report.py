@@ -187,6 +187,8 @@ class RunReport:
 
 _ALWAYS = frozenset(LAWS[0][0] + LAWS[0][1] + ("source", "started", "outcome", "returned", "withdrawn"))
 _SHOWN = 10
+HELD_BACK, NOT_SENDABLE = "held_back", "not_sendable"
+"""Flags that hold booking id (text) -> why its withdrawal waits (a code), or why the host cannot carry its entry."""
 REPAIRS = ("repaired", "repaired_for_host")
 """Flags that hold field -> kind of repair -> ``count`` and ``bookings``."""
 _KEPT = 20

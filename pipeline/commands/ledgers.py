@@ -37,35 +37,78 @@ def source_config(config: Path, source: str | None) -> PipelineConfig:
 def ledgers_of(checked: PipelineConfig) -> list[Path]:
     """Return the ledgers of a checked source, one for each host that was given something yet.
 
-    Raises ``PluginConfigError`` where it keeps none.
+    Raises ``PluginConfigError`` where it keeps none, or where nothing has run with it yet.
     """
-    from pipeline.delivery.ledger_file import MEMORY, ledger_path, ledgers_beside
-
-    path = ledger_path(checked)
-    if path is None:
-        raise PluginConfigError(
-            f"state_path: {MEMORY!r} keeps no ledger between runs; name a file or leave it out"
-        )
-    return ledgers_beside(path)
+    return _existing({checked.source_name: _base(checked)})[checked.source_name]
 
 
 def find_ledgers(config: Path | None, source: str | None) -> list[Path]:
     """Return the ledgers that are meant: the configured source's, or those of this user's only source."""
     if config is not None:
         return ledgers_of(source_config(config, source))
+    (only,) = ledgers_by_source(None, source).values()
+    return only
+
+
+def ledgers_by_source(config: Path | None, source: str | None) -> dict[str, list[Path]]:
+    """Return each meant source's ledgers: those of one source, of all sources of a file, or of this user's only one.
+
+    A source of a file with which nothing has run yet has none. Raises ``PluginConfigError`` where none of them has one.
+    """
+    if config is not None:
+        from pipeline.config_file import read_sources, select_source
+
+        names = [source] if source is not None else [each.name for each in read_sources(config)]
+        if not names:
+            select_source(config)  # Says why there is none.
+        return _existing({name: _base(source_config(config, name)) for name in names})
+    from pipeline.delivery.ledger import Ledger
     from pipeline.delivery.ledger_file import base_of, ledgers_beside, state_directory
 
     found = sorted({base_of(path) for path in state_directory().glob("*.sqlite")})
+    if source is not None:
+        kept = []
+        for base in found:
+            with Ledger.copy(ledgers_beside(base)[0]) as ledger:
+                kept += [base] if ledger.meta("source") == source else []
+        found = kept
     if len(found) == 1:
-        return ledgers_beside(found[0])
+        return {found[0].stem: ledgers_beside(found[0])}
+    whose = f" of the source {source!r}" if source is not None else ""
     if not found:
         raise PluginConfigError(
-            f"there is no ledger in {state_directory()}; name the configuration with --config"
+            f"there is no ledger{whose} in {state_directory()}; name the configuration with --config FILE"
         )
-    names = ", ".join(path.name for path in found)
+    names = [path.name for path in found]
     raise PluginConfigError(
-        f"{len(found)} ledgers in {state_directory()} ({names}); choose with --config and --source"
+        f"{len(names)} ledgers{whose} in {state_directory()} ({', '.join(names)}); choose the configuration with"
+        " --config FILE, and one of its sources with --source NAME"
     )
+
+
+def _base(checked: PipelineConfig) -> Path:
+    """Return where a source's ledgers lie, whether there is one yet or not."""
+    from pipeline.delivery.ledger_file import MEMORY, ledger_path
+
+    path = ledger_path(checked)
+    if path is None:
+        raise PluginConfigError(
+            f"state_path: {MEMORY!r} keeps no ledger between runs; name a file or leave it out"
+        )
+    return path
+
+
+def _existing(bases: dict[str, Path]) -> dict[str, list[Path]]:
+    from pipeline.delivery.ledger_file import ledgers_beside
+
+    found = {name: ledgers_beside(base) for name, base in bases.items()}
+    if not any(found.values()):
+        places = ", ".join(map(str, dict.fromkeys(bases.values())))
+        raise PluginConfigError(
+            f"there is no ledger yet: nothing has run with this configuration as this user (looked for {places}); "
+            'start it first, or name the file that it writes with "state_path"'
+        )
+    return found
 
 
 def shown(length: timedelta) -> str:

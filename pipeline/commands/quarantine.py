@@ -39,16 +39,20 @@ def _items(paths: Sequence[Path], names: Collection[str] = (), *, resolved: bool
 @quarantine_app.command("list")
 def list_items(
     config: Config = None,
-    source: Source = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
+    ] = None,
     resolved: Annotated[bool, typer.Option("--all", help="Also those that pass by now.")] = False,
 ) -> None:
     """List the rejected bookings with their reasons; no patient's data is shown."""
     with exit_codes():
-        from pipeline.commands.ledgers import find_ledgers
+        from pipeline.commands.ledgers import ledgers_by_source
         from pipeline.commands.render import Records, terminal
 
-        found = _items(find_ledgers(config, source), resolved=resolved)
+        ledgers = ledgers_by_source(config, source)
+        found = [(name, item) for name, paths in ledgers.items() for item in _items(paths, resolved=resolved)]
         columns = {
+            **({"source": "source"} if len(ledgers) > 1 else {}),
             "id": "id",
             "reasons": "reasons",
             "first": "first seen (UTC)",
@@ -59,6 +63,7 @@ def list_items(
         }
         rows: Iterable[Mapping[str, Cell]] = (
             {
+                "source": name,
                 "id": item.name,
                 "reasons": item.reasons,
                 "first": f"{item.first_seen:%Y-%m-%d %H:%M}",
@@ -67,7 +72,7 @@ def list_items(
                 "rules": item.schema_version,
                 "passes": f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
             }
-            for item in found
+            for name, item in found
         )
         terminal().print(Records(columns, rows) if found else "The quarantine is empty.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +25,7 @@ def status(
         typer.Option(help="Pylantir's configuration file; without it, this user's only source."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="The source's name, where the file holds several.")
+        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH.")
@@ -40,19 +40,19 @@ def status(
     last: Annotated[int, typer.Option(help="How many runs to show.", min=0)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show how a source is doing at each host: last runs, last success, what is owed, pending, held back or rejected.
+    """Show how each source is doing at each host: last runs, last success, what is owed, pending, held back or rejected.
 
     Reads a copy of the ledgers, also while other processes work with them; asks no server. Exit code 0, or 1 when
     --max-age is given and a host's last success is older, or a booking that has not ended yet has been owed for longer,
-    or 2 when the configuration is wrong.
+    or 2 when the configuration is wrong or nothing has run with it yet.
     """
     with exit_codes():
         from datetime import UTC, datetime
 
-        from pipeline.commands.ledgers import duration, find_ledgers
+        from pipeline.commands.ledgers import duration, ledgers_by_source
 
         limit = duration(max_age) if max_age is not None else None
-        hosts = _health(find_ledgers(config, source), datetime.now(UTC), last, host)
+        hosts = _health(ledgers_by_source(config, source), datetime.now(UTC), last, host)
     if as_json:
         import json
 
@@ -60,56 +60,70 @@ def status(
         first, *others = (found.to_dict() for found in hosts)
         say(json.dumps(first | {"other_hosts": others}, ensure_ascii=False))
     else:
-        for found in hosts:
-            if len(hosts) > 1:
-                say(f"{found.host}:", bold=True)
+        for place, found in enumerate(hosts):
+            if place:
+                say("")
             _show(found)
     if limit is None:
         return
-    late = [found.host for found in hosts if found.is_older_than(limit)]
-    left = {found.host: ids for found in hosts if (ids := found.left_behind(limit))}
+    late = [_name(found) for found in hosts if found.is_older_than(limit)]
+    left = {_name(found): ids for found in hosts if (ids := found.left_behind(limit))}
     for name, ids in left.items():
         which = f" for {name}" if len(hosts) > 1 else ""
-        shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
-        text = f"{len(ids)} bookings that have not ended yet have been owed{which} for more than {max_age}: {shown}"
+        text = f"{len(ids)} bookings that have not ended yet have been owed{which} for more than {max_age}: {_ids(ids)}"
         say(text, fg=typer.colors.RED, err=True)
     if late:
         which = f" for {', '.join(late)}" if len(hosts) > 1 else ""
         say(f"nothing has succeeded{which} for more than {max_age}", fg=typer.colors.RED, err=True)
         if 0 < len(late) < len(hosts):
             say(
-                "  Choose the host to watch with --host, or delete the ledger of one that is no more.",
+                "  Choose what to watch with --source and --host, or delete the ledger of one that is no more.",
                 err=True,
             )
     if late or left:
         raise typer.Exit(FAILED)
 
 
-def _health(paths: Sequence[Path], now: datetime, last: int, host: str | None) -> list[Health]:
-    """Read how each host is doing, the one without a success for the longest time first."""
+def _health(
+    ledgers: Mapping[str, Sequence[Path]], now: datetime, last: int, host: str | None
+) -> list[Health]:
+    """Read how each source is doing at each host, the one without a success for the longest time first."""
     from datetime import timedelta
 
     from pipeline.delivery.history import Health, health
     from pipeline.delivery.ledger import Ledger
+    from pipeline.delivery.ledger_file import CALLER
 
-    found = []
-    for path in paths:
-        with Ledger.copy(path) as ledger:
-            found.append(health(ledger, now, runs=last))
-    if host is not None:
-        found = [each for each in found if each.host == host] or [Health(now, host)]
-    return sorted(
-        found or [Health(now)], key=lambda each: timedelta.max if each.age is None else each.age, reverse=True
-    )
+    found: list[Health] = []
+    for source, paths in ledgers.items():
+        here = []
+        for path in paths:
+            with Ledger.copy(path) as ledger:
+                here.append(health(ledger, now, runs=last))
+        if host is not None:
+            here = [each for each in here if each.host == host]
+        found += here or [Health(now, host or CALLER, source=source)]
+    return sorted(found, key=lambda each: timedelta.max if each.age is None else each.age, reverse=True)
+
+
+def _name(found: Health) -> str:
+    return f"{found.source}, {found.host}" if found.source else found.host
+
+
+def _ids(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:_SHOWN])) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
 
 
 def _show(found: Health) -> None:
     from rich.text import Text
 
     from pipeline.commands.ledgers import shown
-    from pipeline.commands.render import Records, terminal
+    from pipeline.commands.render import Records, plain, terminal
+    from pipeline.transform.reasons import HELD, explain
 
     console = terminal()
+    console.print(plain(f"{_name(found)}:"), style="bold")
+    console.print(f"ledger: {found.ledger or 'none yet, nothing has run'}")
     console.print(
         "no cycle has succeeded yet" if found.age is None else f"last success: {shown(found.age)} ago"
     )
@@ -120,13 +134,17 @@ def _show(found: Health) -> None:
         )
     if len(found.owed) > _SHOWN:
         console.print(f"owed: {len(found.owed) - _SHOWN} more bookings")
-    for text, number in (
-        ("entries pending: the host has not acknowledged them", len(found.pending)),
-        ("withdrawals held back until a second cycle confirms them", len(found.held)),
-        ("bookings in quarantine: see `calpendo-pipeline quarantine list`", found.quarantined),
-    ):
-        if number:
-            console.print(f"{number} {text}")
+    for booking_id, why in list(found.held_back.items())[:_SHOWN]:
+        reason = " ".join(explain(why)) if why in HELD else why or "it waits for a second cycle"
+        console.print(f"held back: booking {booking_id}: {why + ': ' if why in HELD else ''}{reason}")
+    if len(found.held_back) > _SHOWN:
+        console.print(f"held back: {len(found.held_back) - _SHOWN} more bookings")
+    if found.pending:
+        console.print(
+            f"{len(found.pending)} entries pending: the host has not acknowledged them: bookings {_ids(found.pending)}"
+        )
+    if found.quarantined:
+        console.print(f"{found.quarantined} bookings in quarantine: see `calpendo-pipeline quarantine list`")
     if not found.runs:
         return
     counts = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+_OF_THE_MACHINE = ("environment", "login", "Pylantir")
+"""Checks that say the same for every source of a file; they are shown once."""
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
@@ -15,31 +17,53 @@ def verify(
         Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
     ],
     source: Annotated[
-        str | None, typer.Option(help="The source's name, where the file holds several.")
+        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
     ] = None,
 ) -> None:
     """Check environment, configuration, login, server, resource names, zone data and registration.
 
-    Writes nothing and fetches no booking's details. Exit code 0: ready; 1: something has to be mended first.
+    Writes nothing and fetches no booking's details. Exit code 0: ready; 1: something has to be fixed first, in any source.
     """
     from rich.text import Text
 
     from pipeline.commands.render import plain, terminal
-    from pipeline.verify import State
+    from pipeline.verify import Check, State, Verification
     from pipeline.verify import verify as run_checks
 
     console = terminal()
-    verification = run_checks(config, source)
-    width = max(len(check.name) for check in verification.checks)
-    for check in verification.checks:
-        line = Text.assemble(
-            (f"{check.state:<8}", _STYLES[check.state]), f"{check.name:<{width}}  ", plain(check.found)
-        )
-        if check.advice:
-            line.append(plain(f"  → {check.advice}", "bold"))
-        console.print(line)
-    failures, warnings = verification.count(State.FAILED), verification.count(State.WARNING)
-    if not verification.passed:
+    names = [source] if source is not None else _sources(config)
+    found: list[Check] = []
+    for name in names:
+        if len(names) > 1:
+            console.print(plain(f"source {name!r}:"), style="bold")
+        checks = run_checks(config, name).checks
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            if check.name in _OF_THE_MACHINE and check in found:
+                continue
+            found.append(check)
+            line = Text.assemble(
+                (f"{check.state:<8}", _STYLES[check.state]), f"{check.name:<{width}}  ", plain(check.found)
+            )
+            if check.advice:
+                line.append("\n" if console.wraps else "")
+                line.append(plain(f"  → {check.advice}", "bold"))
+            console.print(line)
+    whole = Verification(tuple(found))
+    failures, warnings = whole.count(State.FAILED), whole.count(State.WARNING)
+    if not whole.passed:
         console.print(f"Not ready: {failures} failed, {warnings} with a warning.")
         raise typer.Exit(1)
     console.print(f"Ready, with {warnings} warnings." if warnings else "Ready.")
+
+
+def _sources(config: Path) -> list[str | None]:
+    """Name the sources of a file; None is for the verification to say what is wrong with it."""
+    from pipeline.config_file import read_sources
+    from pipeline.errors import PluginConfigError
+
+    try:
+        names = [each.name for each in read_sources(config)]
+    except PluginConfigError:
+        names = []
+    return [*names] or [None]

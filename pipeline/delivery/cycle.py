@@ -34,7 +34,7 @@ from pipeline.delivery.decide import (
 )
 from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
-from pipeline.report import RunReport, merged_flags
+from pipeline.report import HELD_BACK, RunReport, merged_flags
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
@@ -258,7 +258,7 @@ class Cycle:
                 "sent": sum(part.requests for part in stats),
                 "retried": sum(part.retries for part in stats),
             },
-            flags=merged_flags(batch.flags for batch in checked.batches),
+            flags=_flags(checked, delivery),
             warnings=(
                 *self._config.warnings,
                 *self.ledger.warnings,
@@ -294,6 +294,14 @@ class Cycle:
         except PluginStateError as trouble:
             self._log.error("the failed cycle could not be written down: %s", trouble)
         return report
+
+
+def _flags(checked: Checked, delivery: Delivery) -> dict[str, Any]:
+    """Return what stands out in the batches, and which withdrawals wait, and why."""
+    flags = merged_flags(batch.flags for batch in checked.batches)
+    if delivery.verdict.waiting:
+        flags[HELD_BACK] = {str(number): why for number, why in delivery.verdict.waiting.items()}
+    return flags
 
 
 def _left(ids: list[int]) -> list[str]:

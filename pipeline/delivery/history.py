@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pipeline.delivery.ledger import Ledger, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER
 from pipeline.errors import PluginSchemaError
-from pipeline.report import RunReport
+from pipeline.report import HELD_BACK, NOT_SENDABLE, RunReport
 
 A_FEW_CYCLES = 5
 """So many cycles may leave a booking before ``run`` fails for it; every booking has its turn in fewer."""
@@ -32,7 +33,11 @@ class Health:
     pending: tuple[int, ...] = ()
     owed: dict[int, Owed] = field(default_factory=dict)
     held: frozenset[int] = frozenset()
+    held_back: dict[int, str] = field(default_factory=dict)
+    """Booking id -> why its withdrawal waits (a code), or why the host cannot carry its entry; the first ones."""
     quarantined: int = 0
+    source: str = ""
+    ledger: Path | None = None
 
     @property
     def age(self) -> timedelta | None:
@@ -43,6 +48,8 @@ class Health:
         """Give everything as JSON-ready values; times are ISO 8601 in UTC, ``age`` is in seconds."""
         return {
             "now": self.now.isoformat(),
+            "source": self.source,
+            "ledger": None if self.ledger is None else str(self.ledger),
             "host": self.host,
             "last_success": self.last_success.isoformat() if self.last_success else None,
             "age": None if self.age is None else self.age.total_seconds(),
@@ -58,6 +65,7 @@ class Health:
             ],
             "pending": list(self.pending),
             "held": sorted(self.held),
+            "held_back": {str(number): why for number, why in self.held_back.items()},
             "quarantined": self.quarantined,
             "runs": [run.to_dict() for run in self.runs],
         }
@@ -128,6 +136,16 @@ def purge_runs(connection: sqlite3.Connection, before: datetime) -> int:
     ).rowcount
 
 
+def _held_back(ledger: Ledger) -> dict[int, str]:
+    """Return why bookings are held back: what the last cycle that succeeded said, where it is known."""
+    for (text,) in ledger.rows("SELECT report FROM runs WHERE outcome = 'ok' ORDER BY run DESC LIMIT 1"):
+        with suppress(PluginSchemaError, ValueError, TypeError, AttributeError):
+            flags = RunReport.from_json(text).flags
+            told = {**flags.get(HELD_BACK, {}), **flags.get(NOT_SENDABLE, {})}
+            return {int(number): str(why) for number, why in told.items() if number.isdecimal()}
+    return {}
+
+
 def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
     """Give the reports of the last runs, newest first; one that is damaged, or written by another version's laws, is passed over."""
     reports = []
@@ -140,6 +158,8 @@ def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
 def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
     """Read how a source is doing."""
     success = ledger.rows("SELECT finished FROM runs WHERE outcome = 'ok' ORDER BY run DESC LIMIT 1")
+    held = ledger.held()
+    known = ledger.meta("source")
     quarantined = ledger.rows("SELECT count(*) FROM quarantine WHERE resolved IS NULL")
     return Health(
         now=now,
@@ -148,6 +168,9 @@ def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
         last_success=moment(success[0][0]) if success else None,
         pending=tuple(ledger.pending_ids()),
         owed=ledger.owed(),
-        held=frozenset(ledger.held()),
+        held=frozenset(held),
+        held_back=dict.fromkeys(sorted(held), "") | _held_back(ledger),
         quarantined=quarantined[0][0],
+        source=known or "",
+        ledger=ledger.path,
     )

@@ -6,7 +6,7 @@ Pure decisions over the ledger's lines; the ledger and the network are the calle
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY
 from pipeline.delivery.ledger import microseconds
+from pipeline.transform.reasons import TOO_MANY_WITHDRAWALS, WITHDRAWAL_IN_DOUBT, WITHDRAWAL_UNANSWERED
 
 # The guard's default: withdrawals go at once up to this number, or up to half of those in the window.
 ALWAYS_ALLOWED = 5
@@ -24,9 +25,15 @@ class Verdict:
     """Which withdrawals go now, which wait for the same answer again, and why: a failed fetch, or their number."""
 
     withdrawn: tuple[int, ...] = ()
-    held: frozenset[int] = frozenset()
+    waiting: Mapping[int, str] = field(default_factory=dict)
+    """Booking id -> the code of the reason for which its withdrawal waits."""
     kept_by: Literal["failed_fetch", "guard"] | None = None
     limit: float = 0.0
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The bookings whose withdrawal waits."""
+        return frozenset(self.waiting)
 
 
 def live_in_window(start: datetime, end: datetime) -> pl.Expr:
@@ -82,10 +89,11 @@ def judge(
     doubtful = [booking_id for booking_id in once if booking_id not in told] if fetch_failed else []
     # The limit counts what rests on one answer: two answers of one kind are no accident of the moment.
     too_many = len(once) > limit
-    waiting = set(once if too_many else doubtful)
+    why = TOO_MANY_WITHDRAWALS if too_many else WITHDRAWAL_IN_DOUBT
+    waiting = dict.fromkeys(once if too_many else doubtful, why)
     return Verdict(
         withdrawn=tuple(booking_id for booking_id in candidates if booking_id not in waiting),
-        held=frozenset(waiting | (set(held) & set(unanswered))),
+        waiting=dict.fromkeys(sorted(set(held) & set(unanswered)), WITHDRAWAL_UNANSWERED) | waiting,
         kept_by="guard" if too_many else "failed_fetch" if doubtful else None,
         limit=limit,
     )

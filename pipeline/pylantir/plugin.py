@@ -19,7 +19,7 @@ from pipeline.pylantir.steps import SCHEDULED, Step, settle
 from pipeline.pylantir.study_uid import is_study_uid, study_uid
 from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter
-from pipeline.report import RunReport, counted_repairs
+from pipeline.report import NOT_SENDABLE, RunReport, counted_repairs
 from pipeline.transform.reasons import explain, field_reason
 
 Record = dict[str, Any]
@@ -195,7 +195,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             {
                 "transliterated": [number for number, wire in wires if wire.transliterated],
                 "repaired_for_host": counted_repairs(_by_field(wires)),
-                "not_sendable": {str(number): wire.fault for number, wire in wires if wire.fault},
+                NOT_SENDABLE: {str(number): wire.fault for number, wire in wires if wire.fault},
             }
         )
         self._tell(core, wires)

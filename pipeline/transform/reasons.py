@@ -1,4 +1,4 @@
-"""Why a booking is rejected, or a field of it repaired: stable codes, what each means, and what to do about it.
+"""Why a booking is rejected or held back, or a field of it repaired: stable codes, what each means, and what to do about it.
 
 A code is either fixed (``times_missing``) or a target field with one of the endings of ``FIELD_REASONS``
 (``patient_id_too_long``) or of ``REPAIRS``. Reports, the quarantine and the audit show ``explain(code)``; no explanation holds a value.
@@ -139,6 +139,26 @@ REPAIRS: dict[str, Reason] = {
 }
 """Kinds of repair, as endings of a field's code (``study_description_cut``): the booking went out all the same."""
 
+TOO_MANY_WITHDRAWALS = "withdrawal_too_many"
+WITHDRAWAL_IN_DOUBT = "withdrawal_in_doubt"
+WITHDRAWAL_UNANSWERED = "withdrawal_unanswered"
+
+HELD: dict[str, Reason] = {
+    TOO_MANY_WITHDRAWALS: Reason(
+        "More bookings than max_withdrawn would leave the list at once, so none of them did.",
+        "Nothing, where they were really deleted: the same answer in the next cycle confirms it. Else look at Calpendo.",
+    ),
+    WITHDRAWAL_IN_DOUBT: Reason(
+        "The booking no longer stands in Calpendo, but in the same cycle other bookings could not be fetched.",
+        "Nothing: it is withdrawn when the next cycle says the same of it.",
+    ),
+    WITHDRAWAL_UNANSWERED: Reason(
+        "The booking was missing in Calpendo once, and could not be asked for again since.",
+        "Look at the last error where this stays: the server has to answer.",
+    ),
+}
+"""Why a withdrawal waits."""
+
 
 def field_reason(field: str, ending: str) -> str:
     """Return the code for a fault of one target field, such as ``patient_id_too_long``."""
@@ -147,8 +167,8 @@ def field_reason(field: str, ending: str) -> str:
 
 def explain(code: str) -> Reason:
     """Return a code's meaning and remedy; an unknown code is explained as such."""
-    if code in REASONS:
-        return REASONS[code]
+    if found := REASONS.get(code) or HELD.get(code):
+        return found
     for ending, reason in (FIELD_REASONS | REPAIRS).items():
         if code.endswith(f"_{ending}"):
             field = code.removesuffix(f"_{ending}")

@@ -327,6 +327,24 @@ def test_the_command_returns_one_on_failure(app: typer.Typer, write: Write) -> N
     assert "Not ready: 2 failed" in done.output or "Not ready: 3 failed" in done.output
 
 
+def test_the_command_looks_at_every_source(app: typer.Typer, write: Write) -> None:
+    """Promise: without --source all sources of the file are looked at, and what is the machine's is said once."""
+    path = write()
+    document = json.loads(path.read_text())
+    document["data_sources"].append({**document["data_sources"][0], "name": "eeg"})
+    path.write_text(json.dumps(document))
+    output = CliRunner().invoke(app, ["--config", str(path)]).output
+    assert [line for line in output.splitlines() if line.startswith("source")] == [
+        "source 'mri':",
+        "source 'eeg':",
+    ]
+    looked_at = re.findall(r"^(?:ok|failed|warning|skipped) +(\w+)", output, re.MULTILINE)
+    assert [looked_at.count(name) for name in ("environment", "login", "ledger")] == [1, 2, 2]
+    one = CliRunner().invoke(app, ["--config", str(path), "--source", "eeg"]).output
+    assert "source 'eeg': " in one
+    assert "mri" not in one
+
+
 def test_a_fault_in_the_env_file_is_told_once(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def test_a_source_is_selected_by_name(write: Any) -> None:
     )
     assert select_source(path, "eeg").name == "eeg"
     for name, told in [
-        (None, "choose one of 'scanner', 'eeg'"),
+        (None, "choose one with --source NAME: 'scanner', 'eeg'"),
         ("scaner", "did you mean 'scanner'?"),
         ("zzz", "the enabled ones are 'scanner', 'eeg'"),
         ("old", 'write "enabled": true'),

@@ -231,16 +231,21 @@ def test_payloads_that_are_no_json_are_masked_whole() -> None:
     assert quarantine.masked("Ann's secret") == "Aaa'a aaaaaa"
 
 
-def test_status(site: Site, config: Path) -> None:
+def test_status(site: Site, config: Path, ledger_file: Path) -> None:
     """Issue: the last runs, the time since the last success and what is owed; --max-age exits 1 for a monitor."""
-    assert run("status", "--config", config).exit_code == 0
-    assert run("status", "--config", config, "--max-age", "15m").exit_code == 1, "no run is no success"
+    nothing_yet = run("status", "--config", config)
+    assert nothing_yet.exit_code == 2
+    assert (
+        f"there is no ledger yet: nothing has run with this configuration as this user (looked for {ledger_file})"
+        in (nothing_yet.output)
+    )
     site.now = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=20)
     site.simulator.put(booking(7, site.now + timedelta(hours=1)))
     site.simulator.put(booking(8, site.now + timedelta(hours=1)))
     site.simulator.faults.add("status", match=r"/8$", code=500)
     site.fetch()
     text = run("status", "--config", config)
+    assert f"ledger: {ledger_file}\n" in text.output
     assert "last success: 20 min" in text.output
     assert "owed: booking 8 since" in text.output
     site.now += timedelta(minutes=10)
@@ -254,6 +259,48 @@ def test_status(site: Site, config: Path) -> None:
     assert document["owed"][0]["booking_id"] == 8
     assert "Testa" not in json.dumps(document)
     assert run("status", "--config", config, "--max-age", "15").exit_code == 2
+
+
+def test_status_says_why_a_booking_is_held_back(site: Site, config: Path) -> None:
+    """Promise: a booking whose withdrawal waits is named, with the reason of the cycle that holds it back."""
+    site.now = datetime.now(UTC).replace(microsecond=0)
+    for number in (5, 6):
+        site.simulator.put(booking(number, site.now + timedelta(hours=1)))
+    site.fetch()
+    site.simulator.delete(6)
+    site.simulator.faults.add("status", match=r"/5$", code=500)
+    site.fetch()
+    line = "held back: booking 6: withdrawal_in_doubt: The booking no longer stands in Calpendo"
+    assert line in run("status", "--config", config).output
+    document = json.loads(run("status", "--config", config, "--json", "--last", "0").output)
+    assert (document["held"], document["held_back"]) == ([6], {"6": "withdrawal_in_doubt"})
+
+
+def test_all_sources_of_a_file(site: Site, config: Path, ledger_file: Path) -> None:
+    """Promise: status and quarantine list show all sources of a file; who needs one is told of --source."""
+    site.simulator.put(booking(7, title=""))
+    site.fetch()
+    document = json.loads(config.read_text())
+    other = {**site.config, "state_path": str(ledger_file.with_name("eeg.sqlite"))}
+    document["data_sources"].append({"name": "eeg", "type": "calpendo", "config": other})
+    config.write_text(json.dumps(document))
+    shown = run("status", "--config", config)
+    assert shown.exit_code == 0
+    assert [line for line in shown.output.splitlines() if line.startswith(("eeg", "calpendo", "ledger"))] == [
+        "eeg, caller:",
+        "ledger: none yet, nothing has run",
+        "calpendo, caller:",
+        f"ledger: {ledger_file}",
+    ]
+    assert (
+        "nothing has succeeded for eeg, caller"
+        in run("status", "--config", config, "--max-age", "9999d").output
+    )
+    assert "│ calpendo │ 7" in run("quarantine", "list", "--config", config).output
+    for command in (["quarantine", "show", "7"], ["run"]):
+        asked = run(*command, "--config", config)
+        assert asked.exit_code == 2
+        assert "choose one with --source NAME: 'calpendo', 'eeg'" in asked.output
 
 
 def test_status_fails_for_what_is_owed_too_long(site: Site, config: Path) -> None:

@@ -10,8 +10,8 @@ and failure cases hold cell values, which are patients' names: nothing of them l
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import pandera.polars as pa
 import polars as pl
@@ -28,10 +28,19 @@ from pipeline.transform.paths import MAX_ID
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]
 
 
-class BookingSchema(pa.DataFrameModel):
+class _OfTable(pa.DataFrameModel):
+    """A model that is built from a table of ``fields``; pandera's own ways, its exports among them, get the same schema."""
+
+    @classmethod
+    def build_schema_(cls, **_options: object) -> pa.DataFrameSchema:
+        """Return what ``to_schema`` returns, for ``to_yaml``, ``to_json`` and the like."""
+        return cls.to_schema()
+
+
+class BookingSchema(_OfTable):
     """The bookings frame of ``read_bookings``: one row per payload, whatever the payload holds.
 
-    Built from ``fields.BOOKING``. Only the structure is fixed, the content is free. Further columns (``source:*``,
+    Built from ``fields.BOOKING``. Only the structure is fixed, the content is free; ids are from 1 to 2^53-1. Further columns (``source:*``,
     ``hash:*``) may follow.
     """
 
@@ -59,11 +68,16 @@ def _of_bookings(table: tuple[BookingField, ...]) -> pa.DataFrameSchema:
     )
 
 
-class WorklistEntrySchema(pa.DataFrameModel):
+class WorklistEntrySchema(_OfTable):
     """The emitted entries: types, what must be there, and DICOM's limits; each check is named after its rule.
 
     Built from ``fields.WORKLIST``. Mapped fields other than ``patient_id`` may be missing as columns and null as values;
     columns that the table does not know may follow as text. A check looks at every column that the frame has.
+
+    ``to_yaml`` and ``to_json`` write the checks by name, and ``from_yaml`` and ``from_json`` find them again where
+    ``pipeline.schema`` is imported; so does ``to_schema().to_script()``. ``to_json_schema`` has names and types only, as with any
+    pandera model. For readers without this package ``data/worklist_contract.json`` (``pipeline.contract``) says what
+    each check refuses. To add columns: ``to_schema().add_columns``; a subclass's own annotations are not read.
     """
 
     @classmethod
@@ -81,7 +95,7 @@ def _of_table(table: tuple[WorklistField, ...]) -> pa.DataFrameSchema:
             field.name: pa.Column(getattr(pl, field.dtype), nullable=True, required=field.required)
             for field in table
         },
-        checks=[pa.Check(partial(_holds, ending=ending), name=ending) for ending in endings],
+        checks=[_entry_check(ending) for ending in endings],
         name="WorklistEntry",
     )
 
@@ -171,11 +185,21 @@ def _wrong_columns(entries: pl.DataFrame) -> list[str]:
     return [name for name, dtype in types.items() if entries.schema.get(name) != dtype]
 
 
-def _holds(data: PolarsData, ending: str) -> pl.LazyFrame | bool:
+def _entry_check(ending: str, **options: Any) -> pa.Check:
+    """Return the check of all rules of one ending; ``options`` are those that an export of pandera holds."""
+    return pa.Check(worklist_entry_rule, ending=ending, **({"name": ending} | options))
+
+
+def worklist_entry_rule(data: PolarsData, ending: str) -> pl.LazyFrame | bool:
     """Return whether each row keeps the rules of this ending, over all columns that are there; True where all do."""
     frame = data.lazyframe.collect()
     kept = frame.select(_kept(tuple(frame.columns), ending, fields.WORKLIST))
     return True if kept.to_series().all() else kept.lazy()
+
+
+# pandera writes a check that is registered, and leaves any other out of an export with no more than a warning. Entered by hand,
+# because its own ``register_check_method`` imports pandas and takes no check of polars.
+pa.Check.REGISTERED_CUSTOM_CHECKS[worklist_entry_rule.__name__] = _entry_check
 
 
 @lru_cache(maxsize=256)

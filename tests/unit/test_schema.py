@@ -112,7 +112,8 @@ def test_a_check_that_fails_lets_nothing_through(monkeypatch: pytest.MonkeyPatch
     [
         ({"row": pl.lit(0, dtype=pl.UInt32)}, "row breaks field_uniqueness"),
         ({"generation": pl.lit(SECRET)}, "generation breaks isin"),
-        ({"booking_id": pl.lit(-1, dtype=pl.Int64)}, "booking_id breaks greater_than_or_equal_to"),
+        ({"booking_id": pl.lit(0, dtype=pl.Int64)}, "booking_id breaks greater_than_or_equal_to"),
+        ({"booking_id": pl.lit(2**53, dtype=pl.Int64)}, "booking_id breaks less_than_or_equal_to"),
         ({"title": pl.lit(7)}, "title breaks dtype"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -124,3 +125,35 @@ def test_a_frame_from_outside_is_held_to_the_model(change: dict[str, pl.Expr], t
     with pytest.raises(PluginSchemaError, match=told) as caught:
         transform_bookings(frame.with_columns(**change), config_of())
     assert SECRET not in str(caught.value)
+
+
+def test_an_export_loses_no_check() -> None:
+    """Promise: what pandera writes of the models, as YAML or JSON, is read again as the very same gate, and warns of nothing."""
+    entries = batch_of(booking(id=1), booking(id=2)).entries
+    broken = entries.with_columns(patient_id=pl.Series(["a", LONG]))
+    for model in (WorklistEntrySchema, BookingSchema):
+        schema = model.to_schema()
+        for copy in (
+            model.from_yaml(model.to_yaml()),
+            model.from_json(model.to_json()),
+            pa.DataFrameSchema.from_yaml(schema.to_yaml()),
+            pa.DataFrameSchema.from_json(schema.to_json()),
+        ):
+            assert copy == schema
+            assert [check.statistics for check in copy.checks] == [
+                check.statistics for check in schema.checks
+            ]
+            if model is WorklistEntrySchema:
+                copy.validate(entries, lazy=True)
+                with pytest.raises(pa.errors.SchemaErrors) as caught:
+                    copy.validate(broken, lazy=True)
+                assert caught.value.failure_cases.select("check", "index").rows() == [("too_long", 1)]
+
+
+def test_a_script_of_the_schema_finds_its_checks() -> None:
+    """Promise: the calls that pandera's ``to_script`` writes for a check make the same check again."""
+    (check,) = (check for check in WorklistEntrySchema.to_schema().checks if check.name == "too_long")
+    written = pa.Check.worklist_entry_rule(
+        ending="too_long", raise_warning=False, ignore_na=True, name="too_long"
+    )
+    assert written == check

@@ -13,6 +13,7 @@ from pipeline.config.base_url import api_path_in, read_base_url
 from pipeline.config.checks import MAPPING_KIND, misspelt, worded
 from pipeline.config.mapping_reader import MappingReader
 from pipeline.config.types import (
+    AeTitleTable,
     ApiPath,
     ModalityTable,
     Names,
@@ -147,6 +148,12 @@ class PipelineConfig(BaseModel):
         "Resource to modality: the exact name, else the longest beginning, without case.",
         validate_default=True,
     )
+    resource_ae_title: AeTitleTable = _option(
+        {},
+        'an object of resource names and AE titles, such as {"3T": "PRISMA"}',
+        "Resource to the AE title of its station, found as the modality is; a mapped `scheduled_station_aetitle` stands above it.",
+        validate_default=True,
+    )
     status_mapping: StatusTable = _option(
         {},
         'an object of Calpendo statuses and step statuses, such as {"Provisional": "SCHEDULED"}',
@@ -257,6 +264,15 @@ class PipelineConfig(BaseModel):
     )
     transliterate: bool = _option(
         True, "true or false", "Under Pylantir: writes names in the characters its answers can carry."
+    )
+    keep_past_hours: float = _option(
+        1.0,
+        "a number of hours from 0 to 8784, such as 1",
+        "How long a booking stays on the scanner's list after its end, for the subject who comes late. Under Pylantir: of a "
+        "rolling window; `today` and `daily_window` show their whole span.",
+        ge=0,
+        le=8784,
+        allow_inf_nan=False,
     )
 
     @model_validator(mode="before")

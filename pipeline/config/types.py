@@ -16,6 +16,7 @@ from pipeline.wording import near_miss, unsound
 
 STEP_STATUSES = ("SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED")
 # DICOM PS3.5 table 6.2-1: CS is at most 16 of upper case letters, digits, blank and underscore.
+_AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?\Z")
 _CODE_STRING = re.compile(r"[A-Z0-9_][A-Z0-9 _]{0,15}\Z")
 
 
@@ -136,6 +137,15 @@ def _modality(text: str) -> str | None:
     return code if _CODE_STRING.match(code) else None
 
 
+def _ae_titles(value: Any) -> FrozenMapping:
+    return _table(
+        value,
+        lambda text: text.strip(" ") if _AE_TITLE.match(text.strip(" ")) else None,
+        "which is no AE title",
+        "1 to 16 ASCII characters without a backslash, such as 'PRISMA'",
+    )
+
+
 def _statuses(value: Any) -> FrozenMapping:
     return _table(value, _step_status, "which is no step's status", f"one of {', '.join(STEP_STATUSES)}")
 
@@ -180,5 +190,6 @@ ApiPath = Annotated[str, AfterValidator(_api_path)]
 Zone = Annotated[Text, AfterValidator(_zone)]
 OutputZone = Annotated[Text, AfterValidator(_output_zone)]
 ModalityTable = Annotated[FrozenMapping, BeforeValidator(_modalities)]
+AeTitleTable = Annotated[FrozenMapping, BeforeValidator(_ae_titles)]
 StatusTable = Annotated[FrozenMapping, BeforeValidator(_statuses)]
 OptionalDailyWindow = Annotated[DailyWindow | None, BeforeValidator(_daily_window)]

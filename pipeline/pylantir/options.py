@@ -1,16 +1,12 @@
-"""The options of a source as they stand under Pylantir: its own defaults, and what only this adapter reads."""
+"""The options of a source as they stand under Pylantir: its own defaults, and what only this adapter checks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Any
 
 UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
 """Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
-
-KEEP_PAST_HOURS = 1.0
-MAX_KEEP_PAST_HOURS = 8784.0
 
 
 def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,25 +14,11 @@ def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**UPSTREAM_DEFAULTS, **config, "acknowledge": "explicit"}
 
 
-def keep_past_hours(config: Mapping[str, Any]) -> float:
-    """Read how long a row stays on the list after its booking's end, in hours; the default for anything unsound."""
-    value = config.get("keep_past_hours", KEEP_PAST_HOURS)
-    return float(value) if _is_hours(value) else KEEP_PAST_HOURS
-
-
 def faults(config: Mapping[str, Any]) -> list[str]:
-    """Check what this adapter alone reads; each text names the key, what was given and what to write."""
-    found = []
-    value = config.get("keep_past_hours", KEEP_PAST_HOURS)
-    if not _is_hours(value):
-        found.append(
-            f"keep_past_hours: got {_shown(value)}; write a number of hours from 0 to {MAX_KEEP_PAST_HOURS:g}, such as 1"
-        )
-    return found + _protocol_faults(config)
+    """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer.
 
-
-def _protocol_faults(config: Mapping[str, Any]) -> list[str]:
-    """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer."""
+    Each text names the key, what was given and what to write.
+    """
     protocol = config.get("protocol")
     if protocol is None:
         return []
@@ -60,15 +42,6 @@ def _protocol_faults(config: Mapping[str, Any]) -> list[str]:
         "at most 64 ASCII characters without a backslash: Pylantir sends them to the scanner with every row"
     )
     return [f"protocol.{site}: got {_shown(name)}; write {write}"]
-
-
-def _is_hours(value: Any) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and isfinite(value)
-        and 0 <= value <= MAX_KEEP_PAST_HOURS
-    )
 
 
 def _shown(value: Any) -> str:

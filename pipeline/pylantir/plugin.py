@@ -10,13 +10,13 @@ from pylantir.data_sources.base import DataSourcePlugin
 from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
+from pipeline.hosts.study_uid import is_study_uid, study_uid
 from pipeline.pylantir import host_rows, options
 from pipeline.pylantir.errors import PylantirConfigError, as_pylantir, unexpected
 from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.hosted import NOT_ACKNOWLEDGED, HostedPlugin, Prepared, booking_number
 from pipeline.pylantir.sources import ledger_name
 from pipeline.pylantir.steps import SCHEDULED, Step, settle
-from pipeline.pylantir.study_uid import is_study_uid, study_uid
 from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter
 from pipeline.report import NOT_SENDABLE, RunReport, counted_repairs
@@ -29,7 +29,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     """Calpendo for Pylantir 0.4.6: what its rows show is what Calpendo says, and never undoes what the scanner did.
 
     Configuration is that of Pylantir's own plugin, with its defaults (``api_path`` "/api", names as given names, the site's
-    own time), and every option of ``PipelineConfig``, and ``keep_past_hours``.
+    own time), and every option of ``PipelineConfig``.
     """
 
     def __init__(self) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.pylantir.transliteration import transliterate, transliterate_name
-from pipeline.transform.repairs import Kind, Repair, repaired_text
+from pipeline.hosts.transliteration import in_ascii
+from pipeline.transform.repairs import Kind, Repair
 
 
 def sent_texts() -> tuple[WorklistField, ...]:
@@ -92,7 +92,7 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
                 faults.append(f"{field.name} {problem}")
             continue
         changed = transliterating and not text.isascii()
-        repair = _carried(field, text) if changed else Repair(text)
+        repair = in_ascii(field, text) if changed else Repair(text)
         if repair.text and _obstacle(field, repair.text, transliterating):
             repair = Repair(None, ("emptied",))
         record[field.name] = repair.text
@@ -103,17 +103,6 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
     if not record.get("patient_id"):
         faults.append("patient_id is empty")
     return WireRecord(record, tuple(transliterated), repaired, "; ".join(faults) or None)
-
-
-def _carried(field: WorklistField, text: str) -> Repair:
-    """Write a text in ASCII and repair it again: a reading may be longer than the text was."""
-    written = transliterate_name(text) if field.vr == "PN" else transliterate(text)
-    if not written.text.strip(" ^="):
-        return Repair(None, ("emptied",))
-    repair = repaired_text(written.text, field)
-    if repair.text is None or written.faithful or "suspect" in repair.kinds:
-        return repair
-    return repair._replace(kinds=(*repair.kinds, "suspect"))
 
 
 def _obstacle(field: WorklistField, text: str, transliterating: bool) -> str | None:

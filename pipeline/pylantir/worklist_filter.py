@@ -20,7 +20,7 @@ from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledger_path, to_read
 from pipeline.errors import PluginConfigError
-from pipeline.pylantir.options import keep_past_hours, with_host_defaults
+from pipeline.pylantir.options import with_host_defaults
 from pipeline.pylantir.sources import ledger_names
 from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED, SYNCED_NOTE
 
@@ -55,7 +55,7 @@ class Known:
 def make_filter(source_name: str, include_unscoped: bool, config: Mapping[str, Any]) -> Callable[..., Any]:
     """Make the function that Pylantir passes each C-FIND's query through; it never raises on a configuration."""
     settings = _settings(config)
-    keep = timedelta(hours=keep_past_hours(config))
+    keep = timedelta(hours=settings.keep_past_hours)
     names = ledger_names(source_name, config)
     zone = output_zone(settings)
 

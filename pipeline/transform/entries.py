@@ -14,7 +14,7 @@ from pipeline.fields import SOURCE
 from pipeline.transform import reasons
 from pipeline.transform.booking_hash import booking_hash
 from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_readable
-from pipeline.transform.columns import true_names
+from pipeline.transform.columns import map_distinct, true_names
 from pipeline.transform.extraction import Matcher, extract, match_unbounded
 from pipeline.transform.person_name import in_form
 from pipeline.transform.read_objects import source_columns
@@ -23,6 +23,7 @@ from pipeline.transform.text import JOINED, add_normalised, rejoined
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
     DISCONTINUED,
+    by_beginning,
     modality_translator,
     status_translator,
     translated,
@@ -36,6 +37,7 @@ MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"
 _EXTRACTED = "extracted:"
 STUDY: Final = "study_description"
+STATION: Final = "scheduled_station_aetitle"
 MAPPED: Final = "mapped:"
 """Begins the name of a column that holds a target's value before its repair."""
 
@@ -53,7 +55,9 @@ def patterned_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
 
 def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
     """Return the keys of an entry, in order."""
-    return (*(rule.target for rule in mapped_rules(config)), *always())
+    mapped = [rule.target for rule in mapped_rules(config)]
+    station = [STATION] if config.resource_ae_title and STATION not in mapped else []
+    return (*mapped, *station, *always())
 
 
 def always() -> tuple[str, ...]:
@@ -96,6 +100,7 @@ def transformed(
         .pipe(add_vocabularies, config)
         .pipe(add_mapped_fields, config)
         .pipe(add_repairs, config, today)
+        .pipe(add_station, config)
         .pipe(add_origin, config)
         .pipe(add_reject_reasons, config, reasons_before)
         .drop(f"{_EXTRACTED}{rule.target}" for rule in patterned_rules(config))
@@ -219,6 +224,21 @@ def _with_suspects(repaired: pl.Series, undecodable: pl.Series, sources: Mapping
         {f"{target}:suspect": pl.lit(undecodable).list.contains(source) for target, source in sources.items()}
     )
     return pl.select(pl.concat_list(repaired, labels).list.unique(maintain_order=True)).to_series()
+
+
+def add_station(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
+    """Add the AE title of the resource's station (``resource_ae_title``), where none is mapped or the booking has none."""
+    if not config.resource_ae_title:
+        return bookings
+    find = by_beginning(config.resource_ae_title)
+    of_resource = pl.col("resource").map_batches(
+        lambda names: map_distinct(names, find, pl.String), return_dtype=pl.String, is_elementwise=True
+    )
+    if STATION not in (rule.target for rule in mapped_rules(config)):
+        return bookings.with_columns(of_resource.alias(STATION))
+    return bookings.with_columns(
+        pl.when(_is_empty(STATION)).then(of_resource).otherwise(pl.col(STATION)).alias(STATION)
+    )
 
 
 def add_booking_hash(bookings: pl.LazyFrame) -> pl.LazyFrame:

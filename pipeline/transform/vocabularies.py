@@ -60,20 +60,32 @@ def modality_translator(mapping: Mapping[str, str]) -> Callable[[str | None], tu
     The exact name counts, then the longest beginning, both without case and outer blanks. Otherwise the name itself
     where it is a valid DICOM code string (PS3.5, VR CS), else ``OT``; both are not known.
     """
-    table = {comparable(name): modality for name, modality in mapping.items()}
-    beginnings = sorted(table, key=len, reverse=True)
+    found = by_beginning(mapping)
 
     def translate(resource: str | None) -> tuple[str, bool]:
-        if resource is None or not resource.strip():
-            return OTHER_MODALITY, False
-        folded = comparable(resource)
-        for beginning in beginnings:
-            if folded.startswith(beginning):
-                return table[beginning], True
-        name = resource.strip()
+        if modality := found(resource):
+            return modality, True
+        name = (resource or "").strip()
         return name if _CODE_STRING.match(name) else OTHER_MODALITY, False
 
     return translate
+
+
+def by_beginning(mapping: Mapping[str, str]) -> Callable[[str | None], str | None]:
+    """Return the look-up of a resource's name: the exact name, then the longest beginning, both without case.
+
+    None for a name that the mapping does not know, and for no name.
+    """
+    table = {comparable(name): value for name, value in mapping.items()}
+    beginnings = sorted(table, key=len, reverse=True)
+
+    def find(resource: str | None) -> str | None:
+        if resource is None or not resource.strip():
+            return None
+        folded = comparable(resource)
+        return next((table[beginning] for beginning in beginnings if folded.startswith(beginning)), None)
+
+    return find
 
 
 def translated(source: pl.Expr, translate: Callable[[str | None], tuple[str, bool]]) -> pl.Expr:

@@ -34,6 +34,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "plain": {"field_mapping": {}},
     "usual": {
         "resource_modality_mapping": {"3T": "MR", "3T Research": "MR", "EEG": "EEG"},
+        "resource_ae_title": {"3T": "PRISMA", "3t diagnostic": "SKYRA 2"},
         "field_mapping": {
             "patient_id": {"source_field": "title", "_extract": EXTRACT_ID},
             "patient_name": {"source_field": "title", "_extract": EXTRACT_NAME},
@@ -71,6 +72,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "timezone": "America/St_Johns",
         "output_timezone": "Asia/Kathmandu",
         "patient_name_form": "given",
+        "resource_ae_title": {"3T Research": "CONNECTOM", "EEG": "EEG"},
         "field_mapping": {
             "patient_id": {"source_field": "title", "_extract": {"pattern": r"(?:SUB(\d+))?.", "group": 1}},
             "patient_sex": "status",

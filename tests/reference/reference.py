@@ -13,7 +13,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as of
 from datetime import date, datetime, timedelta
@@ -96,6 +96,8 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig, today: date
             continue
         entry, reasons = _entry(booking, booking_id, config)
         repaired, translated = _repair(entry, today)
+        if config.resource_ae_title and _is_blank(entry.get("scheduled_station_aetitle")):
+            entry["scheduled_station_aetitle"] = _of_resource(_resource(booking), config.resource_ae_title)
         for rule in config.rules:
             lost = isinstance(found := _find(booking, rule.source), str) and _text(found) not in (found, None)
             if lost and rule.target in entry and rule.target not in COMPUTED:
@@ -294,13 +296,13 @@ def _vocabulary_text(booking: dict[str, Any], config: PipelineConfig, target: st
     for rule in config.rules:
         if rule.target == target:
             return _extract(_find(booking, rule.source), rule)[0]
-    if target == "modality":
-        parts = ("properties.resource.formattedName", "properties.resource.name", "properties.resource")
-        return next(
-            (text for text in (_normal_text(_find(booking, part)) for part in parts) if text is not None),
-            None,
-        )
-    return _normal_text(_find(booking, "status"))
+    return _resource(booking) if target == "modality" else _normal_text(_find(booking, "status"))
+
+
+def _resource(booking: dict[str, Any]) -> str | None:
+    parts = ("properties.resource.formattedName", "properties.resource.name", "properties.resource")
+    texts = (_normal_text(_find(booking, part)) for part in parts)
+    return next((text for text in texts if text is not None), None)
 
 
 def _status(booking: dict[str, Any], text: str | None, config: PipelineConfig) -> str:
@@ -316,13 +318,17 @@ def _modality(resource: str | None, config: PipelineConfig) -> str:
     name = (resource or "").strip()
     if not name:
         return "OT"
-    mapping = {key.strip().casefold(): value for key, value in config.resource_modality_mapping.items()}
-    if name.casefold() in mapping:
-        return mapping[name.casefold()]
-    beginnings = [key for key in mapping if name.casefold().startswith(key)]
-    if beginnings:
-        return mapping[max(beginnings, key=len)]
-    return name if re.fullmatch(r"[A-Z0-9 _]{1,16}", name) else "OT"
+    found = _of_resource(name, config.resource_modality_mapping)
+    return found or (name if re.fullmatch(r"[A-Z0-9 _]{1,16}", name) else "OT")
+
+
+def _of_resource(resource: str | None, table: Mapping[str, str]) -> str | None:
+    name = (resource or "").strip().casefold()
+    mapping = {key.strip().casefold(): value for key, value in table.items()}
+    if name in mapping:
+        return mapping[name]
+    beginnings = [key for key in mapping if name.startswith(key)]
+    return mapping[max(beginnings, key=len)] if beginnings and name else None
 
 
 def _name_in_form(name: str, form: str) -> str:

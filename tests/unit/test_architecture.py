@@ -41,6 +41,7 @@ LEVELS: dict[str, int] = {
     "audit": 5,
     "backfill": 5,
     "check": 5,
+    "hosts": 5,
     "pylantir": 6,
     "verify": 6,
     "commands": 7,

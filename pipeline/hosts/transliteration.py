@@ -1,7 +1,7 @@
-"""Text in the characters that Pylantir's answers can carry.
+"""Text in DICOM's default repertoire (ISO IR 6, printable ASCII; PS3.5 6.1.1), for servers and consoles that know no other.
 
-Pylantir 0.4.6 sets no SpecificCharacterSet (0008,0005), so its answers hold DICOM's default repertoire only (ISO IR 6,
-printable ASCII; PS3.5 6.1.1). pydicom sends anything beyond Latin-1 as ``?`` and the rest of Latin-1 undeclared.
+Pylantir 0.4.6 sets no SpecificCharacterSet (0008,0005): pydicom then sends anything beyond Latin-1 as ``?`` and the rest of
+Latin-1 undeclared.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+
+from pipeline.fields import WorklistField
+from pipeline.transform.repairs import Repair, repaired_text
 
 # What DICOM gives a meaning (value, component and group separators) must not come out of a character without it.
 _SEPARATORS = str.maketrans({"\\": "/", "^": " ", "=": "-"})
@@ -62,6 +65,17 @@ def transliterate_name(name: str) -> Transliterated:
     if not alphabetic.strip(" ^") or _holds_han(alphabetic):
         alphabetic = phonetic or (alphabetic.strip(" ^") and alphabetic) or "".join(groups[1:2])
     return _written(alphabetic, _SYMBOLS)
+
+
+def in_ascii(field: WorklistField, text: str) -> Repair:
+    """Write a field's text in ASCII and repair it again: a reading may be longer than the text was."""
+    written = transliterate_name(text) if field.vr == "PN" else transliterate(text)
+    if not written.text.strip(" ^="):
+        return Repair(None, ("emptied",))
+    repair = repaired_text(written.text, field)
+    if repair.text is None or written.faithful or "suspect" in repair.kinds:
+        return repair
+    return repair._replace(kinds=(*repair.kinds, "suspect"))
 
 
 def _written(text: str, left_out: frozenset[str]) -> Transliterated:

@@ -232,6 +232,14 @@ class Ledger:
         place = _place(path)
         return cls(open_shared(place), place)
 
+    def narrow(self, ids: Collection[int]) -> None:
+        """Forget, in a copy, all other bookings, so that a cycle on it is about these alone."""
+        if self.connection.execute("PRAGMA database_list").fetchone()[2]:
+            raise PluginStateError(f"{self!r} is no copy in memory, and is not narrowed")
+        for table in ("entries", "owed", "held"):
+            others = f"DELETE FROM {table} WHERE booking_id NOT IN (SELECT value FROM json_each(?))"  # noqa: S608
+            self.rows(others, id_list(ids))
+
     def snapshot(self) -> Self:
         """Copy this ledger to memory, as the next cycle would find it; what is done to the copy leaves no trace."""
         with self._guard, self._explained():
@@ -623,8 +631,11 @@ class Ledger:
         return len(gone)
 
     def purge_files(self, now: datetime) -> int:
-        """Remove damaged and migrated files that were set aside beside this one more than thirty days ago."""
-        return 0 if self.path is None else purge_aside(self.path, now)
+        """Remove damaged and migrated files that were set aside beside this one more than thirty days ago.
+
+        Only the process that holds the ledger does so: a copy leaves no trace.
+        """
+        return 0 if self.path is None or self._file.lock is None else purge_aside(self.path, now)
 
     def shrink(self) -> None:
         """Give freed pages back to the disk, and drop old values from the write-ahead log."""

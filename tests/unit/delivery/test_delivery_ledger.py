@@ -517,11 +517,26 @@ def test_what_was_set_aside_is_removed_after_thirty_days(ledger: Ledger, path: P
     others = {f"{path.name}.old", f"{path.name}.corrupt-yesterday", f"x{path.name}.corrupt-{stamp}"}
     for name in aside | others:
         path.with_name(name).touch()
+    with Ledger.copy(path) as copy:
+        assert copy.purge_files(NOW + timedelta(days=60)) == 0, "a dry run leaves every file"
     assert ledger.purge_files(NOW + timedelta(days=30)) == 0
     assert ledger.purge_files(NOW + timedelta(days=30, seconds=1)) == len(aside)
     left = {file.name for file in path.parent.iterdir()}
     assert others < left
     assert not aside & left
+
+
+def test_a_copy_is_narrowed_to_some_bookings_and_a_file_never(ledger: Ledger, path: Path) -> None:
+    """Promise: a copy may forget all other bookings, what is owed and held of them too; the file keeps everything."""
+    emit(ledger, *(line(number) for number in range(1, 5)))
+    with ledger.transaction():
+        ledger.owe([1, 9], NOW)
+    with Ledger.copy(path) as copy:
+        copy.narrow([1, 2, 7])
+        assert (sorted(copy.last_lines(range(9))), list(copy.owed())) == ([1, 2], [1])
+    with pytest.raises(PluginStateError, match="is no copy"):
+        ledger.narrow([1])
+    assert len(ledger.last_lines(range(9))) == 4
 
 
 def test_a_ledger_has_one_host(path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.plugin import CalendoPlugin, DataSourcePlugin
     from pipeline.report import RunReport
     from pipeline.schema import BookingSchema, WorklistEntrySchema
+    from pipeline.trace import why
 
 _HOMES = {
     "Batch": "pipeline.batch",
@@ -41,6 +42,7 @@ _HOMES = {
     "process_batch": "pipeline.batch",
     "read_bookings": "pipeline.batch",
     "transform_bookings": "pipeline.batch",
+    "why": "pipeline.trace",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "process_batch",
     "read_bookings",
     "transform_bookings",
+    "why",
 ]
 
 

@@ -21,6 +21,7 @@ from pipeline.commands.run import run
 from pipeline.commands.simulate import simulate
 from pipeline.commands.status import status
 from pipeline.commands.verify import verify
+from pipeline.commands.why import why
 from pipeline.processes import load_pandera_alone
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, verify, run, status):
+for command in (demo, verify, run, status, why):
     app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
 for later in (audit, check, backfill, simulate):

@@ -39,8 +39,8 @@ class _Object(dict[str, Any]):
     twice: tuple[str, ...] = ()
 
 
-def read_sources(path: str | Path) -> tuple[SourceSettings, ...]:
-    """Return the enabled Calpendo sources of a file, in its order; there may be none.
+def read_sources(path: str | Path | Mapping[str, Any]) -> tuple[SourceSettings, ...]:
+    """Return the enabled Calpendo sources of a file, or of what one holds, in its order; there may be none.
 
     The file is Pylantir's (``data_sources``), one source out of it, or one bare ``config`` block. As Pylantir does,
     ``field_mapping``, ``window_mode`` and ``daily_window`` of the source's own level go before those of its

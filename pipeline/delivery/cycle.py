@@ -143,33 +143,12 @@ class Cycle:
 
     def batch(self, answers: Answers) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate."""
-        from pipeline.transform.selection import Selection
-
         config, window = self._config, answers.window
-        listed = self._process(
-            "listed",
-            answers.listed.payloads,
-            Selection(
-                resources=config.resources,
-                status=config.status_filter,
-                start=window.start,
-                end=window.end,
-                include_running=config.include_running,
-                allowed_studies=config.allowed_studies,
-            ),
-        )
+        listed = self._process("listed", answers.listed.payloads, wanted(config, window))
         moved = moved_away(answers.interest, answers.listed, listed)
         followed = None
         if answers.followed.payloads or moved:
-            followed = self._process(
-                "followed",
-                [*answers.followed.payloads, *moved],
-                Selection(
-                    resources=config.resources,
-                    status=config.status_filter,
-                    allowed_studies=config.allowed_studies,
-                ),
-            )
+            followed = self._process("followed", [*answers.followed.payloads, *moved], wanted(config))
         unknown = answers.listed.operator_unknown
         listed = with_last_operators(listed, unknown, self.ledger, config)
         if followed is not None:
@@ -179,9 +158,7 @@ class Cycle:
             from pipeline.batch import process_batch
 
             told = not_wanted(
-                process_batch(
-                    rows, config, selection=Selection(resources=config.resources, status=config.status_filter)
-                )
+                process_batch(rows, config, selection=replace(wanted(config), allowed_studies=None))
             )
         self.end("batch")
         return Checked(listed, followed, len(moved), told)
@@ -302,6 +279,20 @@ def _flags(checked: Checked, delivery: Delivery) -> dict[str, Any]:
     if delivery.verdict.waiting:
         flags[HELD_BACK] = {str(number): why for number, why in delivery.verdict.waiting.items()}
     return flags
+
+
+def wanted(config: PipelineConfig, window: Window | None = None) -> Selection:
+    """Return what a cycle asks for: of the listed bookings within the window, of those followed by number at any time."""
+    from pipeline.transform.selection import Selection
+
+    return Selection(
+        resources=config.resources,
+        status=config.status_filter,
+        start=window.start if window else None,
+        end=window.end if window else None,
+        include_running=config.include_running,
+        allowed_studies=config.allowed_studies,
+    )
 
 
 def _left(ids: list[int]) -> list[str]:

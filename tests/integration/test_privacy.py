@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import pipeline
 from pipeline import PipelineConfig, process_batch, read_bookings, transform_bookings
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.simulator import CalpendoSimulator
@@ -454,6 +455,9 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         ("status", "--json", *config),
         ("quarantine", "list", "--all", *config),
         ("quarantine", "replay", *config),
+        ("why", 1, *config),
+        ("why", 1, "--json", *config),
+        ("why", 2001, *config),
         ("check", desk.folder / "out.ndjson"),
         ("run", "--output", desk.folder / "out.ndjson", *config),
         ("run", "--dry-run", "--output", desk.folder / "out.ndjson", *config),
@@ -471,9 +475,10 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         done = desk.call("quarantine", "show", item.name, *config)
         assert done.exit_code == 0, (item.name, done.exception)
         assert (item.name, heard(done.output)) == (item.name, [])
-    revealed = desk.call("quarantine", "show", items[0].name, "--reveal", *config)
-    assert TITLE in revealed.output
-    assert heard(revealed.output + revealed.stderr, LOGIN) == []
+    for command in (("quarantine", "show", items[0].name), ("why", 1)):
+        revealed = desk.call(*command, "--reveal", *config)
+        assert TITLE in revealed.output
+        assert heard(revealed.output + revealed.stderr, LOGIN) == []
     assert heard(desk.call("quarantine", "purge", "--older-than", "0s", *config).output) == []
 
 
@@ -520,6 +525,29 @@ def test_checking_auditing_and_converting_a_file_shows_no_value(desk: Desk) -> N
         assert heard(path.name) == []
         if path.suffix in (".json", ".jsonl"):
             assert (path.name, heard(path.read_text())) == (path.name, [])
+
+
+def test_asking_why_tells_shapes(tmp_path: Path) -> None:
+    """Issue: of every odd booking, and of a troubled server: no value in answers, steps, JSON, repr or log."""
+    # A resource is told by its name (decision 4).
+    server = serving(*(payload for payload in FEW if RESOURCE in str(payload)))
+    options = settings(server.url, state_path=str(tmp_path / "ledger.sqlite"), max_retries=0)
+    login = Credentials(USERNAME, PASSWORD)
+    list_of_all(server)
+    with server, listening() as ear:
+        with plugin_for(server.url, state_path=options["state_path"]) as plugin:
+            plugin.fetch_entries(60)
+        told = [pipeline.why(None, options, credentials=login, now=NOW)]
+        with pytest.raises(PluginConfigError, match="bookings hold this text") as caught:
+            pipeline.why(None, options, text=TITLE, credentials=login, now=NOW)
+        for trouble in ("html", "redirect elsewhere", "broken json", "forbidden"):
+            with TroubledServer(**TROUBLES[trouble]) as troubled:
+                told.append(pipeline.why(1, options | {"base_url": troubled.url}, credentials=login, now=NOW))
+    assert len({verdict.reason for verdict in told[0].verdicts}) > 3
+    assert [len(each.notes) for each in told] == [0, 1, 1, 1, 1]
+    for each in told:
+        assert heard(str(each) + repr(each) + json.dumps(each.to_dict())) == []
+    assert heard(everything_of(caught.value) + ear.text()) == []
 
 
 @pytest.mark.slow

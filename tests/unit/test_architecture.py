@@ -44,6 +44,7 @@ LEVELS: dict[str, int] = {
     "hosts": 5,
     "pylantir": 6,
     "verify": 6,
+    "trace": 6,
     "commands": 7,
     "cli": 8,
     "__main__": 9,

@@ -1,0 +1,1419 @@
+"""One booking's way through all steps: why it is on the scanner's list, or why it is not.
+
+Nothing is judged here. Each host's next cycle is run on a copy of its ledger in memory (``delivery.cycle``), narrowed to
+the bookings that are asked about as far as these alone decide, and what it decides is told; the steps beside it are read off the same columns. Where
+the server cannot be asked, the ledgers and the quarantine say what was last. Nothing is written, and no lock is held.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+import pytz
+
+from pipeline.batch import Batch, process_batch
+from pipeline.calpendo.client import BOOKING, CalpendoClient
+from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings, fetch_bookings
+from pipeline.calpendo.log import SourceLogger
+from pipeline.calpendo.query import query_variants
+from pipeline.calpendo.responses import CalpendoFault, NothingFetchedError, RefusedFault
+from pipeline.calpendo.window import Window, window_for
+from pipeline.config import AnyConfig, PipelineConfig
+from pipeline.config_file import (
+    DEFAULT_NAME,
+    DEFAULT_SYNC_INTERVAL,
+    SourceSettings,
+    read_sources,
+    select_source,
+)
+from pipeline.credentials import Credentials
+from pipeline.delivery import quarantine
+from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, STATUS_KEY, TIME_KEY, from_text
+from pipeline.delivery.cycle import Cycle, wanted
+from pipeline.delivery.decide import Answers, Checked, Delivery, decide
+from pipeline.delivery.history import health
+from pipeline.delivery.ledger import Ledger, Line, Owed, moment
+from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
+from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
+from pipeline.fields import SOURCE
+from pipeline.settings import check_settings
+from pipeline.transform.paths import MAX_ID, booking_id, find
+from pipeline.transform.reasons import Reason, explain, field_reason
+from pipeline.transform.selection import Selection
+from pipeline.transform.shapes import shape
+from pipeline.transform.text import comparable
+from pipeline.transform.times import iso_instants
+
+T = TypeVar("T")
+
+TO_SCAN = ("SCHEDULED", "IN_PROGRESS")
+"""The statuses of what stands on a scanner's list; the others are done or cancelled."""
+MOST_FOUND = 50
+"""So many bookings at most are told for one text."""
+SEARCHED = timedelta(days=7)
+"""How far before and after the present a text is searched for on the server."""
+
+_HASTY = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
+"""The most that a person waits for."""
+_LONGEST_NAME = 64
+_STEPS = {"title_ignored": "ignore_titles"}
+"""The step that a reason of the filter belongs to, where it has another name."""
+
+
+class Fate(StrEnum):
+    """What the next cycle does with a booking; where the server could not be asked, what the last one did."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    RESENT = "resent"
+    UNCHANGED = "unchanged"
+    WITHDRAWN = "withdrawn"
+    HELD = "held"
+    FILTERED = "filtered"
+    REJECTED = "rejected"
+    FETCH_FAILED = "fetch_failed"
+    GONE = "gone"
+    NOT_LISTED = "not_listed"
+    UNKNOWN = "unknown"
+
+
+STANDING = (Fate.NEW, Fate.CHANGED, Fate.RESENT, Fate.UNCHANGED)
+"""The fates of what the next cycle emits or keeps."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a booking's way.
+
+    Attributes:
+        name: what was looked at: ``status``, ``window``, a target field, ``delivery to pylantir``.
+        found: what was found there, with shapes in the place of values unless they were to be revealed.
+        decided: whether this step decided the fate; exactly one of a verdict's steps did.
+        advice: what to do, empty where nothing is to be done.
+    """
+
+    name: str
+    found: str
+    decided: bool = False
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one booking at one source.
+
+    Attributes:
+        booking_id: the booking.
+        source: the source's name.
+        host: whom the answer is about, as ``status`` names hosts; the steps tell of the others too.
+        on_list: whether the booking is, or with the next cycle will be, on the list as one to scan.
+        fate: what the next cycle does with it; see ``from_server``.
+        reason: why: the filter's name, codes of ``transform.reasons`` ("a; b"), or why a request failed.
+        answer: the answer in one sentence.
+        steps: all steps, in order.
+        from_server: False where the server could not be asked, so that ledger and quarantine speak alone.
+        start: when the booking begins, in UTC, where that is known.
+    """
+
+    booking_id: int
+    source: str
+    host: str
+    on_list: bool
+    fate: Fate
+    reason: str
+    answer: str
+    steps: tuple[Step, ...]
+    from_server: bool = True
+    start: datetime | None = None
+
+    @property
+    def decided(self) -> Step:
+        """The step that decided."""
+        return next(step for step in self.steps if step.decided)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values; ``start`` is ISO 8601 in UTC."""
+        return {
+            "booking_id": self.booking_id,
+            "source": self.source,
+            "host": self.host,
+            "on_list": self.on_list,
+            "fate": self.fate.value,
+            "reason": self.reason,
+            "answer": self.answer,
+            "from_server": self.from_server,
+            "start": None if self.start is None else self.start.isoformat(),
+            "steps": [vars(step) for step in self.steps],
+        }
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The answer to ``why``: a verdict per booking and source, in the order of their starts.
+
+    Attributes:
+        asked: when, aware.
+        verdicts: the verdicts.
+        notes: what stood in the way of a full answer: a server or a ledger that could not be asked.
+        answered: whether server or ledger knew what was asked for.
+    """
+
+    asked: datetime
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    answered: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        return {
+            "asked": self.asked.isoformat(),
+            "answered": self.answered,
+            "notes": list(self.notes),
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+        }
+
+    def to_text(self) -> str:
+        """Return notes, answers and steps as lines."""
+        lines = list(self.notes)
+        for verdict in self.verdicts:
+            lines.append(verdict.answer)
+            for step in verdict.steps:
+                lines.append(f"  {'> ' if step.decided else '  '}{step.name}: {step.found}")
+                if step.advice:
+                    lines.append(f"      -> {step.advice}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        """Return the lines, for ``print``."""
+        return self.to_text()
+
+
+def why(
+    booking_id: int | str | None,
+    config: AnyConfig,
+    *,
+    text: str | None = None,
+    source: str | None = None,
+    reveal: bool = False,
+    credentials: Credentials | None = None,
+    environ: Mapping[str, str] | None = None,
+    now: datetime | None = None,
+) -> Trace:
+    """Tell why bookings are on the list, or why they are not.
+
+    Asks the server for the window's list and, by number, for the bookings in question; reads the ledger of every host of
+    the source, its quarantine and, under Pylantir, its database. Writes nothing, also beside a running service.
+
+    Args:
+        booking_id: the booking's number; None for all of the site's day, or for what ``text`` finds.
+        config: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file.
+        text: searched for, without case, in the titles and ids of the bookings of the last and the next seven days, and
+            in what the ledgers hold. At most fifty bookings may match.
+        source: the source's name; without it, all sources of the file.
+        reveal: whether titles and values are shown as they are: patients' data. Otherwise their shapes are.
+        credentials: None: from the environment.
+        environ: None: the process's environment with ``.env`` behind it.
+        now: the aware present.
+
+    Returns:
+        A verdict for each booking and source.
+
+    Raises:
+        PluginConfigError: the configuration or the booking's number is wrong, or the text finds too much.
+        PluginSchemaError: the data has not the known structure.
+    """
+    number = None if booking_id is None else booking_number(booking_id)
+    if text is not None and not comparable(text):
+        raise PluginConfigError(
+            "text: got a blank text; write part of a title, a subject's id or a booking's number"
+        )
+    asked = now or datetime.now(UTC)
+    sites = _sites(config, source, credentials, environ)
+    verdicts: list[Verdict] = []
+    notes: list[str] = []
+    for site in sites:
+        with _Inquiry(site, asked, reveal) as inquiry:
+            if number is not None:
+                ids = {number}
+            elif text is not None:
+                ids = inquiry.matching(text)
+            else:
+                ids = inquiry.of_the_day()
+            before = f"{site.config.source_name}: " if len(sites) > 1 else ""
+            verdicts += (replace(found, answer=before + found.answer) for found in inquiry.verdicts(ids))
+            notes += (before + note for note in inquiry.notes)
+    known = [verdict for verdict in verdicts if verdict.fate is not Fate.UNKNOWN]
+    verdicts.sort(
+        key=lambda verdict: (
+            verdict.start is None,
+            verdict.start,
+            verdict.booking_id,
+            not verdict.on_list,
+            verdict.fate is Fate.UNKNOWN,
+        )
+    )
+    answered = bool(known) or (number is None and text is None)
+    return Trace(asked, tuple(verdicts), tuple(notes), answered)
+
+
+def booking_number(given: int | str) -> int:
+    """Return a booking's number; raises PluginConfigError, which does not repeat what was given."""
+    number = given
+    if isinstance(given, str) and given.strip().isascii() and given.strip().isdigit():
+        number = int(given) if len(given.strip()) <= len(str(MAX_ID)) else 0
+    found = booking_id(number)
+    if found is None:
+        raise PluginConfigError(
+            "a booking's number is a whole number from 1 to 2^53-1, such as 4711; to search for a text, leave it out"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Site:
+    """One source: its checked configuration, how often it is asked, and where Pylantir keeps its list, if it does."""
+
+    config: PipelineConfig
+    credentials: Credentials = field(repr=False)
+    sync_interval: float = DEFAULT_SYNC_INTERVAL
+    block: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    database: Path | None = None
+
+
+def _sites(
+    config: AnyConfig, source: str | None, credentials: Credentials | None, environ: Mapping[str, str] | None
+) -> list[_Site]:
+    def checked(settings: SourceSettings) -> _Site:
+        if credentials is None:
+            found, login = check_settings(settings.config, source_name=settings.name, environ=environ)
+        else:
+            found = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
+            login = credentials
+        return _Site(
+            found, login, settings.sync_interval, settings.config, getattr(settings, "database", None)
+        )
+
+    if isinstance(config, PipelineConfig):
+        return [_Site(config, credentials or Credentials.from_environment(environ))]
+    if isinstance(config, Mapping) and not {"data_sources", "type"} & config.keys():
+        return [checked(SourceSettings(source or DEFAULT_NAME, dict(config)))]
+    if not isinstance(config, (Mapping, str, PathLike)) or (isinstance(config, str) and "{" in config):
+        PipelineConfig.of(config)  # which says what is wrong with it
+    file = config if isinstance(config, Mapping) else Path(config)
+    if source is not None:
+        return [checked(select_source(file, source))]
+    return [checked(settings) for settings in read_sources(file) or (select_source(file),)]
+
+
+_UNASKED = object()
+
+
+class _OneAnswer(CalpendoClient):
+    """Asks each question once, however many hosts are looked at, and shows of a list only what is asked about."""
+
+    def __init__(self, config: PipelineConfig, credentials: Credentials) -> None:
+        super().__init__(config, credentials)
+        self.asked_about: Collection[int] | None = None
+        self._heard: dict[object, Any] = {}
+        self._hearing = threading.Lock()
+
+    def query(self, biskit_type: str, query: str, paths: Sequence[str] = (), **limits: Any) -> list[Any]:
+        """Return the rows of a list query; of the bookings those that are asked about."""
+        ask = super().query
+        rows: list[Any] = self._remembered(
+            (biskit_type, query, tuple(paths)), lambda: ask(biskit_type, query, paths, **limits)
+        )
+        if biskit_type != BOOKING or self.asked_about is None:
+            return rows
+        return [row for row in rows if _id_of(row) in self.asked_about]
+
+    def booking(self, booking_id: int, **limits: Any) -> dict[str, Any] | None:
+        """Return one booking's payload, None where the server knows it no more."""
+        ask = super().booking
+        return self._remembered(booking_id, lambda: ask(booking_id, **limits))
+
+    def _remembered(self, question: object, ask: Callable[[], T]) -> T:
+        with self._hearing:
+            known = self._heard.get(question, _UNASKED)
+        if known is _UNASKED:
+            try:
+                known = ask()
+            except CalpendoFault as error:
+                known = error
+            with self._hearing:
+                self._heard[question] = known
+        if isinstance(known, CalpendoFault):
+            raise known
+        return known  # type: ignore[no-any-return]
+
+
+def _id_of(row: Any) -> int | None:
+    return booking_id(find(row, "id")[1]) if isinstance(row, dict) else None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What one host's ledger holds of a booking."""
+
+    line: Line | None = None
+    pending: bool = False
+    owed: Owed | None = None
+    held: bool = False
+    seen: tuple[datetime, datetime] | None = None
+    item: quarantine.Item | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether the host was given it as one to scan."""
+        return self.line is not None and self.line.status in TO_SCAN
+
+    @property
+    def knows(self) -> bool:
+        return any((self.line, self.owed, self.held, self.item))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a cycle says of a booking: its fate, why, and of what stands the entry as the host gets it."""
+
+    fate: Fate
+    reason: str = ""
+    status: str | None = None
+    entry: Mapping[str, Any] | None = field(default=None, repr=False)
+    changed: tuple[str, ...] = ()
+    cause: Fate | None = None
+    """Of a withdrawal or one that is held: what takes it off the list."""
+
+
+class _Cycle:
+    """The next cycle of one host, on a copy of its ledger that holds only the bookings asked about."""
+
+    def __init__(self, config: PipelineConfig, answers: Answers, ledger: Ledger, cycle: Cycle) -> None:
+        self.answers = answers
+        self.checked: Checked = cycle.batch(answers)
+        self.delivery: Delivery = decide(answers, self.checked, ledger, config)
+        self._reasons: dict[int, str] = {}
+        self._filters: dict[int, str] = dict.fromkeys(answers.listed.cut, "window")
+        self._entries: dict[int, dict[str, Any]] = {}
+        for batch in self.checked.batches:
+            self._reasons |= dict(batch.rejected.select("booking_id", "reason").iter_rows())
+            self._filters |= dict(batch.filtered.select("booking_id", "reason").iter_rows())
+            self._entries |= zip(batch.accepted["booking_id"].to_list(), batch.to_dicts(), strict=True)
+
+    def asked_for(self) -> set[int]:
+        """Name the bookings that the cycle learnt of, by its list or by number."""
+        return {*self.answers.listed.listed, *self.answers.followed.listed}
+
+    def payloads(self) -> dict[int, dict[str, Any]]:
+        """Return the payloads that came, by booking."""
+        came = (*self.answers.listed.payloads, *self.answers.followed.payloads)
+        return {number: payload for payload in came if (number := _id_of(payload)) is not None}
+
+    def found(self, number: int) -> _Found | None:
+        """Return what the cycle does with a booking; None where it does not learn of it."""
+        kind = self.delivery.kinds.get(number)
+        if number in self.delivery.seen:
+            entry = self._entries[number]
+            differing = self.delivery.differences.filter(booking_id=number)["field"].to_list()
+            changed = [name for name in differing if name != "notes"]
+            return _Found(Fate(kind or Fate.UNCHANGED), "", entry[STATUS_KEY], entry, tuple(changed))
+        cause, reason = self._cause(number)
+        if kind == "withdrawn":
+            return _Found(Fate.WITHDRAWN, reason, cause=cause)
+        if number in self.delivery.verdict.held:
+            return _Found(Fate.HELD, reason, cause=cause)
+        return None if cause is None else _Found(cause, reason)
+
+    def _cause(self, number: int) -> tuple[Fate | None, str]:
+        if number in self._reasons:
+            return Fate.REJECTED, self._reasons[number]
+        if number in self._filters:
+            return Fate.FILTERED, self._filters[number]
+        if number in self.answers.failed:
+            return Fate.FETCH_FAILED, self.answers.failed[number]
+        gone = {*self.answers.listed.gone, *self.answers.followed.gone}
+        return (Fate.GONE, "") if number in gone else (None, "")
+
+
+class _Host:
+    """Who is given a source's entries, with a copy of its ledger as it was, and what its next cycle does."""
+
+    def __init__(self, name: str, config: PipelineConfig, ledger: Ledger) -> None:
+        self.name = name
+        self.config = config
+        self.ledger = ledger
+        self.last_success: datetime | None = None
+        self.cycle: _Cycle | None = None
+        self.failed: Mapping[int, str] = {}
+        self._kept: dict[int, _Kept] = {}
+
+    def read(self, ids: Collection[int], now: datetime) -> None:
+        """Read what the ledger holds of these bookings."""
+        self.last_success = health(self.ledger, now, runs=0).last_success
+        lines, pending = self.ledger.last_lines(ids), set(self.ledger.pending_ids())
+        owed, held = self.ledger.owed(), self.ledger.held()
+        items = {item.booking_id: item for item in quarantine.items(self.ledger, resolved=True)}
+        self._kept = {
+            number: _Kept(
+                lines.get(number),
+                number in pending,
+                owed.get(number),
+                number in held,
+                self.ledger.sighting(number),
+                items.get(number),
+            )
+            for number in ids
+        }
+
+    def kept(self, number: int) -> _Kept:
+        return self._kept.get(number, _Kept())
+
+    def run(self, client: _OneAnswer, ids: Collection[int], sync_interval: float, now: datetime) -> None:
+        """Run the next cycle, as far as it is about these bookings.
+
+        Whether a booking is taken off at once or in two cycles rests on the others too: on how many there are, and on
+        whether a request fails. Where that matters, all of them are asked for.
+
+        Raises PluginFetchError where the server's list cannot be fetched.
+        """
+        client.asked_about = frozenset(ids)
+        with self.ledger.snapshot() as ledger:
+            ledger.narrow(ids)
+            self._run(client, ledger, sync_interval, now)
+        if self.cycle is not None and "withdrawn" in self.cycle.delivery.kinds.values():
+            client.asked_about = None
+            self._run(client, self.ledger, sync_interval, now)
+
+    def _run(self, client: _OneAnswer, ledger: Ledger, sync_interval: float, now: datetime) -> None:
+        log = SourceLogger(__name__, self.config.source_name)
+        cycle = Cycle(ledger, client, self.config, now=now, log=log, on_step=lambda _step: None)
+        try:
+            answers = cycle.fetch(sync_interval)
+        except NothingFetchedError as error:
+            self.failed = error.failed
+            return
+        self.cycle = _Cycle(self.config, answers, ledger, cycle)
+
+
+class _Inquiry:
+    """One source, asked about some bookings; a context manager that closes copies and connections."""
+
+    def __init__(self, site: _Site, now: datetime, reveal: bool) -> None:
+        self.site = site
+        self.now = now
+        self.notes: list[str] = []
+        hasty = {name: min(most, getattr(site.config, name)) for name, most in _HASTY.items()}
+        self.config = site.config.model_copy(update=hasty)
+        self._reveal = reveal
+        self._open = ExitStack()
+        self._clients: dict[tuple[str, str], _OneAnswer] = {}
+        self._fault: str | None = None
+        self._hosts = self._found_hosts()
+
+    def __enter__(self) -> _Inquiry:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._open.close()
+
+    def _found_hosts(self) -> list[_Host]:
+        """Return the source's hosts, those with a list of their own first; where none was given anything, a caller."""
+        base = ledger_path(self.config)
+        hosts = []
+        for path in [] if base is None else ledgers_beside(base):
+            try:
+                ledger = self._open.enter_context(Ledger.copy(path))
+            except PluginStateError as error:
+                self.notes.append(str(error))
+                continue
+            self.notes += ledger.warnings
+            name = ledger.meta("host") or CALLER
+            hosts.append(_Host(name, self._config_for(name), ledger))
+        if not hosts:
+            name = CALLER if self.site.database is None else PYLANTIR
+            ledger = self._open.enter_context(Ledger.memory())
+            hosts = [_Host(name, self._config_for(name), ledger)]
+        rank = {PYLANTIR: 0, WORKLIST: 1, CALLER: 2}
+        return sorted(hosts, key=lambda host: rank.get(host.name.partition(":")[0], 3))
+
+    def _config_for(self, host: str) -> PipelineConfig:
+        """Return the options as they stand for a host: Pylantir's plugin has other defaults than this package."""
+        if host != PYLANTIR:
+            return self.config
+        try:
+            from pipeline.pylantir.options import with_host_defaults
+        except ImportError:
+            self.notes.append(
+                "Pylantir is not installed here: its defaults and its database are not looked at"
+            )
+            return self.config
+        given = {name: getattr(self.config, name) for name in self.site.config.model_fields_set}
+        others = {name: value for name, value in with_host_defaults(given).items() if name not in given}
+        return self.config.model_copy(update=others)
+
+    def _client(self, config: PipelineConfig) -> _OneAnswer:
+        place = (config.base_url, config.api_path)
+        if place not in self._clients:
+            self._clients[place] = self._open.enter_context(_OneAnswer(config, self.site.credentials))
+        return self._clients[place]
+
+    def _rows(self, window: Window, config: PipelineConfig) -> list[dict[str, Any]]:
+        """List the bookings that begin in a span, whatever becomes of them; none where the server cannot be asked."""
+        client = self._client(config)
+        client.asked_about = None
+        refused: RefusedFault | None = None
+        for query in query_variants(config, window):
+            try:
+                return [row for row in client.query(BOOKING, query) if _id_of(row) is not None]
+            except RefusedFault as fault:
+                refused = refused or fault
+            except PluginFetchError as fault:
+                self._fault = str(fault)
+                return []
+        self._fault = str(refused)
+        return []
+
+    def of_the_day(self) -> set[int]:
+        """Name the bookings that begin on the site's day: at the configured resources, or known to a ledger."""
+        today = {
+            "window_mode": "today",
+            "daily_window": None,
+            "include_running": False,
+            "status_filter": None,
+        }
+        whole = self._hosts[0].config.model_copy(update=today)
+        window = window_for(whole, self.now, 0.0)
+        ids = {number for row in self._rows(window, whole) if (number := _id_of(row)) is not None}
+        for host in self._hosts:
+            ids |= set(host.ledger.window_ids(window.start, window.end))
+            if self._fault is not None:
+                ids |= {
+                    item.booking_id
+                    for item in quarantine.items(host.ledger)
+                    if item.booking_id is not None and item.last_seen >= window.start
+                }
+        return ids
+
+    def matching(self, text: str) -> set[int]:
+        """Name the bookings whose title or id holds a text; raises PluginConfigError where there are too many."""
+        sought = comparable(text)
+        config = self._hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
+        zone = pytz.timezone(config.timezone)
+        first, last = ((self.now + way * SEARCHED).astimezone(zone) for way in (-1, 1))
+        span = Window(first, last, first)
+        ids: set[int] = set()
+        for row in self._rows(span, config):
+            number, title = _id_of(row), find(row, "title")[1]
+            if number is not None and (
+                str(number) == sought or (isinstance(title, str) and sought in comparable(title))
+            ):
+                ids.add(number)
+        for host in self._hosts:
+            known = host.ledger.window_ids(span.start, span.end)
+            for number, entry in host.ledger.entries(known).items():
+                told = (entry.get("patient_id"), entry.get("patient_name"))
+                if str(number) == sought or any(sought in comparable(part) for part in told if part):
+                    ids.add(number)
+            for item in quarantine.items(host.ledger):
+                payload = quarantine.opened(item.payload)
+                title = find(payload, "title")[1] if isinstance(payload, dict) else None
+                if item.booking_id is not None and isinstance(title, str) and sought in comparable(title):
+                    ids.add(item.booking_id)
+        if not ids and sought.isascii() and sought.isdigit() and len(sought) <= len(str(MAX_ID)):
+            ids = {number for number in [booking_id(int(sought))] if number is not None}
+        if len(ids) > MOST_FOUND:
+            raise PluginConfigError(
+                f"{len(ids)} bookings hold this text; write more of it, or a booking's number"
+            )
+        return ids
+
+    def verdicts(self, ids: Collection[int]) -> list[Verdict]:
+        """Run each host's next cycle over these bookings and tell what it does with each of them."""
+        if not ids:
+            if self._fault is not None:
+                self.notes.insert(0, self._not_asked())
+            return []
+        for host in self._hosts:
+            host.read(ids, self.now)
+        for host in self._hosts:
+            if self._fault is None:
+                try:
+                    host.run(self._client(host.config), ids, self.site.sync_interval, self.now)
+                except PluginFetchError as error:
+                    self._fault = str(error)
+        if self._fault is not None:
+            self.notes.insert(
+                0,
+                f"{self._not_asked()} What follows is what ledger and quarantine hold.",
+            )
+        seen = _Seen(self.site, self._hosts, self._looked_up(ids), ids, self.now, self._fault)
+        rows = self._pylantirs_rows(ids)
+        return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
+
+    def _not_asked(self) -> str:
+        return f"Calpendo could not be asked: {_first_words(self._fault or '')}."
+
+    def _looked_up(self, ids: Collection[int]) -> FetchedBookings:
+        """Ask by number for what the first host's cycle did not learn of, and for what it left at the list's word."""
+        host = self._hosts[0]
+        if self._fault is not None:
+            return FetchedBookings()
+        known = set(host.failed)
+        if host.cycle is not None:
+            known |= host.cycle.asked_for() - set(host.cycle.answers.listed.cut)
+        missing = sorted(set(ids) - known)
+        if not missing:
+            return FetchedBookings()
+        try:
+            return fetch_bookings(self._client(host.config), host.config, missing)
+        except PluginFetchError as error:
+            return FetchedBookings(listed=tuple(missing), failed=dict.fromkeys(missing, str(error)))
+
+    def _pylantirs_rows(self, ids: Collection[int]) -> _PylantirsRows | None:
+        """Read what Pylantir's own database holds of these bookings, where it is a host and can be read."""
+        host = self._hosts[0]
+        if host.name != PYLANTIR:
+            return None
+        try:
+            return _PylantirsRows(self.site, host, ids, self.now)
+        except ImportError:
+            return None
+        except sqlite3.Error as error:
+            self.notes.append(f"Pylantir's database cannot be read now: {type(error).__name__}")
+            return None
+
+
+class _PylantirsRows:
+    """What Pylantir's own database says of some bookings, who set it, and whether a scanner that asks now gets it."""
+
+    def __init__(self, site: _Site, host: _Host, ids: Collection[int], now: datetime) -> None:
+        from pipeline.pylantir import host_rows
+        from pipeline.pylantir.sources import UNNAMED
+        from pipeline.pylantir.steps import StepBook
+
+        self.database = site.database or host_rows.database_path()
+        self._host, self._now = host, now
+        self._book = StepBook(host.ledger)
+        source = site.config.source_name
+        name = self._book.host_name or (UNNAMED if source == DEFAULT_NAME else source)
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.shown: set[int] = set()
+        if self.database is not None:
+            self.rows = host_rows.read_rows(self.database, name, ids)
+            self.shown = _shown_to_a_scanner(self.database, name, site.block, list(self.rows), now)
+
+    def author(self, number: int) -> str:
+        """Say who set the status of a booking's row."""
+        status, known = self.status(number), self._book.get(number)
+        if known is not None and known.status == status:
+            return "the scanner" if known.by_scanner else "Calpendo"
+        return "Calpendo" if known is None and status == "SCHEDULED" else "the scanner"
+
+    def status(self, number: int) -> str:
+        return str(self.rows[number][STATUS_KEY] or "SCHEDULED")
+
+    def clock(self, number: int) -> str:
+        """Return the row's date and time, as one reads them."""
+        from pipeline.pylantir.host_rows import moment_of
+
+        found = moment_of(self.rows[number])
+        if found[DATE_KEY] is None:
+            return "another hand's time"
+        return f"{found[DATE_KEY]:%Y-%m-%d} {found[TIME_KEY]:%H:%M}"
+
+    def next_status(self, number: int, wanted: str, line: Line | None) -> str:
+        """Return the status that the row has after the next cycle (``pylantir.steps.settle``)."""
+        from pipeline.pylantir.host_rows import clock_of
+        from pipeline.pylantir.steps import settle
+
+        row = self.rows.get(number)
+        if row is None:
+            return wanted
+        was = self._book.start_of(number, clock_of(row))
+        moved = line is not None and was not in (None, line.start_utc) and moment(line.start_utc) > self._now
+        return settle(wanted, self.status(number), self._book.get(number), rescheduled=moved).status
+
+    def fault(self, entry: Mapping[str, Any]) -> str | None:
+        """Say why Pylantir cannot send an entry, without its values; None where it can."""
+        from pipeline.pylantir.wire import to_wire
+
+        return to_wire(entry, transliterating=self._host.config.transliterate).fault
+
+
+def _shown_to_a_scanner(
+    database: Path, name: str, block: Mapping[str, Any], numbers: Sequence[int], now: datetime
+) -> set[int]:
+    """Put a C-FIND's own query to a database that is opened for reading, and name the bookings that it brings."""
+    if not numbers:
+        return set()
+    from pylantir.models import WorklistItem
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.orm import Session
+    from sqlalchemy.pool import NullPool
+
+    from pipeline.pylantir.worklist_filter import make_filter
+
+    uri = f"{database.as_uri()}?mode=ro"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
+    try:
+        with Session(engine) as session:
+            asked = session.query(WorklistItem.source_record_id).filter(
+                WorklistItem.data_source == name, WorklistItem.source_record_id.in_(map(str, numbers))
+            )
+            return {int(row[0]) for row in make_filter(name, False, block)(asked, now)}
+    except SQLAlchemyError:
+        return set()
+    finally:
+        engine.dispose()
+
+
+class _Seen:
+    """What can be seen of the bookings: the server's answers through the columns, else what the quarantine kept."""
+
+    def __init__(
+        self,
+        site: _Site,
+        hosts: Sequence[_Host],
+        looked_up: FetchedBookings,
+        ids: Collection[int],
+        now: datetime,
+        fault: str | None,
+    ) -> None:
+        first = hosts[0]
+        config = first.config
+        self.now, self.fault, self.config = now, fault, config
+        self.sync_interval = site.sync_interval
+        self.looked_up = looked_up
+        self.window = (
+            first.cycle.answers.window if first.cycle else window_for(config, now, site.sync_interval)
+        )
+        today = now.astimezone(pytz.timezone(config.timezone)).date()
+        came = {number: p for p in looked_up.payloads if (number := _id_of(p)) is not None}
+        asked = wanted(config, self.window)
+        self.judged: dict[int, _Found] = {}
+        if came:
+            batch = process_batch(list(came.values()), config, selection=asked, today=today)
+            self.judged = _by_place(list(came), batch)
+        payloads: dict[int, Any] = {**(first.cycle.payloads() if first.cycle else {}), **came}
+        self.from_quarantine: dict[int, datetime] = {}
+        for number in set(ids) - set(payloads):
+            kept = [item for host in hosts if (item := host.kept(number).item) and item.is_whole]
+            if kept and (fault is not None or number in first.failed or number in looked_up.failed):
+                item = max(kept, key=lambda item: item.last_looked)
+                payloads[number], self.from_quarantine[number] = item.payload, item.last_seen
+        order = list(payloads)
+        whole = process_batch(list(payloads.values()), config, today=today)
+        frame = whole.asked_for
+        self.rows = {order[row["row"]]: row for row in frame.iter_rows(named=True)}
+        self.rejected = {
+            order[row]: reasons for row, reasons in whole.rejected.select("row", "reasons").rows()
+        }
+        parts = {
+            "resource": Selection(resources=asked.resources),
+            "status": Selection(status=asked.status),
+            "study": Selection(allowed_studies=asked.allowed_studies),
+            "window": Selection(start=asked.start, end=asked.end, include_running=asked.include_running),
+        }
+        self.outside = {name: {order[row] for row in _places(frame, part)} for name, part in parts.items()}
+
+    def found(self, number: int, host: _Host, hosts: Iterable[_Host]) -> _Found:
+        """Return what becomes of a booking at one host."""
+        if self.fault is not None:
+            return self._as_it_was(number, host)
+        known = any(each.kept(number).knows for each in hosts)
+        if number in host.failed:
+            return _Found(Fate.FETCH_FAILED, host.failed[number])
+        found = host.cycle.found(number) if host.cycle else None
+        if found is not None:
+            return found
+        if number in self.looked_up.failed:
+            reason = self.looked_up.failed[number]
+            return _Found(Fate.FETCH_FAILED if known else Fate.UNKNOWN, reason)
+        if number in self.judged:
+            return self.judged[number]
+        return _Found(Fate.GONE if known else Fate.UNKNOWN)
+
+    def _as_it_was(self, number: int, host: _Host) -> _Found:
+        kept = host.kept(number)
+        if kept.line is not None and kept.held:
+            return _Found(Fate.HELD, "", kept.line.status)
+        if kept.line is not None and (kept.pending or self.is_shown(kept.line)):
+            entry = from_text(kept.line.entry)
+            return _Found(Fate.RESENT if kept.pending else Fate.UNCHANGED, "", kept.line.status, entry)
+        if kept.line is not None and kept.line.status == DISCONTINUED:
+            return _Found(Fate.WITHDRAWN)
+        if kept.item is not None and kept.item.resolved is None:
+            return _Found(Fate.REJECTED, "; ".join(kept.item.reasons))
+        if kept.owed is not None:
+            return _Found(Fate.FETCH_FAILED)
+        return _Found(
+            Fate.UNKNOWN if kept.line is None else Fate.FILTERED, "" if kept.line is None else "window"
+        )
+
+    def is_shown(self, line: Line) -> bool:
+        """Return whether a host shows what it was given: as one to scan, within the window."""
+        start, end = moment(line.start_utc), None if line.end_utc is None else moment(line.end_utc)
+        return line.status in TO_SCAN and _is_inside(self.window, start, end, self.config)
+
+
+def _places(frame: pl.DataFrame, part: Selection) -> list[int]:
+    """Return the rows of a transformed frame that a part of what is asked for leaves out."""
+    reason = part.filter_reason(frame.columns).alias("reason")
+    rows: list[int] = frame.select("row", reason).drop_nulls("reason")["row"].to_list()
+    return rows
+
+
+def _by_place(numbers: Sequence[int], batch: Batch) -> dict[int, _Found]:
+    """Return what becomes of bookings that no list named, had it named them."""
+    found = {number: _Found(Fate.NOT_LISTED) for number in numbers}
+    for row, reason in batch.filtered.select("row", "reason").iter_rows():
+        found[numbers[row]] = _Found(Fate.FILTERED, reason)
+    for row, reason in batch.rejected.select("row", "reason").iter_rows():
+        found[numbers[row]] = _Found(Fate.REJECTED, reason)
+    return found
+
+
+def _is_inside(window: Window, start: datetime, end: datetime | None, config: PipelineConfig) -> bool:
+    running = config.include_running and end is not None and end > window.start
+    return start < window.end and (start >= window.start or running)
+
+
+def appears(config: PipelineConfig, sync_interval: float, now: datetime, start: datetime) -> datetime | None:
+    """Return from when on the window holds a booking that begins at ``start``; None where it never will.
+
+    Args:
+        config: the window's options.
+        sync_interval: seconds between two cycles.
+        now: the aware present.
+        start: the booking's start, aware.
+
+    Returns:
+        The first moment from ``now`` on, in the site's zone.
+    """
+    zone = pytz.timezone(config.timezone)
+    if config.window_mode == "rolling" and config.daily_window is None:
+        moments = [start - timedelta(hours=config.lookahead_hours) + timedelta(microseconds=1)]
+    else:
+        # A day's window is in force from the midnight before it, or from the end of the night's window before it.
+        day = start.astimezone(zone).date()
+        whole = config.model_copy(update={"window_mode": "today", "daily_window": None})
+        moments = []
+        for days in (-1, 0):
+            noon = zone.localize(datetime.combine(day, time(12))) + timedelta(days=days)
+            midnight = window_for(whole, noon, 0.0).start
+            moments += [midnight, window_for(config, midnight, 0.0).end]
+    for first in sorted(moments):
+        at = max(first, now)
+        if _is_inside(window_for(config, at, sync_interval), start, None, config):
+            return at.astimezone(zone)
+    return None
+
+
+class _Teller:
+    """Puts into words what becomes of one booking."""
+
+    def __init__(
+        self, seen: _Seen, hosts: Sequence[_Host], number: int, rows: _PylantirsRows | None, reveal: bool
+    ) -> None:
+        self._seen, self._hosts, self._number = seen, hosts, number
+        self._host, self._config = hosts[0], hosts[0].config
+        self._zone = pytz.timezone(self._config.timezone)
+        self._reveal = reveal
+        self._pylantir = rows
+        self._found = seen.found(number, self._host, hosts)
+        self._kept = self._host.kept(number)
+        self._row: dict[str, Any] | None = seen.rows.get(number)
+        self._steps: list[Step] = []
+        self._decisive = self._decisive_step()
+
+    def verdict(self) -> Verdict:
+        """Return the verdict, with exactly one step that decided."""
+        on_list = self._is_on_list()
+        obstacle = self._obstacle() if on_list else None
+        if obstacle is not None:
+            on_list, self._decisive = False, "pylantir"
+        self._tell_server()
+        if self._row is not None:
+            self._tell_selection(self._row)
+            self._tell_fields(self._row)
+            self._tell_gate()
+            self._tell_times(self._row)
+        elif self._kept.line is not None:
+            self._tell_last_entry(from_text(self._kept.line.entry))
+        self._tell_delivery(obstacle)
+        if not any(step.decided for step in self._steps):
+            self._add(self._decisive, self._cause() or self._found.fate.value.replace("_", " "))
+        where = f" ({place})" if (place := self._place()) else ""
+        return Verdict(
+            booking_id=self._number,
+            source=self._config.source_name,
+            host=self._host.name,
+            on_list=on_list,
+            fate=self._found.fate,
+            reason=self._found.reason,
+            answer=f"Booking {self._number}{where} {self._answer(on_list, obstacle)}",
+            steps=tuple(self._steps),
+            from_server=self._seen.fault is None,
+            start=self._start(),
+        )
+
+    def _add(self, name: str, found: str, advice: str = "") -> None:
+        decided = name == self._decisive and not any(step.decided for step in self._steps)
+        self._steps.append(Step(name, found, decided, advice))
+
+    # -- what decided -------------------------------------------------------------------------------------------------
+
+    @property
+    def _delivery_step(self) -> str:
+        return f"delivery to {self._host.name}"
+
+    def _decisive_step(self) -> str:
+        found = self._found
+        kind = found.cause or found.fate
+        if found.fate in STANDING:
+            return self._delivery_step if found.status in TO_SCAN else "status"
+        if kind is Fate.FILTERED:
+            return _STEPS.get(found.reason, found.reason)
+        if kind is Fate.REJECTED:
+            return "gate" if self._row is not None else "quarantine"
+        if kind is Fate.FETCH_FAILED:
+            return "fetch"
+        if kind in (Fate.WITHDRAWN, Fate.HELD):
+            return self._delivery_step
+        return "calpendo"
+
+    def _is_on_list(self) -> bool:
+        found = self._found
+        if found.fate in STANDING:
+            return found.status in TO_SCAN
+        if found.fate in (Fate.HELD, Fate.FETCH_FAILED, Fate.GONE) and self._kept.line is not None:
+            return self._seen.is_shown(self._kept.line)
+        return False
+
+    def _obstacle(self) -> str | None:
+        """Say what keeps a booking off Pylantir's list that Calpendo wants there."""
+        rows, found = self._pylantir, self._found
+        if rows is None:
+            return None
+        if found.entry is not None and (fault := rows.fault(found.entry)):
+            return f"Pylantir cannot send it: {fault}"
+        status = found.status or (self._kept.line.status if self._kept.line else "SCHEDULED")
+        after = rows.next_status(self._number, status, self._kept.line)
+        if after in TO_SCAN:
+            return None
+        done = {"COMPLETED": "ended", DISCONTINUED: "broke off"}.get(after, "changed")
+        return f"the scanner {done} it ({after})"
+
+    # -- words --------------------------------------------------------------------------------------------------------
+
+    def _value(self, text: Any) -> str:
+        """Return a person's text as it may be shown."""
+        if text is None or text == "":
+            return "nothing"
+        return f"'{text if self._reveal else shape(str(text))}'"
+
+    def _name(self, text: str | None) -> str:
+        """Return a resource's or status's name; what is too long for one is a person's text."""
+        if not text:
+            return "(none)"
+        return f"'{text}'" if len(text) <= _LONGEST_NAME else self._value(text)
+
+    def _at(self, instant: datetime) -> str:
+        """Write a moment in the site's zone, with its name and offset."""
+        local = instant.astimezone(self._zone)
+        offset = f"{local:%z}"
+        return f"{local:%Y-%m-%d %H:%M} {self._zone.zone} (UTC{offset[:3]}:{offset[3:5]})"
+
+    def _span(self, first: datetime, last: datetime) -> str:
+        """Write two moments, with one zone where it is the same."""
+        begins, ends = first.astimezone(self._zone), last.astimezone(self._zone)
+        if begins.utcoffset() != ends.utcoffset():
+            return f"{self._at(first)} to {self._at(last)}"
+        return f"{begins:%Y-%m-%d %H:%M} to {self._at(last)}"
+
+    def _start(self) -> datetime | None:
+        if self._row is not None and self._row["start_utc"] is not None:
+            return pytz.utc.localize(self._row["start_utc"])
+        return moment(self._kept.line.start_utc) if self._kept.line else None
+
+    def _end(self) -> datetime | None:
+        if self._row is not None and self._row["end_utc"] is not None:
+            return pytz.utc.localize(self._row["end_utc"])
+        line = self._kept.line
+        return None if line is None or line.end_utc is None else moment(line.end_utc)
+
+    def _place(self) -> str:
+        start = self._start()
+        parts = [] if start is None else [f"{start.astimezone(self._zone):%Y-%m-%d %H:%M}"]
+        if self._row is not None and self._row["resource"]:
+            parts.append(self._name(self._row["resource"]).strip("'"))
+        return ", ".join(parts)
+
+    def _modified(self) -> str:
+        """Say when the booking was last changed in Calpendo, where it says so in a form that is known."""
+        text = self._row["modified"] if self._row is not None else None
+        at = iso_instants(pl.Series([text], dtype=pl.String))[0]
+        return "" if at is None else f"; last changed in Calpendo {at:%Y-%m-%d %H:%M}"
+
+    def _answer(self, on_list: bool, obstacle: str | None) -> str:
+        found, kept, fate = self._found, self._kept, self._found.fate
+        host = _told(self._host.name)
+        if obstacle is not None:
+            return f"is not on the list: {obstacle}."
+        if fate in STANDING and not on_list:
+            still = "; the next cycle takes it off" if kept.stands and self._seen.fault is None else ""
+            return f"is not on the list: {self._status_words()}{self._modified()}{still}."
+        back = " again" if kept.line is not None and kept.line.status == DISCONTINUED else ""
+        match fate:
+            case Fate.NEW:
+                return "is not on the list yet: it is new, and the next cycle puts it there."
+            case Fate.CHANGED if not kept.stands:
+                return f"goes on the list{back} with the next cycle."
+            case Fate.CHANGED:
+                return f"is on the list; the next cycle corrects {_listed(found.changed) or 'it'}."
+            case Fate.RESENT:
+                return f"was sent, but {host} has not confirmed it; the next cycle sends it again."
+            case Fate.UNCHANGED if self._seen.fault is not None:
+                return f"is on the list as far as the ledger knows: {host} has it."
+            case Fate.UNCHANGED:
+                return f"is on the list: {host} has it, and nothing has changed."
+            case Fate.WITHDRAWN if self._seen.fault is not None:
+                return "is not on the list: it was taken off."
+            case Fate.WITHDRAWN:
+                return f"is taken off the list by the next cycle: {self._cause()}."
+            case Fate.HELD:
+                why = f": {self._cause()}" if self._cause() else ""
+                return f"is still on the list, and is taken off when the next cycle finds the same{why}."
+            case Fate.FETCH_FAILED if on_list:
+                return f"is on the list as it was sent last; {self._cause()}."
+            case Fate.GONE if on_list:
+                return f"is on the list until the next cycle; {self._cause()}."
+            case Fate.UNKNOWN:
+                return self._unknown()
+        return f"is not on the list: {self._cause()}."
+
+    def _unknown(self) -> str:
+        if self._seen.fault is not None:
+            return "is not known to any ledger of this source, and Calpendo could not be asked."
+        if self._found.reason:
+            return f"is not known to any ledger of this source, and {self._cause()}."
+        return "is known neither to Calpendo nor to any ledger of this source: check the number."
+
+    def _cause(self) -> str:
+        """Say why, to be read after a colon."""
+        found = self._found
+        kind = found.cause or found.fate
+        row = self._row or {}
+        if kind is Fate.FILTERED:
+            if found.reason == "resource":
+                return f"its resource {self._name(row.get('resource'))} is not asked for"
+            if found.reason == "status":
+                return f"{self._status_words()}{self._modified()}"
+            if found.reason == "window":
+                return self._window_words()
+            if found.reason == "study":
+                return "its study is not one of 'allowed_studies'"
+            return "its title is one that 'ignore_titles' leaves out"
+        if kind is Fate.REJECTED:
+            codes = found.reason.split("; ")
+            return _clause(explain(codes[0]).meaning)
+        if kind is Fate.FETCH_FAILED:
+            return self._fetch_words()
+        if kind is Fate.NOT_LISTED:
+            return "Calpendo's list for the window does not name it, though its details would fit"
+        if kind is Fate.UNKNOWN and found.reason:
+            return self._fetch_words()
+        return "it no longer exists in Calpendo" if kind in (Fate.GONE, Fate.UNKNOWN) else ""
+
+    def _fetch_words(self) -> str:
+        owed, reason = self._kept.owed, self._found.reason
+        since = "" if owed is None else f" since {self._at(owed.since)}"
+        if reason == NOT_REACHED:
+            return f"there was no time to fetch its details{since}"
+        return f"its details could not be fetched{since}" + (f" ({_first_words(reason)})" if reason else "")
+
+    def _status_words(self) -> str:
+        if self._row is None:
+            status = self._found.status
+            return "its status is not the one asked for" if status is None else f"its status is {status}"
+        row, wanted_status = self._row, self._config.status_filter
+        name = self._shown_status(row)
+        meaning = {"COMPLETED": "completed", DISCONTINUED: "cancelled"}.get(row[STATUS_KEY])
+        if row["cancelled"]:
+            return "it is marked as cancelled"
+        if meaning and row["status_known"]:
+            return f"its status {name} means that it is {meaning}"
+        return f"its status {name} is not {self._name(wanted_status)}, the only one asked for"
+
+    def _shown_status(self, row: Mapping[str, Any]) -> str:
+        """Return the status as Calpendo names it; where a mapping takes it from another field, that text's shape."""
+        elsewhere = any(
+            rule.target == STATUS_KEY and rule.source.removeprefix("properties.") != "status"
+            for rule in self._config.rules
+        )
+        return self._value(row["status_source"]) if elsewhere else self._name(row["status"])
+
+    def _window_words(self) -> str:
+        start, end, window = self._start(), self._end(), self._seen.window
+        if start is None:
+            return "it lies outside the window"
+        if start < window.end:
+            ended = "ended" if end is not None and end <= self._seen.now else "began"
+            return f"it {ended} {self._at(end if ended == 'ended' and end else start)}, before the window"
+        at = appears(self._config, self._seen.sync_interval, self._seen.now, start)
+        if at is None:
+            return f"it begins {self._at(start)}, and the window of a day never reaches that time"
+        return f"it begins {self._at(start)}, and appears {self._at(at)}"
+
+    # -- the steps ----------------------------------------------------------------------------------------------------
+
+    def _tell_server(self) -> None:
+        seen, number = self._seen, self._number
+        found, kind = self._found, self._found.cause or self._found.fate
+        if seen.fault is not None:
+            self._add("calpendo", "could not be asked", "run calpendo-pipeline verify")
+        elif kind is Fate.GONE:
+            self._add("calpendo", "no longer exists there", "nothing, if it was meant to be deleted")
+        elif kind is Fate.UNKNOWN and not found.reason:
+            self._add("calpendo", "has no such booking for this login", "check the number")
+        elif kind is Fate.NOT_LISTED:
+            advice = "check that this login may see it in lists, and how its resource and status are spelled"
+            self._add("calpendo", "found by its number, but the list for the window does not name it", advice)
+        elif kind in (Fate.FETCH_FAILED, Fate.UNKNOWN):
+            self._add("calpendo", "its details do not come" if found.reason else "its details did not come")
+        else:
+            self._add("calpendo", f"found there{self._modified()}")
+        if number in seen.from_quarantine:
+            at = self._at(seen.from_quarantine[number])
+            self._add("payload", f"as the quarantine kept it {at}; what follows was read from it")
+        if kind is Fate.FETCH_FAILED or self._kept.owed is not None:
+            self._tell_fetch()
+
+    def _tell_fetch(self) -> None:
+        owed, reason = self._kept.owed, self._found.reason
+        parts = (
+            []
+            if not reason
+            else [_first_words(reason) if reason != NOT_REACHED else "no time was left for it"]
+        )
+        if owed is not None:
+            parts.append(f"owed since {self._at(owed.since)}, {owed.attempts} cycles asked for it")
+            if owed.passed_over:
+                parts.append(f"the last {owed.passed_over} had no time to")
+        self._add(
+            "fetch",
+            "; ".join(parts) or "its details could not be fetched",
+            "nothing at once: each cycle asks again; if it lasts, run verify and look at the server",
+        )
+
+    def _tell_selection(self, row: Mapping[str, Any]) -> None:
+        config, outside = (
+            self._config,
+            {name: self._number in ids for name, ids in self._seen.outside.items()},
+        )
+        resource = self._name(row["resource"])
+        if not config.resources:
+            self._add("resource", f"{resource}; all resources are asked for")
+        elif outside["resource"]:
+            asked = ", ".join(map(self._name, config.resources))
+            advice = "move the booking to one of them in Calpendo, or write its resource into 'resources'"
+            self._add("resource", f"{resource} is not asked for, only {asked}", advice)
+        else:
+            self._add("resource", f"{resource}, sent as {row['modality']}")
+        self._tell_status(row, outside["status"])
+        if config.allowed_studies:
+            study = self._value(row.get("mapped:study_description"))
+            advice = "write it into 'allowed_studies', or correct the booking's project"
+            self._add(
+                "study",
+                f"{study} is {'not ' * outside['study']}asked for",
+                advice if outside["study"] else "",
+            )
+        self._tell_window(outside["window"])
+
+    def _tell_status(self, row: Mapping[str, Any], outside: bool) -> None:
+        name, config = self._shown_status(row), self._config
+        means = f"{name} means {row[STATUS_KEY]}"
+        if row["cancelled"]:
+            means = f"{name}, and marked as cancelled: {row[STATUS_KEY]}"
+        elif not row["status_known"]:
+            means = f"{name} is in no table, so it counts as {row[STATUS_KEY]}"
+        unknown = "say what it means in 'status_mapping'" if not row["status_known"] else ""
+        if outside:
+            only = self._name(config.status_filter)
+            self._add("status", f"{means}; only {only} is asked for", f"set the status to {only} in Calpendo")
+        elif row[STATUS_KEY] in TO_SCAN:
+            self._add("status", means, unknown)
+        else:
+            advice = "set the status in Calpendo if it takes place after all, or correct 'status_mapping'"
+            self._add("status", f"{means}, which no scanner is shown", advice)
+
+    def _tell_window(self, outside: bool) -> None:
+        start, window = self._start(), self._seen.window
+        if start is None:
+            return
+        span = f"the window is {self._span(window.start, window.end)}"
+        if not outside:
+            self._add("window", f"inside; {span}")
+            return
+        advice = (
+            "nothing: it is over"
+            if start < window.end
+            else "wait, or make the window longer ('lookahead_hours')"
+        )
+        if start >= window.end and not (
+            self._config.window_mode == "rolling" and not self._config.daily_window
+        ):
+            advice = "wait, or choose another 'window_mode' or 'daily_window'"
+        self._add("window", f"{self._window_words()}; {span}", advice)
+
+    def _tell_fields(self, row: Mapping[str, Any]) -> None:
+        for rule in self._config.rules:
+            given, result = row[f"{SOURCE}{rule.source}"], row[rule.target]
+            taken = f"{rule.source} {self._value(given)}"
+            late, unmatched = rule.target in row["timed_out"], rule.target in row["unmatched"]
+            if late:
+                how = "the pattern was stopped, because it took too long"
+            elif unmatched:
+                how = f"no match in {taken}; on_no_match is {rule.on_no_match!r}"
+            elif rule.pattern is not None and given:
+                how = f"matched in {taken}"
+            else:
+                how = f"taken from {taken}"
+            self._add(rule.target, f"{self._value(result)}, {how}")
+        for label in row["repaired"]:
+            target, _, kind = label.partition(":")
+            why = explain(field_reason(target, kind))
+            self._add("repair", f"{target} {kind}: {why.meaning}", why.remedy)
+
+    def _tell_gate(self) -> None:
+        found = self._found
+        codes = list(self._seen.rejected.get(self._number, ()))
+        if (found.cause or found.fate) is Fate.REJECTED:
+            codes = found.reason.split("; ")
+        if not codes:
+            self._add("gate", "passes every rule")
+            return
+        reasons: list[Reason] = [explain(code) for code in codes]
+        told = " ".join(f"{code}: {reason.meaning}" for code, reason in zip(codes, reasons, strict=True))
+        self._add("gate", told, " ".join(dict.fromkeys(reason.remedy for reason in reasons)))
+
+    def _tell_times(self, row: Mapping[str, Any]) -> None:
+        start, end = self._start(), self._end()
+        if start is None or end is None or row["scheduled_start_date"] is None:
+            return
+        zone = "site time" if self._config.output_timezone == "site" else self._config.output_timezone
+        sent = f"{row['scheduled_start_date']:%Y-%m-%d} {row['scheduled_start_time']:%H:%M:%S} {zone}"
+        odd = [
+            words
+            for name, words in (
+                ("dst_ambiguous", "the clock shows this time twice that day; winter time was taken"),
+                ("dst_nonexistent", "the clock skips this time that day; winter time was taken"),
+                ("multi_day", "it reaches into another day"),
+            )
+            if row[name]
+        ]
+        self._add("times", "; ".join([f"{self._span(start, end)}, sent as {sent}", *odd]))
+
+    def _tell_last_entry(self, entry: Mapping[str, Any]) -> None:
+        """Show what was sent last, where nothing else is known of the booking."""
+        told = [f"{rule.target} {self._value(entry.get(rule.target))}" for rule in self._config.rules]
+        start, end = self._start(), self._end()
+        if start is not None:
+            told.append(self._at(start) if end is None else self._span(start, end))
+        self._add("sent last", ", ".join(told))
+
+    def _tell_delivery(self, obstacle: str | None) -> None:
+        for host in self._hosts:
+            self._tell_host(host)
+        items = {
+            host.name: item for host in self._hosts if (item := host.kept(self._number).item) is not None
+        }
+        if items:
+            item = max(items.values(), key=lambda item: item.last_looked)
+            open_for = f"since {self._at(item.first_seen)}, seen last {self._at(item.last_seen)}"
+            if item.resolved is not None:
+                self._add("quarantine", f"was there {open_for}; passes since {self._at(item.resolved)}")
+            else:
+                why = explain(item.reasons[0]) if item.reasons else Reason("", "")
+                self._add("quarantine", f"{open_for}: {'; '.join(item.reasons)}. {why.meaning}", why.remedy)
+        self._tell_pylantir(obstacle)
+
+    def _tell_host(self, host: _Host) -> None:
+        kept, found = host.kept(self._number), self._seen.found(self._number, host, self._hosts)
+        name, line = f"delivery to {host.name}", kept.line
+        last = "" if host.last_success is None else f"; last successful cycle {self._at(host.last_success)}"
+        if line is None:
+            sent = "nothing was sent of it yet" if host.last_success else "no cycle has succeeded yet"
+        else:
+            first = f", found from {self._span(*kept.seen)}" if kept.seen else ""
+            state = "sent, but not confirmed" if kept.pending else "delivered"
+            if line.status == DISCONTINUED:
+                state = "taken off the list" + (", which is not confirmed" if kept.pending else "")
+            sent = f"{state} as {line.status}{first}"
+        if kept.held or found.fate is Fate.HELD:
+            sent += "; a withdrawal waits for the same answer in a second cycle"
+        if self._seen.fault is None:
+            todo = {
+                Fate.NEW: "the next cycle sends it",
+                Fate.CHANGED: f"the next cycle sends the change of {_listed(found.changed)}",
+                Fate.RESENT: "the next cycle sends it again",
+                Fate.WITHDRAWN: "the next cycle takes it off",
+            }.get(found.fate)
+            sent += f"; {todo}" if todo else ""
+        self._add(name, sent + last)
+
+    def _tell_pylantir(self, obstacle: str | None) -> None:
+        rows, number = self._pylantir, self._number
+        if rows is None:
+            return
+        if number not in rows.rows:
+            where = "" if rows.database is not None else ": no database is known (db_path, DB_PATH)"
+            text = f"its database has no row of it{where}"
+        else:
+            shown = "is" if number in rows.shown else "is not"
+            text = (
+                f"its row says {rows.status(number)} at {rows.clock(number)}, set by {rows.author(number)}; a scanner that"
+                f" asks now {shown} shown it"
+            )
+        advice = ""
+        if obstacle is not None:
+            text += f"; {obstacle}"
+            advice = "give the booking a new time in Calpendo if it is to be scanned again"
+            if obstacle.startswith("Pylantir cannot"):
+                advice = "correct the field in Calpendo: an identifier is never changed on the way"
+        self._add("pylantir", text, advice)
+
+
+def _told(host: str) -> str:
+    """Name a host in a sentence."""
+    kind, _, place = host.partition(":")
+    return {PYLANTIR: "Pylantir", CALLER: "the caller", WORKLIST: f"the directory {place}"}.get(
+        kind, f"the file {place}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _clause(sentence: str) -> str:
+    """Return a sentence as it reads after a colon."""
+    first, _, rest = sentence.rstrip(".").partition(" ")
+    return f"{first.lower() if first in ('The', 'There', 'Start', 'Neither') else first} {rest}"
+
+
+def _first_words(fault: str) -> str:
+    """Return a failed request's reason without the address."""
+    return fault.partition("; GET ")[0]

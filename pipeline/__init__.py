@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.report import RunReport
     from pipeline.schema import BookingSchema, WorklistEntrySchema
     from pipeline.trace import why
+    from pipeline.verify.preview import preview
 
 _HOMES = {
     "Batch": "pipeline.batch",
@@ -39,6 +40,7 @@ _HOMES = {
     "PluginStateError": "pipeline.errors",
     "RunReport": "pipeline.report",
     "WorklistEntrySchema": "pipeline.schema",
+    "preview": "pipeline.verify.preview",
     "process_batch": "pipeline.batch",
     "read_bookings": "pipeline.batch",
     "transform_bookings": "pipeline.batch",
@@ -59,6 +61,7 @@ __all__ = [
     "RunReport",
     "WorklistEntrySchema",
     "__version__",
+    "preview",
     "process_batch",
     "read_bookings",
     "transform_bookings",

@@ -47,7 +47,17 @@ __all__ = [
 Payloads = Iterable[Payload] | pl.DataFrame | pl.LazyFrame | str | PathLike[str]
 """Bookings in any form (``archives.payloads_of``); frames of pandas and Arrow too, which are not imported for a type."""
 
-_NAMED = ("row", "booking_id", "fault", "modified", "start_utc", "end_utc", "timed_out")
+_NAMED = (
+    "row",
+    "booking_id",
+    "fault",
+    "title",
+    "resource",
+    "modified",
+    "start_utc",
+    "end_utc",
+    "timed_out",
+)
 _KEPT_AT_MOST = 1_000
 """Payloads of a batch that is kept for the next cycle: a site's day; the memory and the digest stay small."""
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
@@ -60,8 +70,8 @@ class Batch:
     ``entries``: exactly the emitted columns, one row per accepted booking.
     ``rejected``: ``row``, ``booking_id`` (null if unreadable), ``reason`` ("a; b"), ``reasons``, ``payload`` (JSON text;
     null where the batch was made of a frame).
-    ``filtered``: ``row``, ``booking_id``, ``fault``, ``modified``, ``start_utc``, ``end_utc``, ``timed_out``, ``reason``
-    (resource, status, window or study): read, but not asked for.
+    ``filtered``: ``row``, ``booking_id``, ``fault``, ``title``, ``resource``, ``modified``, ``start_utc``, ``end_utc``,
+    ``timed_out``, ``reason`` (``reasons.OFF_THE_LIST``): read, but not asked for.
     ``asked_for``: the transformed frame (see ``transform_bookings``) without the filtered rows; ``is_accepted`` says of
     each of its rows whether it is among the entries. Rows keep the payloads' order. The frames hold patients' names;
     ``repr`` does not.

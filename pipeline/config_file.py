@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from pipeline.wording import Wording, config_error, near_miss, unsound
 SOURCE_TYPE = "calpendo"
 DEFAULT_NAME = "calpendo"
 DEFAULT_SYNC_INTERVAL = 60.0
+DEFAULT_DATABASE = "~/Desktop/worklist.db"
+"""Where Pylantir keeps its list when its configuration names no ``db_path``."""
 _MERGED_KEYS = ("field_mapping", "window_mode", "daily_window")
 
 
@@ -25,12 +27,14 @@ _MERGED_KEYS = ("field_mapping", "window_mode", "daily_window")
 class SourceSettings:
     """One source of the file: its name, its ``config`` block as Pylantir hands it on, and its pace in seconds.
 
-    The text form leaves the block out: somebody may have written a password into it.
+    ``database`` is the one that Pylantir keeps its list in, where the file is Pylantir's own (``data_sources``); None for
+    a source by itself. The text form leaves the block out: somebody may have written a password into it.
     """
 
     name: str
     config: dict[str, Any] = field(repr=False)
     sync_interval: float = DEFAULT_SYNC_INTERVAL
+    database: Path | None = field(default=None, compare=False)
 
 
 class _Object(dict[str, Any]):
@@ -108,9 +112,22 @@ def _read(file: str | Path | Mapping[str, Any]) -> tuple[tuple[SourceSettings, .
         for name, count in sorted(names.items())
         if count > 1
     ]
+    if "data_sources" in content:
+        named = content.get("db_path", DEFAULT_DATABASE)
+        if not isinstance(named, str) or not named.strip() or "\0" in named:
+            faults.append(wording.fault("db_path", named, "the path of Pylantir's database as text"))
+        else:
+            sources = [replace(source, database=_database(named, file)) for source in sources]
     if faults:
         raise config_error(path, faults)
     return tuple(sources), disabled
+
+
+def _database(named: str, file: str | Path | Mapping[str, Any]) -> Path:
+    """Return where Pylantir keeps its list: a path without a folder counts from where Pylantir is started."""
+    place = Path(os.path.expanduser(named))  # noqa: PTH111  as Pylantir does it, which knows no error for "~nobody"
+    beside = place if isinstance(file, Mapping) else Path(file).parent / place
+    return (beside if not place.exists() and beside.exists() else place).absolute()
 
 
 def _bare(config: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,11 @@ def visible(text: str, *, keep: str = "") -> str:
     return _ACTING.sub(lambda found: found[0] if found[0] in keep else json.dumps(found[0])[1:-1], text)
 
 
+def count(value: int) -> str:
+    """Write a number with thin spaces between its thousands: ``12 345``."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
 def unguarded(cell: str) -> str:
     """Return what a cell of CSV stood for before ``output`` marked it as text with an apostrophe."""
     return cell[1:] if _MARKED.match(cell) else cell

@@ -6,6 +6,7 @@ decided is written down before it leaves.
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -92,6 +93,7 @@ class CalendoPlugin(DataSourcePlugin):
         self._settings: tuple[PipelineConfig, Credentials] | None = None
         self._client: CalpendoClient | None = None
         self._ledger: Ledger | None = None
+        self._rehearses = False
         self._known = KnownBookings()
         self._kept: dict[str, Kept] = {}
         self._notices = Notices(self.lgr)
@@ -151,26 +153,49 @@ class CalendoPlugin(DataSourcePlugin):
                 ledger.mark_returned(line.booking_id for line in delivery.emitted)
         return delivery.entries
 
-    def plan(self, sync_interval: float) -> Plan:
+    @property
+    def settings(self) -> PipelineConfig:
+        """The checked configuration."""
+        return self._checked()[0]
+
+    def plan(self, sync_interval: float, *, days: int | None = None) -> Plan:
         """Show what ``fetch_entries`` would do now: the same cycle on a copy of the ledger in memory.
 
-        Ledger, quarantine and history stay as they are, also beside a running process.
+        Ledger, quarantine and history stay as they are, also beside a running process. On a ``rehearsal`` it is the next
+        cycle of it.
+
+        Args:
+            sync_interval: seconds since the last cycle, for the rolling window.
+            days: the site's next days, today included, in place of the window. What the window has not reached yet is
+                then new too, and what the host still has of these days is compared, nothing else.
+
+        Raises:
+            PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``fetch_entries``.
         """
         from pipeline.delivery.decide import plan_of
 
+        if not self._rehearses:
+            with self.rehearsal() as twin:
+                return twin.plan(sync_interval, days=days)
+        return plan_of(self._run(self._ready()[1], sync_interval, self._known, days), self.last_report)
+
+    def rehearsal(self) -> Self:
+        """Return a plugin like this one, on a copy of its ledger in memory: what it does leaves no trace.
+
+        It shares the connections of this one. Close it, or use it as a context manager.
+        """
         base = ledger_path(self._checked()[0])
         path = None if base is None else to_read(base, self.host)
         if self._ledger is not None:
-            copy = self._ledger.snapshot()
+            ledger = self._ledger.snapshot()
         else:
-            copy = Ledger.memory() if path is None else Ledger.copy(path)
-        kept = self.last_report
-        with copy:
-            try:
-                delivery = self._run(copy, sync_interval, replace(self._known))
-                return plan_of(delivery, self.last_report)
-            finally:
-                self.last_report = kept
+            ledger = Ledger.memory() if path is None else Ledger.copy(path)
+        twin = copy.copy(self)
+        twin._rehearses, twin._ledger, twin._client = True, ledger, self._connected()
+        twin._known = replace(self._known)
+        twin._opening, twin._cycling = threading.RLock(), threading.RLock()
+        twin._endings = [weakref.finalize(twin, ledger.release)]
+        return twin
 
     def acknowledge(self, booking_ids: Iterable[int | str]) -> int:
         """Say that the host has the last entries of these bookings (``source_record_id`` or integer); give how many.
@@ -244,6 +269,8 @@ class CalendoPlugin(DataSourcePlugin):
         """Give the checked configuration and the open ledger."""
         config, _ = self._checked()
         with self._opening:
+            if self._rehearses and self._ledger is not None:
+                return config, self._ledger
             if self._ledger is not None and not self._ledger.is_in_place():
                 self.lgr.error(
                     "the ledger %s was removed or replaced while in use; it is opened anew", self._ledger.path
@@ -274,7 +301,9 @@ class CalendoPlugin(DataSourcePlugin):
                 self._endings.append(weakref.finalize(self, self._client.close))
             return self._client
 
-    def _run(self, ledger: Ledger, sync_interval: float, known: KnownBookings) -> Delivery:
+    def _run(
+        self, ledger: Ledger, sync_interval: float, known: KnownBookings, days: int | None = None
+    ) -> Delivery:
         """Fetch, batch, deliver."""
         config, _ = self._checked()
         cycle = Cycle(
@@ -288,7 +317,7 @@ class CalendoPlugin(DataSourcePlugin):
             on_step=self._on_step,
         )
         try:
-            answers, checked, delivery = self._stages(cycle, sync_interval)
+            answers, checked, delivery = self._stages(cycle, sync_interval, days)
         except PluginError as error:
             self._note_failure(cycle, error)
             raise
@@ -296,9 +325,11 @@ class CalendoPlugin(DataSourcePlugin):
         self._on_step("returning")
         return delivery
 
-    def _stages(self, cycle: Cycle, sync_interval: float) -> tuple[Answers, Checked, Delivery]:
+    def _stages(
+        self, cycle: Cycle, sync_interval: float, days: int | None
+    ) -> tuple[Answers, Checked, Delivery]:
         try:
-            answers = cycle.fetch(sync_interval)
+            answers = cycle.fetch(sync_interval, days)
             checked = cycle.batch(answers)
             delivery, self.last_report = cycle.deliver(answers, checked)
         except PluginError:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from pipeline.display import count
+
 JsonValue = Any
 Level = Literal["good", "look", "bad"]
 
@@ -164,11 +166,6 @@ def verdict(audit: Audit) -> Finding:
 def findings(audit: Audit) -> tuple[Finding, ...]:
     """All that is worth saying, one sentence a subject, in the order of the report."""
     return tuple(_findings(audit))
-
-
-def count(value: int) -> str:
-    """A number with thin spaces between thousands: ``12 345``."""
-    return f"{value:,}".replace(",", "\u202f")
 
 
 def number(value: int, noun: str, plural: str | None = None) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SECOND = timedelta(seconds=1)
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_DAYS = 366
+"""How many days a person may look ahead."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,21 @@ def window_for(config: PipelineConfig, now: datetime, sync_interval: float) -> W
         end=end.astimezone(zone),
         query_start=(start - back).astimezone(zone),
     )
+
+
+def window_of_days(config: PipelineConfig, now: datetime, days: int) -> Window:
+    """Return the site's next ``days`` days, today included: from this midnight to the one after the last of them.
+
+    Raises PluginConfigError when there is no such number of days.
+    """
+    if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS:
+        raise PluginConfigError(f"days must be a whole number from 1 to {MOST_DAYS}, not {days!r}")
+    zone = pytz.timezone(config.timezone)
+    today = now.astimezone(zone).date()
+    start = _instant(zone, today, time.min, earliest=True)
+    end = _instant(zone, today + timedelta(days=days), time.min, earliest=True)
+    back = timedelta(hours=config.max_booking_hours) if config.include_running else timedelta(0)
+    return Window(start.astimezone(zone), end.astimezone(zone), (start - back).astimezone(zone))
 
 
 def _rolling(config: PipelineConfig, now: datetime, sync_interval: float) -> tuple[datetime, datetime]:

@@ -58,7 +58,7 @@ def audit(
     Exit code 0: done; 1: under --fail-under, or the fetch failed; 2: the configuration, a label or the call is wrong.
     """
     with exit_codes():
-        from pipeline.commands.audit_run import audit_file, audit_server, write_page
+        from pipeline.commands.audit_run import audit_file, audit_server
 
         refuse_contradictions(file, config, days)
         if file is not None:
@@ -69,7 +69,13 @@ def audit(
             span = 90 if days is None else days
             heading, found = audit_server(config, source, span, expected, reveal=reveal)
         if html is not None:
-            write_page(found, html, heading)
+            from datetime import datetime
+
+            from pipeline.audit.page import render_page
+            from pipeline.page import write_page
+
+            page = render_page(found, heading=heading, created=datetime.now().astimezone())
+            write_page(page, html, is_private=found.overview.revealed)
         show(found, as_json=as_json)
         if html is not None:
             say(f"The report for a browser: {html}", err=True)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.commands.exits import say
 from pipeline.config import PipelineConfig
-from pipeline.errors import PluginConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -83,27 +80,6 @@ def audit_server(
     return f"{settings.name}, the last {days} days", replace(found, warnings=(*found.warnings, *said))
 
 
-def write_page(found: Audit, path: Path, heading: str) -> None:
-    """Write the page whole or not at all; with revealed values only the owner may read it."""
-    from pipeline.audit.page import render_page
-
-    page = render_page(found, heading=heading, created=datetime.now().astimezone())
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise PluginConfigError(f"--html: {path} cannot be written: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        if not found.overview.revealed:
-            temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on standard error where that is a terminal; nothing otherwise."""
@@ -128,9 +104,3 @@ def _cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

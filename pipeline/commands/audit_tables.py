@@ -9,8 +9,9 @@ import polars as pl
 from rich.console import RenderableType
 from rich.text import Text
 
-from pipeline.audit.model import SAID, count, findings, number, percent, verdict
+from pipeline.audit.model import SAID, findings, number, percent, verdict
 from pipeline.commands.render import Cell, Records, plain
+from pipeline.display import count
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit

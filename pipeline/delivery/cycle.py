@@ -117,21 +117,26 @@ class Cycle:
         self._mark = moment
         self._on_step(stage)
 
-    def fetch(self, sync_interval: float) -> Answers:
+    def fetch(self, sync_interval: float, days: int | None = None) -> Answers:
         """Ask for the window's bookings, and by number for those whose fate the list does not tell.
+
+        With ``days`` for those of the site's next days in place of the window (``window_of_days``).
 
         All of it in one queue and within one budget of time. Raises ``PluginFetchError`` when the window cannot be
         had. A look-up by number that fails costs its own booking a cycle's delay, and others' withdrawals at most one.
         """
         from pipeline.calpendo.fetch import fetch_cycle
-        from pipeline.calpendo.window import window_for
+        from pipeline.calpendo.window import window_for, window_of_days
 
         if "pipeline.batch" not in sys.modules:
             threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
         # That there is another cycle shows that what the last one returned came back.
         self.ledger.settle_returned()
         self.end("settle")
-        window = window_for(self._config, self.now, sync_interval)
+        if days is None:
+            window = window_for(self._config, self.now, sync_interval)
+        else:
+            window = window_of_days(self._config, self.now, days)
         look_up = _LookUp(self, window, self._config)
         listed, followed = fetch_cycle(
             self._client, self._config, window, known=self._known, follow=look_up, now=self.now

@@ -90,12 +90,18 @@ class Checked:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one cycle does: the entries for the host, in order, and everything that is written down with them."""
+    """What one cycle does: the entries for the host, in order, everything that is written down with them, and why.
 
+    ``kinds`` says of each emitted booking what it is (new, changed, resent, withdrawn); ``stood`` holds the ledger's last
+    lines of what is withdrawn, held back or could not be fetched.
+    """
+
+    answers: Answers = field(repr=False)
+    checked: Checked = field(repr=False)
     entries: list[dict[str, Any]] = field(repr=False)
     emitted: list[Line] = field(repr=False)
     kinds: Mapping[int, str]
-    stood_as: Mapping[int, str]
+    stood: Mapping[int, Line] = field(repr=False)
     seen: frozenset[int]
     settled: frozenset[int]
     owed: frozenset[int]
@@ -187,7 +193,8 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
     standing = set(keys["booking_id"].to_list())
     verdict, repeated = _withdrawals(answers, checked, standing, config)
     gone = [*verdict.withdrawn, *repeated]
-    last = ledger.last_lines([*gone, *verdict.held])
+    failed = answers.failed
+    last = ledger.last_lines([*gone, *verdict.held, *failed])
     withdrawn = [withdrawal.discontinued(from_text(last[booking_id].entry)) for booking_id in gone]
     withdrawn_lines = [
         last[booking_id]._replace(digest=digest, status=DISCONTINUED, entry=to_text(entry))
@@ -195,13 +202,14 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
     ]
 
     rejected = _rejected(answers.listed, checked)
-    failed = answers.failed
     counts = _counts(answers, checked, keys["change"])
     return Delivery(
+        answers=answers,
+        checked=checked,
         entries=entries + withdrawn,
         emitted=_lines(keys_out, entries) + withdrawn_lines,
         kinds=dict(keys_out.select("booking_id", "change").iter_rows()) | dict.fromkeys(gone, "withdrawn"),
-        stood_as={booking_id: line.status for booking_id, line in last.items()},
+        stood=last,
         seen=frozenset(standing),
         settled=answers.owed - set(failed),
         owed=frozenset(failed),
@@ -333,11 +341,18 @@ class Plan:
     null), ``resent`` (unchanged, but not acknowledged), ``withdrawn``, ``held`` (a withdrawal that waits for a second
     cycle or for a cycle without a failed fetch) and ``rejected`` (``new`` holds the reasons); a ``changed`` booking
     has one row for each field, with its old and new value. Values are patients' data: for the eyes of who asks.
+    ``delivery`` is what the cycle decided, with the server's answers and the batches that it was decided on.
     """
 
     changes: pl.DataFrame = field(repr=False)
     entries: list[dict[str, Any]] = field(repr=False)
     report: RunReport
+    delivery: Delivery = field(repr=False)
+
+
+def _status_in(lines: Mapping[int, Line], booking_id: int) -> str | None:
+    line = lines.get(booking_id)
+    return None if line is None else line.status
 
 
 def plan_of(delivery: Delivery, report: RunReport) -> Plan:
@@ -354,9 +369,9 @@ def plan_of(delivery: Delivery, report: RunReport) -> Plan:
     ]
     held = [("held", booking_id) for booking_id in sorted(delivery.verdict.held)]
     rows += [
-        (change, booking_id, STATUS_KEY, delivery.stood_as.get(booking_id), DISCONTINUED)
+        (change, booking_id, STATUS_KEY, _status_in(delivery.stood, booking_id), DISCONTINUED)
         for change, booking_id in taken_off + held
     ]
     rows += [("rejected", item.booking_id, None, None, "; ".join(item.reasons)) for item in delivery.rejected]
     rows.sort(key=lambda row: order[row[0]])
-    return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report)
+    return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report, delivery)

@@ -69,11 +69,6 @@ class HostedPlugin(CalendoPlugin):
     _book_ledger: Ledger | None = None
 
     @property
-    def settings(self) -> Any:
-        """The checked ``PipelineConfig``."""
-        return self._checked()[0]
-
-    @property
     def now(self) -> datetime:
         """The aware present."""
         return self._clock()
@@ -85,6 +80,16 @@ class HostedPlugin(CalendoPlugin):
         if self._book is None or self._book_ledger is not ledger:
             self._book, self._book_ledger = StepBook(ledger), ledger
         return self._book
+
+    @property
+    def row_name(self) -> str:
+        """The name under which Pylantir writes this source's rows, as far as is known."""
+        return self.book.host_name or (UNNAMED if self.source_name == DEFAULT_NAME else self.source_name)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that is open now."""
+        return self._ready()[1]
 
     def underway(self) -> dict[int, str]:
         """Give the statuses of entries that went to the host without it being known whether it kept them."""
@@ -155,9 +160,8 @@ class HostedPlugin(CalendoPlugin):
 
         A ledger that was lost or damaged knows nothing of them; one whose booking was deleted since would stay on the list.
         """
-        name = self.book.host_name or (UNNAMED if self.source_name == DEFAULT_NAME else self.source_name)
         with self._reading():
-            shown = host_rows.read_shown(database, name, (since - timedelta(days=1)).date())
+            shown = host_rows.read_shown(database, self.row_name, (since - timedelta(days=1)).date())
             ledger, zone = self._ready()[1], output_zone(self.settings)
             known = ledger.last_lines(shown)
             found = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pylantir.data_sources.base import DataSourcePlugin
 
@@ -11,16 +13,21 @@ from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.hosts.study_uid import is_study_uid, study_uid
-from pipeline.pylantir import host_rows, options
+from pipeline.pylantir import host_rows
 from pipeline.pylantir.errors import PylantirConfigError, as_pylantir, unexpected
 from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.hosted import NOT_ACKNOWLEDGED, HostedPlugin, Prepared, booking_number
+from pipeline.pylantir.options import faults as option_faults
+from pipeline.pylantir.options import with_host_defaults
 from pipeline.pylantir.sources import ledger_name
 from pipeline.pylantir.steps import SCHEDULED, Step, settle
 from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter
 from pipeline.report import NOT_SENDABLE, RunReport, counted_repairs
 from pipeline.transform.reasons import explain, field_reason
+
+if TYPE_CHECKING:
+    from pipeline.delivery.decide import Plan
 
 Record = dict[str, Any]
 
@@ -35,6 +42,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._config: Mapping[str, Any] = {}
+        self._database: Path | None = None
         self._core: HostedPlugin | None = None
         self._host_name: str | None = None
         self._prepared: dict[int, Prepared] = {}
@@ -58,7 +66,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     def validate_config(self, config: Any) -> tuple[bool, str]:
         """Check a source's configuration and the login; never raises. The message names every faulty key."""
         try:
-            self._configure(config)
+            self.configure(config)
         except PluginError as error:
             return False, str(error)
         except Exception as error:
@@ -75,8 +83,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         try:
             core = self._mapped(field_mapping)
             self._acknowledge()
-            core.reconcile(host_rows.database_path())
-            self._underway = core.underway()
+            self._look_at_rows(core)
             entries = core.fetch_entries(interval)
             self._synced = True
             return self._records(core, entries)
@@ -142,6 +149,33 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         finally:
             self._core.hang_up()
 
+    def rehearsal(self, database: Path | None) -> Self:
+        """Return a plugin like this one, on copies: what it does leaves no trace. ``database`` is where it finds the rows.
+
+        Close it before this one, whose connections it shares.
+        """
+        twin = copy.copy(self)
+        twin._core, twin._database = self.core.rehearsal(), database
+        twin._prepared, twin._underway, twin._synced, twin._told = {}, {}, False, set()
+        return twin
+
+    def plan(self, interval: float, *, days: int | None = None) -> tuple[Plan, list[Record]]:
+        """On a ``rehearsal``, do what ``fetch_entries`` does; returns what was decided, too.
+
+        ``interval`` and ``days`` as for ``CalendoPlugin.plan``.
+        """
+        core = self._mapped(None)
+        self._look_at_rows(core)
+        plan = core.plan(interval, days=days)
+        return plan, self._records(core, plan.entries)
+
+    @property
+    def core(self) -> HostedPlugin:
+        """The ``CalendoPlugin`` behind this one, once a configuration was accepted."""
+        if self._core is None:
+            raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
+        return self._core
+
     def close(self) -> None:
         """Close the ledger too; the plugin may be used again."""
         if self._core is not None:
@@ -152,13 +186,17 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is not None and not isinstance(error, (PluginConfigError, PluginFetchError)):
             self._core.close(acknowledge=False)
 
-    def _configure(self, config: Any) -> None:
+    def configure(self, config: Any, name: str | None = None, **options: Any) -> None:
+        """Take over a configuration; raises ``PluginConfigError`` with all faults.
+
+        ``name`` is the source's (default: what Pylantir's file calls it); ``options`` go to ``CalendoPlugin``.
+        """
         if not isinstance(config, Mapping):
             raise PluginConfigError(
                 f'config: got {type(config).__name__}; write an object such as {{"base_url": ...}}'
             )
-        core = HostedPlugin(ledger_name(config), options.with_host_defaults(config), host=PYLANTIR)
-        faults = options.faults(config)
+        core = HostedPlugin(name or ledger_name(config), with_host_defaults(config), host=PYLANTIR, **options)
+        faults = option_faults(config)
         try:
             core.validate_config()
         except PluginConfigError as error:
@@ -172,17 +210,24 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
 
     def _mapped(self, field_mapping: Mapping[str, Any] | None) -> HostedPlugin:
         """Give the core for a mapping: the argument where it is not empty, else the configuration's."""
-        if self._core is None:
-            raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
+        core = self.core
         mapping = field_mapping or self._config.get("field_mapping") or {}
-        given = cast("Mapping[str, Any]", self._core.config)
+        given = cast("Mapping[str, Any]", core.config)
         if given.get("field_mapping", {}) != mapping:
             config = {**given, "field_mapping": mapping}
-            core = HostedPlugin(self._core.source_name, config, host=PYLANTIR)
-            core.validate_config()
-            self._core.close()
-            self._core = core
-        return self._core
+            mapped = HostedPlugin(core.source_name, config, host=PYLANTIR)
+            mapped.validate_config()
+            core.close()
+            self._core = core = mapped
+        return core
+
+    def _look_at_rows(self, core: HostedPlugin) -> None:
+        """See what became of the rows since the last cycle, before another one."""
+        core.reconcile(self._rows_in())
+        self._underway = core.underway()
+
+    def _rows_in(self) -> Path | None:
+        return self._database or host_rows.database_path()
 
     def _records(self, core: HostedPlugin, entries: list[Record]) -> list[Record]:
         """Make records that the wire can carry; what cannot go out stays pending, and its row leaves the list."""
@@ -199,9 +244,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             }
         )
         self._tell(core, wires)
-        stale = core.rows_to_discontinue(
-            [number for number, wire in wires if wire.fault], host_rows.database_path()
-        )
+        stale = core.rows_to_discontinue([number for number, wire in wires if wire.fault], self._rows_in())
         return [wire.record for _, wire in wires if not wire.fault] + stale
 
     def _tell(self, core: HostedPlugin, wires: list[tuple[int, WireRecord]]) -> None:
@@ -229,7 +272,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         prepared, self._prepared = self._prepared, {}
         synced, self._synced = self._synced, False
         if self._core is not None and (prepared or synced):
-            self._core.acknowledge_stored(prepared, host_rows.database_path(), self._host_name, synced=synced)
+            self._core.acknowledge_stored(prepared, self._rows_in(), self._host_name, synced=synced)
 
     def _step(self, core: HostedPlugin, number: int, record: Record, existing: Any) -> Step:
         stored = None if existing is None else getattr(existing, STATUS, None) or SCHEDULED

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,8 +52,16 @@ class Known:
     synced: bool = False
 
 
-def make_filter(source_name: str, include_unscoped: bool, config: Mapping[str, Any]) -> Callable[..., Any]:
-    """Make the function that Pylantir passes each C-FIND's query through; it never raises on a configuration."""
+def make_filter(
+    source_name: str,
+    include_unscoped: bool,
+    config: Mapping[str, Any],
+    ledger: sqlite3.Connection | None = None,
+) -> Callable[..., Any]:
+    """Make the function that Pylantir passes each C-FIND's query through; it never raises on a configuration.
+
+    ``ledger`` stands in for the source's ledger file, after a cycle that went through.
+    """
     settings = _settings(config)
     keep = timedelta(hours=settings.keep_past_hours)
     names = ledger_names(source_name, config)
@@ -64,7 +72,11 @@ def make_filter(source_name: str, include_unscoped: bool, config: Mapping[str, A
         from sqlalchemy import and_, func, or_
 
         span = shown_span(settings, keep, datetime.now(UTC) if now is None else now)
-        known = _ask_ledger(names, settings, span)
+        known = (
+            _ask_ledger(names, settings, span)
+            if ledger is None
+            else replace(_known(ledger, span), synced=True)
+        )
         clock = func.replace(func.coalesce(WorklistItem.scheduled_start_time, ""), ":", "")
         start = func.replace(WorklistItem.scheduled_start_date, "-", "").concat(
             func.substr(clock.concat("000000"), 1, 6)

@@ -160,6 +160,54 @@ HELD: dict[str, Reason] = {
 """Why a withdrawal waits."""
 
 
+OFF_THE_LIST: dict[str, Reason] = {
+    "resource": Reason(
+        "The booking is on a resource that is not configured.",
+        "Add the resource to resources if it should be on the list.",
+    ),
+    "status": Reason(
+        "The booking's status is not the one in status_filter.",
+        "Approve the booking in Calpendo, or change status_filter.",
+    ),
+    "window": Reason(
+        "The booking lies outside the window now.",
+        "Nothing: it is on the list when the window reaches its new time.",
+    ),
+    "study": Reason(
+        "The booking's study is not in allowed_studies.",
+        "Add the study to allowed_studies, or book under another project.",
+    ),
+    "title_ignored": Reason(
+        "The title matches ignore_titles: no subject is meant.",
+        "Nothing, or change the title or ignore_titles if a subject is meant.",
+    ),
+    "cancelled": Reason("The booking is cancelled.", "Nothing, or approve it again in Calpendo."),
+    "completed": Reason("The booking is completed.", "Nothing."),
+    "not_yet": Reason(
+        "The window has not reached the booking yet.", "Nothing: it comes on the list by itself."
+    ),
+    "over": Reason("The booking has ended.", "Nothing."),
+    "withdrawn": Reason(
+        "The booking no longer stands in Calpendo: it was deleted, or has another resource or status, or a new fault.",
+        "Nothing, or book it again in Calpendo.",
+    ),
+    "gone": Reason("The booking was deleted while it was asked for.", "Nothing."),
+    "held": Reason(
+        "The booking no longer stands in Calpendo; it stays on the list until another cycle confirms that.",
+        "Nothing: see calpendo-pipeline status if it persists.",
+    ),
+    "fetch_failed": Reason(
+        "The booking's details could not be fetched now; the list keeps what it has of it.",
+        "Nothing: they are asked for again in each cycle; see calpendo-pipeline status if it persists.",
+    ),
+    "not_sendable": Reason(
+        "The subject's id holds a character that the host's answers cannot carry, and an id is never changed.",
+        "Write the id in Calpendo in plain letters and digits (ASCII), or extract such a part.",
+    ),
+}
+"""Why a booking is not on the list, or how it stands there, though its data are right: it was not asked for, or is over."""
+
+
 def field_reason(field: str, ending: str) -> str:
     """Return the code for a fault of one target field, such as ``patient_id_too_long``."""
     return f"{field}_{ending}"
@@ -167,7 +215,7 @@ def field_reason(field: str, ending: str) -> str:
 
 def explain(code: str) -> Reason:
     """Return a code's meaning and remedy; an unknown code is explained as such."""
-    if found := REASONS.get(code) or HELD.get(code):
+    if found := REASONS.get(code) or HELD.get(code) or OFF_THE_LIST.get(code):
         return found
     for ending, reason in (FIELD_REASONS | REPAIRS).items():
         if code.endswith(f"_{ending}"):

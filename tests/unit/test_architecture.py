@@ -32,6 +32,7 @@ LEVELS: dict[str, int] = {
     "matching": 4,
     "batch": 4,
     "archives": 4,
+    "page": 4,
     "calpendo": 4,
     "delivery": 4,
     "report": 4,

@@ -1,23 +1,18 @@
-"""One HTML file with everything inside: sentences, charts, tables, and the library that draws the charts."""
+"""The audit's page: sentences, charts, tables, and the library that draws the charts."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from importlib.resources import files
 
-import jinja2
 from markupsafe import Markup
 
-from pipeline.audit.model import Audit, count, findings, percent, verdict
+from pipeline.audit.model import Audit, findings, verdict
 from pipeline.audit.page.charts import pictures
 from pipeline.audit.page.picture import Picture, vega_lite_version
 from pipeline.audit.page.tables import tables
-from pipeline.display import visible
+from pipeline.page import render
 
 _DRAW = """
 const places = document.querySelectorAll("[data-chart]");
@@ -37,10 +32,13 @@ def render_page(audit: Audit, *, heading: str, created: datetime) -> str:
     """
     drawn = pictures(audit)
     scripts = [_vega(), _DRAW] if drawn else []
-    template = _environment().get_template("page.html")
-    return template.render(
+    return render(
+        "pipeline.audit.page",
+        "audit.html",
+        scripts=scripts,
         audit=audit,
         overview=audit.overview,
+        is_revealed=audit.overview.revealed,
         heading=heading,
         created=f"{created:%Y-%m-%d %H:%M %Z}".strip(),
         verdict=verdict(audit),
@@ -48,32 +46,7 @@ def render_page(audit: Audit, *, heading: str, created: datetime) -> str:
         tables={name: Markup(table) for name, table in tables(audit).items()},  # noqa: S704  great-tables escapes
         pictures=drawn,
         specs={name: _json_in_html(picture) for name, picture in drawn.items()},
-        style=Markup(_resource("page.css")),  # noqa: S704  our own file
-        scripts=[Markup(script) for script in scripts],  # noqa: S704  our own and vega's
-        policy=_policy(scripts),
     )
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(count=count, percent=percent)
-    return environment
-
-
-def _harmless(value: object) -> object:
-    """Write out what would hide or turn round a line of the page; escaping is autoescape's."""
-    return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _resource(name: str) -> str:
-    return (files("pipeline.audit.page") / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
@@ -90,9 +63,3 @@ def _vega() -> str:
 def _json_in_html(picture: Picture) -> Markup:
     text = json.dumps(picture.spec, ensure_ascii=False, default=str)
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  no tag can begin in it
-
-
-def _policy(scripts: Iterable[str]) -> str:
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; form-action 'none'"

@@ -10,8 +10,8 @@ import altair as alt
 Chart = Any
 """A chart of altair, which is not typed through and through."""
 
-INK, MUTED, LINE = "#22303c", "#66737f", "#e3e7ea"
-GOOD, LOOK, BAD, NOTHING = "#2f6f8f", "#e0a030", "#b3403a", "#c9d1d6"
+INK, MUTED, LINE = "#22303c", "#586470", "#e3e7ea"
+GOOD, LOOK, BAD, NOTHING = "#2a6787", "#b77400", "#a83a34", "#87939d"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 _WIDTH_IN_NOTEBOOKS = 480

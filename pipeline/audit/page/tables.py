@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.audit.model import SAID, Audit, count, number, percent
+from pipeline.audit.model import SAID, Audit, number, percent
 from pipeline.audit.page.picture import FONT, INK, LINE, MUTED
-from pipeline.display import visible
+from pipeline.display import count, visible
 
 if TYPE_CHECKING:
     from great_tables import GT
 
 _MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
+_CELL = re.compile(r"(<td [^>]*data-label=[^>]*>)(.*?)</td>", re.DOTALL)
+_ROLES = {"table": "table", "thead": "rowgroup", "tbody": "rowgroup", "tr": "row", "th": "columnheader"}
 _SHOWN = 40
 _SHOWN_OF = {"disagreements": 200, "conventions": 15, "suggestions": 12, "statuses": 20, "resources": 20}
 _IDS = 8
@@ -132,10 +134,21 @@ _TABLES: dict[str, Columns] = {
 def tables(audit: Audit) -> dict[str, str]:
     """Every table that has rows, as HTML by the frame's name; numbers are written out, shapes set as code."""
     return {
-        name: _great_table(name, getattr(audit, name)).as_raw_html()
+        name: _labelled(name, _great_table(name, getattr(audit, name)).as_raw_html())
         for name in (item.name for item in fields(Audit))
         if name in _TABLES and len(getattr(audit, name))
     }
+
+
+def _labelled(name: str, table: str) -> str:
+    """Let each cell say its heading, and each part what it is: where the page is narrow, the table becomes blocks."""
+    headings = _TABLES[name].headings
+    for column, heading in headings.items():
+        place = f'headers="table-{name}-{column}"'
+        table = table.replace(place, f'role="cell" data-label="{html.escape(heading)}" {place}')
+    for tag, role in _ROLES.items():
+        table = re.sub(rf"<{tag}(?=[ >])", f'<{tag} role="{role}"', table)
+    return _CELL.sub(r"\1<span>\2</span></td>", table)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""``calpendo-pipeline preview``: the list as its host would get it now, what is not on it and why, what would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.commands.exits import exit_codes, say
+
+if TYPE_CHECKING:
+    from pipeline.commands.render import Records
+    from pipeline.verify.preview import Preview
+
+
+def preview(
+    config: Annotated[
+        Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
+    ],
+    source: Annotated[
+        str | None, typer.Option(help="The source's name, where the file holds several.")
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(help="The site's next days, today included, in place of the window.", min=1, max=366),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose list: pylantir, caller, output:PATH. Default: pylantir where the file is Pylantir's own."
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page for the control room, with everything in it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show ids, names and titles as they are, not as shapes.")
+    ] = False,
+) -> None:
+    """Show the list as the scanners would get it now, what is not on it and why, and what would change.
+
+    Reads the server as a cycle does, and writes nothing: the next cycle delivers what is shown here. Exit code 0: done;
+    1: the fetch failed; 2: the configuration is wrong.
+    """
+    with exit_codes():
+        import logging
+
+        from pipeline.verify.preview import preview as look
+
+        # What the log's lines say stands in the preview, too.
+        logging.basicConfig(level=logging.CRITICAL)
+        found = look(config, source, days=days, reveal=reveal, host=host)
+        if html is not None:
+            from pipeline.page import write_page
+            from pipeline.verify.preview_page import render_preview
+
+            write_page(render_preview(found), html, is_private=found.is_revealed)
+        if as_json:
+            import json
+
+            say(json.dumps(found.to_dict(), ensure_ascii=False))
+        else:
+            _show(found)
+        if html is not None:
+            say(f"The page for a browser: {html}", err=True)
+
+
+def _show(found: Preview) -> None:
+    from pipeline.commands.render import terminal
+
+    console = terminal()
+    for item in _renderables(found):
+        console.print(item)
+
+
+def _renderables(found: Preview) -> Iterator[str | Records]:
+    """Yield what the list would be, scanner by scanner and day by day; what is not on it; what to fix; what changes."""
+    from pipeline.commands.render import CHANGE_STYLES, STATUS_STYLES, Records, plain
+    from pipeline.verify.preview import by_day, by_reason, by_repair, differences, list_row, said
+
+    yield found.title
+    yield from said(found)
+    for heading, rows in by_day(found):
+        yield Records(
+            _ON_THE_LIST,
+            (
+                row
+                | {
+                    "status": plain(row["status"] or "", STATUS_STYLES.get(row["status"] or "", "")),
+                    "change": plain(row["change"] or "", CHANGE_STYLES.get(row["change"] or "", "")),
+                }
+                for row in map(list_row, rows)
+            ),
+            title=heading,
+            prose=("patient_name", "study"),
+        )
+    for headings, records, title, prose in (
+        (_OFF_THE_LIST, by_reason(found), "Not on the list", ("why", "what_to_do")),
+        (_REPAIRS, by_repair(found), "Repaired on the way", ("why", "what_to_do")),
+        (_DIFFERENCES, differences(found), "What changes on the list", ("old", "new")),
+    ):
+        if records:
+            yield Records(headings, records, title=title, prose=prose)
+
+
+_ON_THE_LIST = {
+    "time": "time",
+    "booking_id": "booking",
+    "patient_id": "id",
+    "patient_name": "name",
+    "study": "study",
+    "status": "status",
+    "change": "change",
+}
+_OFF_THE_LIST = {"reason": "reason", "why": "why", "what_to_do": "what to do", "bookings": "bookings"}
+_REPAIRS = {
+    "field": "field",
+    "kind": "repair",
+    "why": "why",
+    "what_to_do": "what to do",
+    "bookings": "bookings",
+}
+_DIFFERENCES = {"booking_id": "booking", "field": "field", "old": "now", "new": "then"}

@@ -1,0 +1,177 @@
+"""The next cycle under Pylantir, and the list after it, on copies: nothing is written, and Pylantir notices nothing.
+
+The cycle is the plugin's own, on a copy of its ledger; what Pylantir would store is looked at by the filter of its
+C-FINDs, in a database in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config_file import SourceSettings
+from pipeline.delivery.changes import from_text
+from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
+from pipeline.pylantir import host_rows
+from pipeline.pylantir.host_rows import STATUS
+from pipeline.pylantir.hosted import booking_number
+from pipeline.pylantir.plugin import CalendoPylantirPlugin
+from pipeline.pylantir.sources import ledger_names
+from pipeline.pylantir.wire import WireRecord, to_wire
+from pipeline.pylantir.worklist_filter import make_filter, output_zone
+from pipeline.transform.columns import to_rows
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.delivery.decide import Plan
+
+OVERLAP = 300.0
+"""Seconds that Pylantir adds to a source's ``sync_interval`` when it asks for entries."""
+_UID = "study_instance_uid"
+_SERVED = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
+"""Statuses of the rows that Pylantir answers a C-FIND from, before the sources' filters."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the next cycle would do, and Pylantir's rows of the source before and after it, by booking id.
+
+    Rows hold what Pylantir stores, dates and times as DICOM writes them. ``shown`` are the bookings that a C-FIND then
+    returns, in its order; ``wires`` every entry of the window as it goes to Pylantir. ``can_look`` is False where
+    Pylantir's database could not be read.
+    """
+
+    plan: Plan
+    config: PipelineConfig
+    now: datetime
+    before: Mapping[int, Row] = field(repr=False)
+    after: Mapping[int, Row] = field(repr=False)
+    shown: tuple[int, ...]
+    wires: Mapping[int, WireRecord] = field(repr=False)
+    can_look: bool = True
+
+
+def rehearse(source: SourceSettings, *, days: int | None = None, **options: Any) -> Rehearsal:
+    """Run the next cycle of a source under Pylantir on copies.
+
+    Args:
+        source: the source, as it stands in Pylantir's file.
+        days: as for ``CalendoPlugin.plan``.
+        options: ``credentials``, ``clock`` and ``environ``, as for ``CalendoPlugin``.
+
+    Raises:
+        PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``CalendoPlugin.fetch_entries``.
+    """
+    plugin = CalendoPylantirPlugin()
+    plugin.configure(source.config, source.name, **options)
+    name = _owner(plugin.core.settings, source)
+    if name != source.name:
+        plugin.configure(source.config, name, **options)
+    with contextlib.closing(plugin), contextlib.closing(plugin.rehearsal(source.database)) as twin:
+        return _rehearsed(twin, source, days)
+
+
+def _owner(config: PipelineConfig, source: SourceSettings) -> str:
+    """Return the name under which Pylantir's plugin keeps this source's ledger; it may have been started without the file."""
+    names = ledger_names(source.name, source.config)
+    for name in names:
+        base = ledger_path(config, CALLER, source_name=name)
+        path = None if base is None else to_read(base, PYLANTIR)
+        if path is not None:
+            with Ledger.copy(path) as ledger:
+                owner = ledger.meta("source")
+            if owner in names:
+                return owner
+    return source.name
+
+
+def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | None) -> Rehearsal:
+    plan, records = twin.plan(source.sync_interval + OVERLAP, days=days)
+    core = twin.core
+    config, now, zone = core.settings, core.now, output_zone(core.settings)
+    entries = {
+        int(entry["source_record_id"]): entry
+        for entry in (
+            *(row for batch in plan.delivery.checked.batches for row in to_rows(batch.entries)),
+            *plan.entries,
+            *(from_text(line.entry) for line in plan.delivery.stood.values()),
+        )
+    }
+    since = (now - timedelta(hours=config.max_booking_hours)).astimezone(zone) - timedelta(days=1)
+    before, can_look = _rows(source.database, core.row_name, entries, since)
+    after = dict(before)
+    for record in records:
+        number = booking_number(record)
+        if number is None or not record.get("patient_id"):
+            continue
+        stored = before.get(number)
+        prepared = twin.prepare_record_for_upsert(record, stored and SimpleNamespace(**stored))
+        row = {**(stored or {}), **host_rows.stored_form(prepared), STATUS: prepared[STATUS]}
+        row[_UID] = prepared[_UID] or row.get(_UID)
+        # A row that is new stands behind all others.
+        after[number] = row
+    return Rehearsal(
+        plan,
+        config,
+        now,
+        before,
+        after,
+        _shown(after, core.row_name, source.config, core.ledger.connection, now),
+        {number: to_wire(entry, transliterating=config.transliterate) for number, entry in entries.items()},
+        can_look,
+    )
+
+
+def _rows(
+    database: Path | None, name: str, ids: Iterable[int], since: datetime
+) -> tuple[dict[int, Row], bool]:
+    """Return a source's rows that may be on the list or belong to one of these bookings, in the table's order."""
+    if database is None:
+        return {}, False
+    try:
+        rows = host_rows.read_rows(database, name, list(ids)) | host_rows.read_shown(
+            database, name, since.date()
+        )
+    except sqlite3.Error:
+        return {}, False
+    return dict(sorted(rows.items(), key=lambda item: item[1]["id"])), True
+
+
+def _shown(
+    rows: Mapping[int, Row], name: str, config: Mapping[str, Any], ledger: sqlite3.Connection, now: datetime
+) -> tuple[int, ...]:
+    """Ask a database in memory that holds these rows, through the filter of this source's C-FINDs."""
+    from pylantir.models import Base, WorklistItem
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    columns = ("scheduled_start_date", "scheduled_start_time", STATUS)
+    engine = create_engine("sqlite://")
+    try:
+        Base.metadata.create_all(engine)
+        with Session(engine) as session:
+            session.add_all(
+                WorklistItem(
+                    data_source=name,
+                    source_record_id=str(number),
+                    **{column: row.get(column) for column in columns},
+                )
+                for number, row in rows.items()
+            )
+            session.flush()
+            served = session.query(WorklistItem.source_record_id).filter(
+                getattr(WorklistItem, STATUS).in_(_SERVED)
+            )
+            found = make_filter(name, False, config, ledger)(served, now).order_by(WorklistItem.id)
+            return tuple(int(number) for (number,) in found)
+    finally:
+        engine.dispose()

@@ -1,0 +1,796 @@
+"""The list as its host would get it now: every booking of the window, on it or off it, and why; what would change.
+
+The cycle is the one that delivers, on a copy of the ledger (``CalendoPlugin.plan``, ``pylantir.rehearsal``): nothing is
+written, and no host notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time
+from importlib.util import find_spec
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+import pytz
+
+from pipeline import fields
+from pipeline.config import AnyConfig, PipelineConfig
+from pipeline.config_file import SourceSettings, select_source
+from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
+from pipeline.delivery.decide import moved_away
+from pipeline.delivery.ledger_file import CALLER, PYLANTIR
+from pipeline.transform import reasons
+from pipeline.transform.columns import to_rows
+from pipeline.transform.paths import value_at
+from pipeline.transform.shapes import shape, shape_expr
+from pipeline.transform.text import comparable
+from pipeline.transform.vocabularies import OTHER_MODALITY
+
+if TYPE_CHECKING:
+    from pipeline.batch import Batch
+    from pipeline.calpendo.window import Window
+    from pipeline.delivery.decide import Delivery, Plan
+    from pipeline.pylantir.rehearsal import Rehearsal, Row
+
+CHANGES: Final = ("new", "changed", "unchanged", "withdrawn", "held")
+"""What the next cycle changes about a booking on the host's list; a booking that is on none has no change (null)."""
+
+NO_SCANNER: Final = "No longer in Calpendo's answer"
+"""The heading of bookings that only the host has."""
+
+SCHEMA: Final[Mapping[str, Any]] = {
+    "booking_id": pl.Int64,
+    "scanner": pl.String,
+    "day": pl.Date,
+    "time": pl.Time,
+    "minutes": pl.Int64,
+    "patient_id": pl.String,
+    "patient_name": pl.String,
+    "study": pl.String,
+    "modality": pl.String,
+    "status": pl.String,
+    "on_list": pl.Boolean,
+    "reasons": pl.List(pl.String),
+    "why": pl.String,
+    "what_to_do": pl.String,
+    "repaired": pl.List(pl.String),
+    "change": pl.String,
+    "differences": pl.List(pl.Struct({"field": pl.String, "old": pl.String, "new": pl.String})),
+    "title": pl.String,
+    "booker": pl.String,
+    "mail": pl.String,
+}
+"""The columns of a preview's frame, in order."""
+
+VALUES: Final = ("patient_id", "patient_name", "study", "title", "booker", "mail")
+"""The columns that hold people's data: shapes, unless they were asked for as they are."""
+
+_TO_BE_SCANNED: Final = ("SCHEDULED", "IN_PROGRESS")
+_KEYS: Final = {"study": "study_description", "minutes": DURATION_KEY, "status": STATUS_KEY}
+# What says nothing of a subject, as a difference's old and new value.
+_TOLD: Final = frozenset({DATE_KEY, TIME_KEY, DURATION_KEY, STATUS_KEY})
+_NOT_NOW: Final = frozenset({"not_yet", "over"})
+_PEOPLE: Final = ("properties.booker", "properties.owner")
+_NAMES: Final = ("formattedName", "name")
+_MAILS: Final = ("email", "mail", "emailAddress")
+# What nobody has to change in Calpendo.
+_NOBODYS_FAULT: Final = frozenset(
+    {
+        "cancelled",
+        "completed",
+        "not_yet",
+        "over",
+        "withdrawn",
+        "held",
+        "fetch_failed",
+        "window",
+        "title_ignored",
+    }
+)
+
+
+_SHOWN: Final = {
+    "time": "time",
+    "patient_id": "id",
+    "patient_name": "name",
+    "study": "study",
+    "status": "status",
+    "change": "change",
+    "place": "where",
+}
+_NO_PYLANTIR: Final = (
+    "Pylantir is not installed here: the list is shown as other hosts get it; write"
+    " pip install 'calpendo-pipeline[pylantir]'"
+)
+
+
+@dataclass(frozen=True)
+class Received:
+    """One booking as its host has it after the next cycle: the values of its row, and what is said of them.
+
+    ``entry`` has the keys of an entry; ``repaired`` holds ``field:kind``; ``differences`` are fields with their old and
+    new value.
+    """
+
+    entry: Mapping[str, Any] = field(repr=False)
+    on_list: bool
+    change: str | None
+    differences: Sequence[tuple[str, str | None, str | None]] = field(default=(), repr=False)
+    repaired: Sequence[str] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What a host would be shown now, and what the next cycle changes about it.
+
+    ``frame`` has one row per booking (``SCHEMA``), by scanner, day and time; its ``VALUES`` are shapes unless
+    ``is_revealed``; ``shapes`` is the same with shapes. Days and times are in ``zone``, as the host receives them. ``start`` and ``end`` are the window's
+    (aware), ``made`` is the moment it stands for. ``warnings`` hold no patient's data. A notebook shows shapes, whatever
+    was revealed.
+    """
+
+    source: str
+    host: str
+    zone: str
+    start: datetime
+    end: datetime
+    made: datetime
+    is_revealed: bool
+    frame: pl.DataFrame = field(repr=False)
+    shapes: pl.DataFrame = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def on_list(self) -> pl.DataFrame:
+        """The bookings that are on the list, or come on it by themselves."""
+        return self.frame.filter(_is_listed())
+
+    @property
+    def off_list(self) -> pl.DataFrame:
+        """The bookings that are not on the list; ``why`` and ``what_to_do`` say more."""
+        return self.frame.filter(~_is_listed())
+
+    @property
+    def to_fix(self) -> pl.DataFrame:
+        """The bookings whose title or other field somebody should correct: rejected or repaired."""
+        is_wrong = pl.col("reasons").list.set_difference(list(_NOBODYS_FAULT)).list.len() > 0
+        return self.frame.filter(is_wrong | (pl.col("repaired").list.len() > 0))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many bookings are on the list, off it, to be fixed; and how many are new, changed and so on."""
+        changes = dict(self.frame["change"].drop_nulls().value_counts().rows())
+        return {
+            "on_list": int(self.frame["on_list"].sum()),
+            "later": len(self.on_list) - int(self.frame["on_list"].sum()),
+            "off_list": len(self.off_list),
+            "to_fix": len(self.to_fix),
+            **{change: changes.get(change, 0) for change in CHANGES},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-ready values; dates and times are ISO 8601."""
+        return {
+            "source": self.source,
+            "host": self.host,
+            "zone": self.zone,
+            "window_start": self.start.isoformat(),
+            "window_end": self.end.isoformat(),
+            "made": self.made.isoformat(),
+            "revealed": self.is_revealed,
+            "counts": self.counts,
+            "warnings": list(self.warnings),
+            "bookings": [
+                {
+                    name: value.isoformat() if isinstance(value, (date, time)) else value
+                    for name, value in row.items()
+                }
+                for row in self.frame.iter_rows(named=True)
+            ],
+        }
+
+    @property
+    def title(self) -> str:
+        """What this is, in a few words."""
+        whose = {PYLANTIR: "Pylantir", CALLER: "the next caller"}.get(self.host, self.host)
+        return f"{self.source}: the list as {whose} would have it now"
+
+    def _repr_html_(self) -> str:
+        """Show the list in a notebook, in shapes: a notebook goes from hand to hand."""
+        from pipeline.page import table
+
+        headings = {"day": "day", "scanner": "scanner", **_SHOWN, "what_to_do": "what to do"}
+        rows = (
+            {**row, **list_row(row), "place": "on the list" if row["on_list"] else ", ".join(row["reasons"])}
+            for row in self.shapes.iter_rows(named=True)
+        )
+        return str(table(headings, rows, caption=f"{self.title}. {said(self)[1]}"))
+
+    def masked(self) -> Preview:
+        """Return the same with shapes in place of values."""
+        return replace(self, is_revealed=False, frame=self.shapes) if self.is_revealed else self
+
+
+def preview(
+    config: AnyConfig,
+    source: str | None = None,
+    *,
+    days: int | None = None,
+    reveal: bool = False,
+    host: str | None = None,
+    **options: Any,
+) -> Preview:
+    """Show the list that a host would get now, and what the next cycle changes about it; writes nothing.
+
+    Args:
+        config: the path of a configuration file, what it holds as a dict, a source's ``config`` block, or a
+            ``PipelineConfig``.
+        source: the source's name, where a file holds several.
+        days: the site's next days, today included, in place of the window. A booking that the window has not reached yet
+            is then shown with the reason ``not_yet`` and as new: the host gets it later. What the host has of other days
+            is not compared.
+        reveal: show values as they are, not as shapes.
+        host: whose list: ``pylantir``, ``caller`` (of ``fetch_entries``, and ``run``) or ``output:PATH``. Without it,
+            Pylantir's where the file is Pylantir's own and Pylantir is installed, else the caller's.
+        options: ``credentials``, ``clock`` and ``environ``, as for ``CalendoPlugin``.
+
+    Raises:
+        PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``CalendoPlugin.fetch_entries``.
+    """
+    settings = _settings(config, source)
+    warnings: tuple[str, ...] = ()
+    if host is None:
+        host = PYLANTIR if isinstance(settings, SourceSettings) and settings.database else CALLER
+        if host == PYLANTIR and find_spec("pylantir") is None:
+            host = CALLER
+            warnings = (_NO_PYLANTIR,)
+    if host == PYLANTIR:
+        return _under_pylantir(settings, days, reveal=reveal, **options)
+    return _for_a_caller(settings, host, days, warnings, reveal=reveal, **options)
+
+
+def _settings(config: AnyConfig, source: str | None) -> SourceSettings | PipelineConfig:
+    if isinstance(config, PipelineConfig):
+        return config
+    if isinstance(config, (str, PathLike)):
+        return select_source(fspath(config), source)
+    if isinstance(config, Mapping):
+        is_bare = "data_sources" not in config and not ("type" in config and "config" in config)
+        return (
+            replace(select_source(config), name=source)
+            if is_bare and source
+            else select_source(config, source)
+        )
+    return PipelineConfig.of(config)  # Says what may be given.
+
+
+def _under_pylantir(
+    settings: SourceSettings | PipelineConfig, days: int | None, *, reveal: bool, **options: Any
+) -> Preview:
+    from pipeline.errors import PluginConfigError
+    from pipeline.pylantir.rehearsal import rehearse
+
+    if isinstance(settings, PipelineConfig):
+        raise PluginConfigError(
+            "host: Pylantir reads a source's config in its own way; write the path of its file, or a dict"
+        )
+    done = rehearse(settings, days=days, **options)
+    warnings: tuple[str, ...] = ()
+    if not done.can_look:
+        warnings = ("Pylantir's database could not be read: its list is taken to be empty",)
+    elif settings.database is not None and not settings.database.exists():
+        warnings = (f"Pylantir's database {settings.database} is not there: its list is taken to be empty",)
+    return previewed(
+        done.plan,
+        done.config,
+        PYLANTIR,
+        by_pylantir(done),
+        done.now,
+        days=days,
+        reveal=reveal,
+        warnings=warnings,
+    )
+
+
+def _for_a_caller(
+    settings: SourceSettings | PipelineConfig,
+    host: str,
+    days: int | None,
+    warnings: tuple[str, ...],
+    *,
+    reveal: bool,
+    **options: Any,
+) -> Preview:
+    from pipeline.config_file import DEFAULT_SYNC_INTERVAL
+    from pipeline.plugin import CalendoPlugin
+
+    name, given, interval = (
+        (settings.source_name, settings, DEFAULT_SYNC_INTERVAL)
+        if isinstance(settings, PipelineConfig)
+        else (settings.name, settings.config, settings.sync_interval)
+    )
+    with CalendoPlugin(name, given, host=host, **options) as plugin:
+        plan = plugin.plan(interval, days=days)
+        return previewed(
+            plan,
+            plugin.settings,
+            host,
+            by_caller(plan),
+            plan.report.started,
+            days=days,
+            reveal=reveal,
+            warnings=warnings,
+        )
+
+
+def previewed(
+    plan: Plan,
+    config: PipelineConfig,
+    host: str,
+    received: Mapping[int, Received],
+    now: datetime,
+    *,
+    days: int | None = None,
+    reveal: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> Preview:
+    """Lay out a plan and what its host receives, booking by booking.
+
+    Args:
+        plan: what the next cycle would do.
+        config: the source's configuration.
+        host: the host's name.
+        received: by booking id, what the host has after the cycle.
+        now: the moment it stands for, aware.
+        days: the days in place of the window, as the plan was made with.
+        reveal: keep the values as they are.
+        warnings: what to say besides the plan's own.
+    """
+    from pipeline.calpendo.window import window_for
+
+    window = plan.delivery.answers.window
+    usual = window if days is None else window_for(config, now, 0.0)
+    frame = _frame(plan.delivery, config, received, now, usual)
+    shapes = _masked(frame, config)
+    return Preview(
+        source=config.source_name,
+        host=host,
+        zone=_zone_name(config),
+        start=window.start,
+        end=window.end,
+        made=now.astimezone(pytz.timezone(config.timezone)),
+        is_revealed=reveal,
+        frame=frame if reveal else shapes,
+        shapes=shapes,
+        warnings=(*warnings, *plan.report.warnings),
+    )
+
+
+def by_caller(plan: Plan) -> dict[int, Received]:
+    """Return what a caller of ``fetch_entries`` holds after the plan, by booking id."""
+    delivery = plan.delivery
+    differences: dict[int, list[tuple[str, str | None, str | None]]] = {}
+    for booking_id, name, old, new in delivery.differences.iter_rows():
+        differences.setdefault(booking_id, []).append((name, old, new))
+    repaired = _repaired(delivery)
+    found = {}
+    for entry in _entries(plan):
+        number = int(entry["source_record_id"])
+        kind = delivery.kinds.get(number, "unchanged")
+        found[number] = Received(
+            entry,
+            entry[STATUS_KEY] in _TO_BE_SCANNED,
+            "unchanged" if kind == "resent" else kind,
+            differences.get(number, ()),
+            repaired.get(number, ()),
+            "withdrawn" if kind == "withdrawn" else None,
+        )
+    for number, line in delivery.stood.items():
+        if number not in found:
+            is_held = number in delivery.verdict.held
+            entry = from_text(line.entry)
+            found[number] = Received(
+                entry,
+                entry[STATUS_KEY] in _TO_BE_SCANNED,
+                "held" if is_held else "unchanged",
+                reason="held" if is_held else "fetch_failed",
+            )
+    return found
+
+
+def by_pylantir(done: Rehearsal) -> dict[int, Received]:
+    """Return what Pylantir holds after a rehearsed cycle, by booking id."""
+    delivery = done.plan.delivery
+    repaired = _repaired(delivery)
+    failed = delivery.answers.failed
+    shown = frozenset(done.shown)
+    found = {}
+    for number in {**done.after, **done.wires}:
+        before, after, wire = done.before.get(number), done.after.get(number), done.wires.get(number)
+        if wire is None and number not in shown:
+            continue  # A row of another day.
+        labels = [*repaired.get(number, ())]
+        if wire is not None:
+            labels += [f"{name}:{kind}" for name, kinds in wire.repaired.items() for kind in kinds]
+        reason = None
+        if number in delivery.verdict.held:
+            reason = "held"
+        elif number in failed:
+            reason = "fetch_failed"
+        elif delivery.kinds.get(number) == "withdrawn":
+            reason = "withdrawn"
+        elif wire is not None and wire.fault:
+            reason = "not_sendable"
+        differences = _differences(before, after) if before is not None and after is not None else []
+        change: str | None = "unchanged"
+        if reason in ("held", "withdrawn"):
+            change = reason
+        elif after is None:
+            change = None
+        elif before is None:
+            change = "new"
+        elif differences:
+            change = "withdrawn" if reason == "not_sendable" else "changed"
+        if after is None or reason == "not_sendable":
+            entry = wire.record if wire is not None else {}
+        else:
+            entry = _as_entry(after)
+            if wire is not None:
+                entry[DURATION_KEY] = wire.record.get(DURATION_KEY)
+        found[number] = Received(
+            entry, number in shown, change, differences, tuple(dict.fromkeys(labels)), reason
+        )
+    return found
+
+
+def _as_entry(row: Row) -> dict[str, Any]:
+    from pipeline.pylantir.host_rows import moment_of
+
+    return dict(row) | moment_of(row)
+
+
+def _differences(before: Row, after: Row) -> list[tuple[str, str | None, str | None]]:
+    """Return the fields in which two rows differ; what Pylantir fills by itself does not count."""
+    found = []
+    for name in fields.names():
+        old, new = before.get(name), after.get(name)
+        if name in after and old != new and (old or new):
+            found.append((name, None if old is None else str(old), None if new is None else str(new)))
+    return found
+
+
+def _entries(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Yield the entry of every booking that stands, and of those that are withdrawn."""
+    for batch in plan.delivery.checked.batches:
+        yield from to_rows(batch.entries)
+    yield from (
+        entry for entry in plan.entries if plan.delivery.kinds[int(entry["source_record_id"])] == "withdrawn"
+    )
+
+
+def _repaired(delivery: Delivery) -> dict[int, tuple[str, ...]]:
+    return {
+        number: tuple(labels)
+        for batch in delivery.checked.batches
+        for number, labels in batch.accepted.select("booking_id", "repaired").iter_rows()
+        if labels
+    }
+
+
+def _frame(
+    delivery: Delivery,
+    config: PipelineConfig,
+    received: Mapping[int, Received],
+    now: datetime,
+    usual: Window,
+) -> pl.DataFrame:
+    """Return one row per booking, as it is; see ``SCHEMA``."""
+    zone = pytz.timezone(_zone_name(config))
+    rows = []
+    told = set()
+    for booking in _bookings(delivery, config):
+        number = booking["booking_id"]
+        got = received.get(number) if number is not None else None
+        if booking["reasons"] == ["window"] and got is None:
+            continue  # Not of this window, and not on the list either.
+        told.add(number)
+        rows.append(_row(booking, got, now, usual, zone))
+    rows += [
+        _row({"booking_id": number, "reasons": []}, got, now, usual, zone)
+        for number, got in received.items()
+        if number not in told
+    ]
+    frame = pl.DataFrame(rows, schema=dict(SCHEMA), orient="row")
+    return frame.sort("scanner", "day", "time", "booking_id", nulls_last=True, maintain_order=True)
+
+
+def _bookings(delivery: Delivery, config: PipelineConfig) -> Iterator[dict[str, Any]]:
+    """Yield what Calpendo says of every booking: number, scanner, title, booker, time, and what is against it."""
+    answers, checked = delivery.answers, delivery.checked
+    wanted = {comparable(name) for name in config.resources}
+    if checked.followed is not None:
+        moved = moved_away(answers.interest, answers.listed, checked.listed)
+        yield from _of_batch(checked.followed, [*answers.followed.payloads, *moved], wanted)
+    followed = {
+        number
+        for batch in checked.batches[1:]
+        for frame in (batch.asked_for, batch.filtered)
+        for number in frame["booking_id"].to_list()
+    }
+    for booking in _of_batch(checked.listed, answers.listed.payloads, wanted):
+        if not (booking["reasons"] == ["window"] and booking["booking_id"] in followed):
+            yield booking
+    for number, row in answers.listed.failed_rows.items():
+        yield _of_payload(row, wanted) | {"booking_id": number, "reasons": ["fetch_failed"]}
+    seen = answers.listed.failed_rows.keys()
+    yield from (
+        {"booking_id": number, "reasons": ["fetch_failed"]} for number in answers.failed if number not in seen
+    )
+    yield from (
+        {"booking_id": number, "reasons": ["gone"]}
+        for number in answers.listed.gone
+        if number not in followed
+    )
+    for nameless in answers.listed.invalid:
+        yield _of_payload(nameless, wanted) | {"booking_id": None, "reasons": [reasons.BOOKING_ID_INVALID]}
+
+
+def _of_batch(batch: Batch, payloads: Sequence[Any], wanted: set[str]) -> Iterator[dict[str, Any]]:
+    columns = ("row", "booking_id", "title", "resource", "start_utc", "end_utc")
+    judged = batch.asked_for.select(columns).join(
+        batch.rejected.select("row", "reasons"), on="row", how="left", maintain_order="left"
+    )
+    filtered = batch.filtered.select(*columns, reasons=pl.concat_list("reason"))
+    for row in pl.concat([judged, filtered]).sort("row").iter_rows(named=True):
+        row["scanner"] = _scanner(row.pop("resource"), wanted)
+        row["reasons"] = row["reasons"] or []
+        yield row | _person(payloads[row["row"]])
+
+
+def _of_payload(payload: object, wanted: set[str]) -> dict[str, Any]:
+    """Return what a row of the list says, as far as it can be read."""
+    if not isinstance(payload, dict):
+        return {}
+    title = value_at(payload, "title")
+    scanner = value_at(payload, "properties.resource.formattedName") or value_at(
+        payload, "properties.resource"
+    )
+    return {
+        "title": title if isinstance(title, str) else None,
+        "scanner": _scanner(scanner if isinstance(scanner, str) else None, wanted),
+    } | _person(payload)
+
+
+def _scanner(resource: str | None, wanted: set[str]) -> str | None:
+    """Return a resource's name, its shape where it is none of the configured ones: it may be anything then."""
+    if resource is None or comparable(resource) in wanted or not wanted:
+        return resource
+    return shape(resource)
+
+
+def _person(payload: object) -> dict[str, str | None]:
+    """Return who booked, and under which address they are reached, where Calpendo says so."""
+    found: dict[str, str | None] = {"booker": None, "mail": None}
+    if not isinstance(payload, dict):
+        return found
+    for path in _PEOPLE:
+        name = _text_at(payload, [path, *(f"{path}.{key}" for key in _NAMES)])
+        if name is not None:
+            return {"booker": name, "mail": _text_at(payload, [f"{path}.{key}" for key in _MAILS])}
+    return found
+
+
+def _text_at(payload: dict[str, Any], paths: Iterable[str]) -> str | None:
+    for path in paths:
+        value = value_at(payload, path)
+        if isinstance(value, str) and value.strip():
+            return value.encode("utf-8", "replace").decode()
+    return None
+
+
+def _row(
+    booking: Mapping[str, Any], got: Received | None, now: datetime, usual: Window, zone: Any
+) -> dict[str, Any]:
+    entry: Mapping[str, Any] = {} if got is None else got.entry
+    against = list(booking["reasons"]) or _reasons(booking, got, now, usual)
+    explained = [reasons.explain(code) for code in (*against, *_codes(got))]
+    start = booking.get("start_utc")
+    wall = None if start is None else start.replace(tzinfo=UTC).astimezone(zone)
+    return {
+        "booking_id": booking["booking_id"],
+        "scanner": booking.get("scanner"),
+        "day": entry.get(DATE_KEY) or (wall and wall.date()),
+        "time": entry.get(TIME_KEY) or (wall and wall.time()),
+        **{
+            name: entry.get(_KEYS.get(name, name))
+            for name in ("minutes", "patient_id", "patient_name", "study")
+        },
+        "modality": entry.get("modality"),
+        "status": entry.get(STATUS_KEY),
+        "on_list": got is not None and got.on_list and not _NOT_NOW & set(against),
+        "reasons": against,
+        "why": " ".join(dict.fromkeys(reason.meaning for reason in explained)) or None,
+        "what_to_do": " ".join(dict.fromkeys(reason.remedy for reason in explained)) or None,
+        "repaired": list(got.repaired) if got is not None else [],
+        "change": None if got is None else got.change,
+        "differences": [
+            {"field": name, "old": old, "new": new} for name, old, new in (got.differences if got else ())
+        ],
+        "title": booking.get("title"),
+        "booker": booking.get("booker"),
+        "mail": booking.get("mail"),
+    }
+
+
+def _codes(got: Received | None) -> list[str]:
+    return [label.replace(":", "_") for label in (got.repaired if got is not None else ())]
+
+
+def _reasons(booking: Mapping[str, Any], got: Received | None, now: datetime, usual: Window) -> list[str]:
+    """Return why a booking that passed all rules is not on the list, or what is to be said of it there."""
+    if got is None:
+        return []
+    start, end = booking.get("start_utc"), booking.get("end_utc")
+    status = got.entry.get(STATUS_KEY)
+    if got.reason in ("held", "withdrawn", "fetch_failed", "not_sendable"):
+        return [str(got.reason)]
+    if status == DISCONTINUED:
+        return ["cancelled"]
+    if status == "COMPLETED":
+        return ["completed"]
+    is_new = got.change == "new"
+    if is_new and end is not None and end.replace(tzinfo=UTC) <= usual.start:
+        return ["over"]
+    if start is not None and start.replace(tzinfo=UTC) >= usual.end and (is_new or not got.on_list):
+        return ["not_yet"]
+    if got.on_list:
+        return []
+    if end is not None and end.replace(tzinfo=UTC) <= now:
+        return ["over"]
+    return ["window"]
+
+
+def _is_listed() -> pl.Expr:
+    return pl.col("on_list") | pl.col("reasons").list.contains("not_yet")
+
+
+def _masked(frame: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
+    """Return a frame with shapes in place of values; times, statuses, modalities and numbers of bookings stay.
+
+    A modality that no table knows may be a part of the title.
+    """
+    modality = pl.col("modality")
+    known = [*config.resource_modality_mapping.values(), *config.resources, OTHER_MODALITY]
+    is_told = pl.element().struct.field("field").is_in(list(_TOLD))
+    return frame.with_columns(
+        *(shape_expr(pl.col(name)).alias(name) for name in VALUES),
+        pl.when(modality.is_in(known)).then(modality).otherwise(shape_expr(modality)).alias("modality"),
+        pl.col("differences").list.eval(
+            pl.struct(
+                pl.element().struct.field("field"),
+                *(
+                    pl.when(is_told)
+                    .then(pl.element().struct.field(name))
+                    .otherwise(shape_expr(pl.element().struct.field(name)))
+                    .alias(name)
+                    for name in ("old", "new")
+                ),
+            )
+        ),
+    )
+
+
+def _zone_name(config: PipelineConfig) -> str:
+    return config.timezone if config.output_timezone == "site" else config.output_timezone
+
+
+def said(found: Preview) -> list[str]:
+    """Return a preview in sentences: the span, how many bookings are where, what changes, and the warnings."""
+    counts = found.counts
+    on_list, later, off = counts["on_list"], counts["later"], counts["off_list"]
+    where = [f"{_bookings_are(on_list)} on the list"]
+    where += [f"{later} {'comes' if later == 1 else 'come'} on it by themselves later"] if later else []
+    where += [f"{off} {'is' if off == 1 else 'are'} not on it"] if off else []
+    changed = [f"{counts[change]} {change}" for change in CHANGES if counts[change] and change != "unchanged"]
+    span = (
+        f"Bookings from {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} (site time); days and times of the"
+        f" list in {found.zone}; as of {found.made:%Y-%m-%d %H:%M %Z}."
+    )
+    sentences = [
+        span,
+        f"{', '.join(where)}.",
+        f"The next cycle changes: {', '.join(changed)}." if changed else "The next cycle changes nothing.",
+    ]
+    if not found.is_revealed:
+        sentences.append("Ids, names and titles are shown as shapes; --reveal shows them as they are.")
+    return [*sentences, *(f"warning: {warning}" for warning in found.warnings)]
+
+
+def by_day(found: Preview) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the bookings on the list under a heading for each scanner and day."""
+    groups: dict[tuple[str, date | None], list[dict[str, Any]]] = {}
+    for row in found.on_list.iter_rows(named=True):
+        groups.setdefault((row["scanner"] or NO_SCANNER, row["day"]), []).append(row)
+    return [
+        (f"{scanner}, {day:%A %Y-%m-%d}" if day else scanner, rows) for (scanner, day), rows in groups.items()
+    ]
+
+
+def list_row(row: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return a booking of the list as texts."""
+    later = " (comes later)" if "not_yet" in row["reasons"] else ""
+    return {
+        **{name: row[name] for name in ("patient_id", "patient_name", "study", "modality", "change")},
+        "booking_id": str(row["booking_id"]),
+        "time": f"{row['time']:%H:%M}" if row["time"] else None,
+        "status": f"{row['status'] or ''}{later}",
+    }
+
+
+def day_and_time(row: Mapping[str, Any]) -> str:
+    """Return when a booking is, as far as that is known."""
+    return " ".join(
+        part
+        for part in (
+            f"{row['day']:%Y-%m-%d}" if row["day"] else "",
+            f"{row['time']:%H:%M}" if row["time"] else "",
+        )
+        if part
+    )
+
+
+def by_reason(found: Preview) -> list[dict[str, Any]]:
+    """Return why bookings are not on the list: each code with meaning, remedy and its bookings' numbers."""
+    rows = (
+        (code, row["booking_id"])
+        for row in found.off_list.iter_rows(named=True)
+        for code in (row["reasons"] or ["unknown"])
+    )
+    return [
+        {
+            "reason": code,
+            "why": reasons.explain(code).meaning,
+            "what_to_do": reasons.explain(code).remedy,
+            "bookings": ids,
+        }
+        for code, ids in _grouped(rows)
+    ]
+
+
+def by_repair(found: Preview) -> list[dict[str, Any]]:
+    """Return what was repaired: field and kind with meaning, remedy and its bookings' numbers."""
+    rows = (
+        (label, row["booking_id"]) for row in found.frame.iter_rows(named=True) for label in row["repaired"]
+    )
+    found_repairs = []
+    for label, ids in _grouped(rows):
+        name, _, kind = label.partition(":")
+        told = reasons.explain(reasons.field_reason(name, kind))
+        found_repairs.append(
+            {"field": name, "kind": kind, "why": told.meaning, "what_to_do": told.remedy, "bookings": ids}
+        )
+    return found_repairs
+
+
+def differences(found: Preview) -> list[dict[str, Any]]:
+    """Return each field that changes, booking by booking, with what the host has now and what it gets."""
+    return [
+        {"booking_id": str(row["booking_id"]), **difference}
+        for row in found.frame.iter_rows(named=True)
+        for difference in row["differences"]
+    ]
+
+
+def _grouped(rows: Iterable[tuple[str, int | None]]) -> list[tuple[str, list[str]]]:
+    groups: dict[str, list[str]] = {}
+    for name, number in rows:
+        groups.setdefault(name, []).append("no number" if number is None else str(number))
+    return list(groups.items())
+
+
+def _bookings_are(count: int) -> str:
+    return f"{count} booking is" if count == 1 else f"{count} bookings are"

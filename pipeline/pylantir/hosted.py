@@ -109,6 +109,11 @@ class HostedPlugin(CalendoPlugin):
         if self._client is not None:
             self._client.hang_up()
 
+    def interrupt(self) -> None:
+        """Cut the requests under way; a cycle of another thread ends at once with ``PluginFetchError``."""
+        if self._client is not None:
+            self._client.close()
+
     def reconcile(self, database: Path | None) -> None:
         """Look which delivered rows Pylantir's database lost or holds otherwise, and have them sent again.
 

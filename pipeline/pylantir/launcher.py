@@ -1,18 +1,37 @@
-"""Registration with Pylantir, and its own command with this plugin in it (T023)."""
+"""Registration with Pylantir, and its own command with this plugin in it (T023).
+
+``pylantir start`` must not look alive while it serves nothing: what is wrong with file, options or login is said before
+anything starts, and whatever ends Pylantir's server ends its threads, which otherwise would be waited for without end.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import socket
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 from pylantir.data_sources import PLUGIN_REGISTRY
 
+from pipeline.errors import PluginConfigError, PluginError, PluginStateError
 from pipeline.pylantir.log_masks import mask_logs
 from pipeline.pylantir.plugin import CalendoPylantirPlugin
-from pipeline.pylantir.sources import remember_sources
+from pipeline.pylantir.sources import refuse_unusable, remember_sources
 
 SOURCE_TYPE = "calpendo"
 PROGRAM = "calpendo-pipeline pylantir"
+PATIENCE = 5.0
+"""Seconds that the threads have to end by themselves; a kill after that loses nothing, because entries are sent again."""
+_LOOK_AGAIN = 0.1
 
 
 def register(arguments: Sequence[str] | None = None) -> None:
@@ -26,10 +45,109 @@ def register(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run Pylantir's own command with these arguments; its exit code is raised as ``SystemExit``."""
-    from pylantir.cli.run import main
+    """Run Pylantir's own command with these arguments; its exit code is raised as ``SystemExit``.
 
+    Raises ``PluginConfigError`` where ``start`` could serve nothing of Calpendo, ``PluginStateError`` where its port
+    cannot be used. Ctrl-C and SIGTERM end ``start`` within seconds, with exit code 0.
+    """
+    from pylantir.cli import run as host
+
+    sys.argv = [PROGRAM, *arguments]
+    asked = host.parse_args()
     register(arguments)
     mask_logs()
-    sys.argv = [PROGRAM, *arguments]
-    main()
+    if asked.command == "start":
+        _refuse(asked)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end)
+        host.ThreadPoolExecutor = _EndingThreads
+        traceback.print_exc = _print_what_is_unforeseen
+    host.main()
+
+
+def _refuse(asked: Any) -> None:
+    """Raise for everything for which the server would start and serve nothing, or could not start."""
+    from pynetdicom import AE
+
+    if asked.pylantir_config is None:
+        raise PluginConfigError(
+            "start: no configuration is named, and Pylantir's own is an example; write --pylantir_config FILE"
+        )
+    refuse_unusable(Path(asked.pylantir_config), PLUGIN_REGISTRY)
+    try:
+        AE(ae_title=asked.AEtitle)
+        usable = True
+    except (TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise PluginConfigError("--AEtitle: write the name that the scanner calls, 1 to 16 ASCII characters")
+    if not 0 < asked.port < 65536:
+        raise PluginConfigError(f"--port: got {asked.port}; write a number from 1 to 65535, such as 4242")
+    _try_port(asked.ip, asked.port)
+
+
+def _try_port(host: str, port: int) -> None:
+    """Raise ``PluginStateError`` where nobody can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+        why = None
+    except socket.gaierror:
+        raise PluginConfigError(
+            "--ip: is no address of this machine; leave it out to listen on all"
+        ) from None
+    except OSError as error:
+        why = error.errno or 0
+    if why == errno.EADDRINUSE:
+        raise PluginStateError(
+            f"port {port} of {host} is taken: a worklist server runs there already; stop it, or write another --port"
+        )
+    if why is not None:
+        raise PluginStateError(
+            f"port {port} of {host} cannot be used: {os.strerror(why)}; write another --port or --ip"
+        )
+
+
+class _EndingThreads(ThreadPoolExecutor):
+    """Pylantir's threads, told to end when its server has ended, for whatever reason."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
+        from pylantir.redcap_to_db import STOP_EVENT
+
+        STOP_EVENT.set()
+        code = error.code if isinstance(error, SystemExit) else int(error is not None)
+        threading.Thread(target=_hurry, args=(code,), name="calpendo-end", daemon=True).start()
+        return super().__exit__(kind, error, trace)
+
+
+def _hurry(code: int) -> None:
+    """Cut the cycles that run, and end the process where a thread does not end by itself."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        for plugin in tuple(CalendoPylantirPlugin.serving):
+            plugin.interrupt()
+        time.sleep(_LOOK_AGAIN)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+_asked_to_end = False
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    """End the server and its threads in order; at the second signal, at once."""
+    global _asked_to_end
+    if _asked_to_end:
+        os._exit(128 + number)
+    _asked_to_end = True
+    raise SystemExit(0)
+
+
+_print_exc = traceback.print_exc
+
+
+def _print_what_is_unforeseen(*arguments: Any, **options: Any) -> None:
+    """Print the traceback as Python does, unless the error is this package's: the log's line has said all of it."""
+    if not isinstance(sys.exc_info()[1], PluginError):
+        _print_exc(*arguments, **options)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pylantir.data_sources.base import DataSourcePlugin
 
@@ -38,6 +39,9 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     Configuration is that of Pylantir's own plugin, with its defaults (``api_path`` "/api", names as given names, the site's
     own time), and every option of ``PipelineConfig``.
     """
+
+    serving: ClassVar[weakref.WeakSet[CalendoPylantirPlugin]] = weakref.WeakSet()
+    """The instances with a checked configuration."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,6 +180,11 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             raise PylantirConfigError("fetch_entries: validate_config must have said yes first")
         return self._core
 
+    def interrupt(self) -> None:
+        """Cut a cycle that runs in another thread: it ends with an error, and what it knows is kept."""
+        if self._core is not None:
+            self._core.interrupt()
+
     def close(self) -> None:
         """Close the ledger too; the plugin may be used again."""
         if self._core is not None:
@@ -206,6 +215,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if self._core is not None:
             self._core.close()
         self._config, self._core = config, core
+        self.serving.add(self)
         self.logger = SourceLogger(__name__, core.source_name)
 
     def _mapped(self, field_mapping: Mapping[str, Any] | None) -> HostedPlugin:

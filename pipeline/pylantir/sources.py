@@ -7,15 +7,20 @@ needed before that, and belongs to one source; so the launcher reads the file th
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pipeline.config_file import DEFAULT_NAME, SourceSettings, read_sources
+from pipeline.config import PipelineConfig
+from pipeline.config_file import DEFAULT_NAME, SourceSettings, read_sources, select_source
+from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
+from pipeline.pylantir import options
+from pipeline.wording import config_error
 
 UNNAMED = "unknown"
 """What Pylantir calls a source without a name, in the rows too."""
@@ -26,7 +31,7 @@ _lock = threading.Lock()
 
 
 def remember_sources(arguments: Sequence[str]) -> None:
-    """Read the file that ``--pylantir_config`` names, if there is one; a file with faults is Pylantir's to refuse."""
+    """Read the file that ``--pylantir_config`` names, if there is one; one with faults names no sources."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--pylantir_config")
     known, _ = parser.parse_known_args(list(arguments))
@@ -38,6 +43,73 @@ def remember_sources(arguments: Sequence[str]) -> None:
             found = ()
     with _lock:
         _sources[:] = found
+
+
+def refuse_unusable(path: Path, known_types: Collection[str]) -> None:
+    """Raise ``PluginConfigError`` with all faults for which Pylantir would start and serve nothing of a source.
+
+    Everything that needs no server: the file, each source's options, the login in the environment, and what Pylantir
+    itself reads of a source. ``known_types``: of sources, at Pylantir.
+    """
+    sources = read_sources(path)
+    if not sources:
+        select_source(path)  # Says why there is none, and what to write.
+    content = json.loads(path.read_bytes())
+    faults = []
+    if path.read_bytes().startswith(codecs.BOM_UTF8):
+        faults.append(
+            "file: begins with a byte order mark, which Pylantir does not read; save it as UTF-8 without one"
+        )
+    if "data_sources" not in content:
+        faults.append(
+            'data_sources: missing, and Pylantir reads no other form; write {"data_sources": [...]} around it'
+        )
+    for place, entry in enumerate(content.get("data_sources", ())):
+        if entry.get("enabled", True):
+            faults += _host_faults(f"data_sources[{place}]", entry, known_types)
+    environ = environment()
+    try:
+        Credentials.from_environment(environ)
+    except PluginConfigError as error:
+        faults += error.faults
+    for source in sources:
+        found = options.faults(source.config)
+        try:
+            PipelineConfig.of(
+                options.with_host_defaults(source.config), source=source.name, environ=environ, offline=False
+            )
+        except PluginConfigError as error:
+            found = [*error.faults, *found]
+        faults += [f"source {source.name!r}: {fault}" for fault in found]
+    if faults:
+        raise config_error(str(path), faults)
+
+
+def _host_faults(where: str, entry: Mapping[str, Any], known_types: Collection[str]) -> list[str]:
+    """Return what Pylantir's own loop stumbles over, which ends the thread or the server."""
+    faults = []
+    if entry.get("type") not in known_types:
+        faults.append(
+            f"{where}.type: Pylantir knows no such sources; write one of {', '.join(sorted(known_types))}"
+        )
+    hours = entry.get("operation_interval", {})
+    if not isinstance(hours, Mapping) or not all(
+        _is_clock(hours.get(key, [0, 0])) for key in ("start_time", "end_time")
+    ):
+        faults.append(
+            f'{where}.operation_interval: write hours and minutes, such as {{"start_time": [6, 30], "end_time": [22, 0]}}'
+        )
+    return faults
+
+
+def _is_clock(value: object) -> bool:
+    """Tell whether a value is hours and minutes of a day."""
+    return (
+        isinstance(value, list)
+        and [type(part) for part in value] == [int, int]
+        and 0 <= value[0] < 24
+        and 0 <= value[1] < 60
+    )
 
 
 def ledger_name(config: Mapping[str, Any]) -> str:

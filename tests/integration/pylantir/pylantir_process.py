@@ -98,6 +98,13 @@ class PylantirProcess:
             self._process.wait(10)
         self._process = None
 
+    def end(self, number: int) -> tuple[int, float]:
+        """Send a signal; returns the exit code and the seconds that it took."""
+        assert self._process is not None
+        began = time.monotonic()
+        self._process.send_signal(number)
+        return self._process.wait(60), time.monotonic() - began
+
     def restart(self) -> None:
         """Kill and start again on the same port and database."""
         self.kill()

@@ -62,7 +62,8 @@ class Scanner:
         self.server = server
 
     @contextmanager
-    def _association(self, context: str) -> Iterator[Association | None]:
+    def association(self, context: str) -> Iterator[Association | None]:
+        """Open an association for one service; None where it is refused."""
         ae = AE(ae_title="MRI_SCANNER")
         ae.add_requested_context(context)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
@@ -81,7 +82,7 @@ class Scanner:
         return False
 
     def _echo(self) -> bool:
-        with self._association(Verification) as association:
+        with self.association(Verification) as association:
             return association is not None and association.send_c_echo().get("Status") == 0x0000
 
     def find(self) -> WorklistAnswer:
@@ -97,7 +98,7 @@ class Scanner:
         question.ScheduledProcedureStepSequence = [step]
         lines: list[Line] = []
         last: int | None = None
-        with self._association(ModalityWorklistInformationFind) as association:
+        with self.association(ModalityWorklistInformationFind) as association:
             assert association is not None, "the worklist server refused the association"
             # Values that break a VR's rule only warn in pydicom; here they are judged by the tests.
             with warnings.catch_warnings():
@@ -116,7 +117,7 @@ class Scanner:
         step.PatientName = patient_name
         step.PerformedProcedureStepStatus = "IN PROGRESS"
         instance = generate_uid()
-        with self._association(ModalityPerformedProcedureStep) as association:
+        with self.association(ModalityPerformedProcedureStep) as association:
             assert association is not None
             status, _ = association.send_n_create(step, ModalityPerformedProcedureStep, instance)
         assert status.Status == 0x0000
@@ -126,7 +127,7 @@ class Scanner:
         """Send the N-SET that ends a step: COMPLETED or DISCONTINUED."""
         step = Dataset()
         step.PerformedProcedureStepStatus = status
-        with self._association(ModalityPerformedProcedureStep) as association:
+        with self.association(ModalityPerformedProcedureStep) as association:
             assert association is not None
             answer, _ = association.send_n_set(step, ModalityPerformedProcedureStep, instance)
         assert answer.Status == 0x0000

@@ -6,16 +6,25 @@ import configparser
 import json
 import logging
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from pynetdicom.sop_class import ModalityWorklistInformationFind
+from typer.testing import CliRunner
 
-from pipeline.pylantir import CalendoPylantirPlugin, register
+from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.cli import app
+from pipeline.errors import PluginConfigError
+from pipeline.pylantir import CalendoPylantirPlugin, register, run
 from pipeline.pylantir.log_masks import mask_logs
 from pipeline.pylantir.sources import ledger_name, remember_sources
-from tests.integration.pylantir.bookings import source
+from tests.integration.pylantir.bookings import booking, source
+from tests.integration.pylantir.pylantir_process import PylantirProcess
 
 ROOT = Path(__file__).parents[3]
 
@@ -127,8 +136,8 @@ def test_without_the_file_a_ledgers_name_comes_from_the_source() -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"data_sources": 3}'])
-def test_a_faulty_file_is_pylantirs_to_refuse(tmp_path: Path, content: str) -> None:
-    """The launcher stumbles over no file; Pylantir itself says what is wrong with it."""
+def test_a_faulty_file_names_no_sources(tmp_path: Path, content: str) -> None:
+    """Registration by hand stumbles over no file; whoever starts the server says what is wrong with it."""
     file = tmp_path / "mwl_config.json"
     file.write_text(content)
     remember_sources(["start", f"--pylantir_config={file}"])
@@ -226,3 +235,110 @@ def test_the_service_file_starts_what_pylantirs_own_did() -> None:
     assert "PASSWORD" not in (ROOT / "data" / "calpendo-pipeline.service").read_text().replace(
         "CALPENDO_PASSWORD", ""
     )
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: tuple[str, str]):
+    """Return a function that starts with a file's content (None: no file) and gives what was refused."""
+    monkeypatch.setattr(sys, "argv", ["calpendo-pipeline"])
+    monkeypatch.setattr("pylantir.cli.run.main", lambda: pytest.fail("it was started"))
+
+    def ask(content: str | bytes | None, *arguments: str) -> str:
+        file = tmp_path / "mwl_config.json"
+        if content is not None:
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(PluginConfigError) as refused:
+            run(
+                [
+                    "start",
+                    "--pylantir_config",
+                    str(file),
+                    *(arguments or ("--AEtitle", "W", "--ip", "127.0.0.1")),
+                ]
+            )
+        return str(refused.value)
+
+    yield ask
+    remember_sources([])
+
+
+def _file(**changes: object) -> str:
+    return json.dumps({"data_sources": [source("https://example.calpendo.com", "mri") | changes]})
+
+
+def test_a_start_that_would_serve_nothing_is_refused(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise: what needs no server is said at once, with what to write; the server is not started."""
+    assert "not found" in asked(None)
+    assert "is not JSON" in asked("{")
+    assert "no enabled Calpendo source" in asked('{"data_sources": []}')
+    assert "no enabled Calpendo source" in asked(_file(enabled=False))
+    assert "data_sources: missing" in asked(json.dumps(source("https://example.calpendo.com")["config"]))
+    assert "byte order mark" in asked(b"\xef\xbb\xbf" + _file().encode())
+    assert "operation_interval: write hours" in asked(_file(operation_interval={"start_time": [24, 0]}))
+    other = json.loads(_file())
+    other["data_sources"].append({"type": "csv_file"})
+    assert "data_sources[1].type: Pylantir knows no such sources" in asked(json.dumps(other))
+    several = asked(_file(config={"base_url": "https://example.calpendo.com", "keep_past_hours": -1}))
+    assert "source 'mri': resources: missing" in several
+    assert "source 'mri': keep_past_hours: got the number -1" in several
+    assert "--AEtitle" in asked(_file(), "--port", "4242")
+    assert "--port: got 70000" in asked(_file(), "--AEtitle", "W", "--port", "70000")
+    monkeypatch.delenv("CALPENDO_PASSWORD")
+    assert "CALPENDO_PASSWORD: not set" in asked(_file())
+    with pytest.raises(PluginConfigError, match="--pylantir_config FILE"):
+        run(["start", "--AEtitle", "W"])
+
+
+def test_a_taken_port_is_refused(asked, tmp_path: Path) -> None:
+    """Promise: a port that another server has is named, and the exit code is 1: a restart may help."""
+    file = tmp_path / "mwl_config.json"
+    file.write_text(_file())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = [
+            "pylantir",
+            "start",
+            "--pylantir_config",
+            str(file),
+            "--AEtitle",
+            "W",
+            "--ip",
+            "127.0.0.1",
+        ]
+        ended = CliRunner().invoke(app, [*arguments, "--port", port])
+    assert ended.exit_code == 1
+    assert f"port {port} of 127.0.0.1 is taken" in ended.output
+
+
+def _wait_for(condition) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("state", ["idle", "asking"])
+def test_a_signal_ends_it_within_seconds(tmp_path: Path, number: int, state: str) -> None:
+    """Promise: Ctrl-C and SIGTERM end the server within seconds, also in the middle of a cycle and of an association."""
+    with CalpendoSimulator([booking(1, "SUB001_Doe")]) as sim:
+        if state == "asking":
+            sim.faults.add("delay", match="/q/", seconds=50)
+        settings = source(sim.url, "mri", list_timeout=60, batch_deadline=120)
+        with PylantirProcess(tmp_path, [settings | {"sync_interval": 600}]) as pylantir:
+            _wait_for(lambda: (state == "asking" and sim.requests) or pylantir.rows())
+            with pylantir.scanner.association(ModalityWorklistInformationFind):
+                code, seconds = pylantir.end(number)
+    assert code == 0, pylantir.output()
+    assert seconds < 10
+    assert "Traceback" not in pylantir.output()
+
+
+@pytest.mark.slow
+def test_a_fault_of_pylantir_ends_it(tmp_path: Path) -> None:
+    """Promise: where Pylantir's server cannot be made, its threads are not waited for."""
+    with CalpendoSimulator([booking(1, "SUB001_Doe")]) as sim:
+        pylantir = PylantirProcess(tmp_path, [source(sim.url, "mri")], allowed_aet=[7])
+        with pytest.raises(AssertionError, match="pylantir ended with 1"):
+            pylantir.start()

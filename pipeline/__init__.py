@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.schema import BookingSchema, WorklistEntrySchema
     from pipeline.trace import why
     from pipeline.verify.preview import preview
+    from pipeline.workbench import Workbench, open_bookings
 
 _HOMES = {
     "Batch": "pipeline.batch",
@@ -39,7 +40,9 @@ _HOMES = {
     "PluginSchemaError": "pipeline.errors",
     "PluginStateError": "pipeline.errors",
     "RunReport": "pipeline.report",
+    "Workbench": "pipeline.workbench",
     "WorklistEntrySchema": "pipeline.schema",
+    "open_bookings": "pipeline.workbench",
     "preview": "pipeline.verify.preview",
     "process_batch": "pipeline.batch",
     "read_bookings": "pipeline.batch",
@@ -59,8 +62,10 @@ __all__ = [
     "PluginSchemaError",
     "PluginStateError",
     "RunReport",
+    "Workbench",
     "WorklistEntrySchema",
     "__version__",
+    "open_bookings",
     "preview",
     "process_batch",
     "read_bookings",

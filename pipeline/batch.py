@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import blake2b
+from html import escape
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -101,6 +102,31 @@ class Batch:
     def __repr__(self) -> str:
         """Show sizes only."""
         return f"Batch(accepted={len(self.entries)}, rejected={len(self.rejected)}, filtered={len(self.filtered)})"
+
+    def _repr_html_(self) -> str:
+        """Show a notebook how many bookings became what, and why; no value of any booking."""
+        rows = [("accepted", "", len(self.entries), "")]
+        for fate, found in (
+            ("rejected", self.rejected["reasons"].explode(empty_as_null=False)),
+            ("filtered", self.filtered["reason"]),
+        ):
+            counts = found.value_counts(sort=True)
+            rows += [
+                (fate, code, count, reasons.explain(code).meaning if fate == "rejected" else "not asked for")
+                for code, count in counts.rows()
+            ]
+        body = "".join(
+            f'<tr><th scope="row">{fate}</th><td>{escape(code)}</td><td>{count}</td><td>{escape(said)}</td></tr>'
+            for fate, code, count, said in rows
+        )
+        head = "".join(
+            f'<th scope="col">{name}</th>' for name in ("bookings", "reason", "how many", "meaning")
+        )
+        given = len(self.entries) + len(self.rejected) + len(self.filtered)
+        caption = f"{given} bookings. One that is rejected for several reasons counts under each."
+        return (
+            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
 
 
 def read_bookings(payloads: Payloads, config: AnyConfig) -> pl.DataFrame:

@@ -14,7 +14,6 @@ from typing import Any
 import pytz
 
 from pipeline.config import PipelineConfig
-from pipeline.config_file import select_source
 
 MAIN_DAY = date(2026, 11, 23)
 MOVED_DAYS = 7
@@ -66,12 +65,9 @@ def sample_config() -> dict[str, Any]:
 def file_config(path: Path | None, source: str | None = None) -> PipelineConfig:
     """Return the mapping that files of bookings are read with: a configured source's, else the example's.
 
-    Raises PluginConfigError as ``select_source`` and ``PipelineConfig.from_dict`` do.
+    Raises PluginConfigError as ``PipelineConfig.of`` does.
     """
-    if path is None:
-        return PipelineConfig.from_dict(sample_config(), offline=True)
-    settings = select_source(path, source)
-    return PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
+    return PipelineConfig.of(sample_config()) if path is None else PipelineConfig.of(path, source=source)
 
 
 def sample_path(name: str) -> Traversable:

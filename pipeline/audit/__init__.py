@@ -10,13 +10,7 @@ from pipeline.audit.live import LiveBookings
 from pipeline.audit.model import Audit, Overview
 from pipeline.audit.run import audit, read_payloads
 from pipeline.audit.suggestions import FieldSuggestion, SuggestedRule, suggest_rules
-from pipeline.audit.workbench import (
-    Workbench,
-    coverage_change,
-    open_bookings,
-    with_pattern,
-    with_proposals,
-)
+from pipeline.audit.what_if import coverage_change, with_pattern, with_proposals
 from pipeline.audit.zone_data import clock_changes
 from pipeline.audit.zone_data import compare as compare_zone_data
 
@@ -26,12 +20,10 @@ __all__ = [
     "LiveBookings",
     "Overview",
     "SuggestedRule",
-    "Workbench",
     "audit",
     "clock_changes",
     "compare_zone_data",
     "coverage_change",
-    "open_bookings",
     "read_payloads",
     "suggest_rules",
     "with_pattern",

@@ -57,7 +57,7 @@ def audit_server(
 ) -> tuple[str, Audit]:
     """Audit the last days of a running Calpendo; returns what was audited, in words, and the audit."""
     from pipeline.audit import LiveBookings, audit
-    from pipeline.audit.workbench import asked_for
+    from pipeline.audit.what_if import asked_for
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config_file import select_source
     from pipeline.credentials import Credentials

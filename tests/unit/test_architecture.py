@@ -46,6 +46,7 @@ LEVELS: dict[str, int] = {
     "pylantir": 6,
     "verify": 6,
     "trace": 6,
+    "workbench": 7,
     "commands": 7,
     "cli": 8,
     "__main__": 9,

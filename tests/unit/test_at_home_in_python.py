@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from pipeline import (
     CalendoPlugin,
     PipelineConfig,
+    open_bookings,
     process_batch,
     read_bookings,
     transform_bookings,
@@ -29,6 +30,7 @@ from pipeline.check import check_file
 from pipeline.credentials import Credentials
 from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_bookings, sample_config
+from pipeline.transform.selection import Selection
 
 CONFIG: dict[str, Any] = {
     "base_url": "https://example.calpendo.com",
@@ -283,3 +285,29 @@ def test_a_frame_in_a_wrong_place_is_told(call: Callable[[], Any], told: str) ->
     """House rule: a function that takes files or one frame alone says so, and which function takes the rest."""
     with pytest.raises(PluginConfigError, match=told):
         call()
+
+
+def test_a_notebook_sees_sizes_and_reasons_and_no_value() -> None:
+    """Promise: what a notebook shows of a batch, of bookings and of the workbench holds no title, id or name."""
+    config = sample_config()
+    bench = open_bookings([*bookings(), {"id": 1, "title": "Zebedee"}], config=config)
+    filtered = process_batch(bookings(), config, selection=Selection(resources=("no such",)))
+    for shown in (bench._repr_html_(), bench.batch._repr_html_(), repr(bench), filtered._repr_html_()):
+        assert "Zebedee" not in shown
+        assert not any(value in shown for value in bench.entries["patient_id"])
+    assert repr(bench) == "Workbench('17 bookings', Batch(accepted=16, rejected=1, filtered=0))"
+    assert '<th scope="row">rejected</th><td>times_missing</td><td>1</td>' in bench._repr_html_()
+    assert '<th scope="row">filtered</th><td>resource</td><td>16</td>' in filtered._repr_html_()
+    assert len(bench.bookings) == 17
+    assert bench.rejected["booking_id"].to_list() == [1]
+
+
+def test_a_workbench_of_a_file_and_of_the_sample(tmp_path: Path) -> None:
+    """Promise: ``open_bookings`` takes a file, a frame, or nothing, which is the sample with its labels."""
+    bench = open_bookings(csv_file(tmp_path), config=sample_config())
+    assert_frame_equal(bench.entries, process_batch(bookings(), sample_config()).entries)
+    assert_frame_equal(open_bookings(flat_frame(), config=sample_config()).entries, bench.entries)
+    sample = open_bookings()
+    assert sample.expected is not None
+    assert sample.name == "the invented sample"
+    assert len(sample.bookings) >= len(sample_bookings())

@@ -1,0 +1,137 @@
+"""What a notebook opens: bookings of the last days of a server, of a file or a frame, and everything to ask of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.archives import BookingFile, payloads_of
+from pipeline.audit import Audit, LiveBookings, audit
+from pipeline.audit.run import Expected
+from pipeline.audit.what_if import asked_for
+from pipeline.batch import Batch, Payloads, process_batch, read_bookings
+from pipeline.config import AnyConfig, PipelineConfig
+from pipeline.display import visible
+from pipeline.sample import sample_config, sample_path
+from pipeline.transform.selection import Selection
+
+_BOOKINGS, _LABELS = "bookings.ndjson", "expected_entries.ndjson"
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """Bookings and a configuration, and what comes out; made by ``open_bookings``.
+
+    The frames hold patients' names; what a notebook shows of the workbench itself, and of its ``batch``, does not.
+
+    Attributes:
+        name: what was opened, in words.
+        config: the configuration.
+        expected: hand-checked entries, where there are any.
+        failed: how many bookings the server listed and could not be fetched.
+        warnings: what the fetch said; no patient's data.
+    """
+
+    name: str
+    config: PipelineConfig
+    expected: Expected | None = None
+    failed: int = 0
+    warnings: tuple[str, ...] = ()
+    _payloads: Any = field(default=(), repr=False)
+    _selection: Selection | None = field(default=None, repr=False)
+
+    @cached_property
+    def bookings(self) -> pl.DataFrame:
+        """The bookings as they came, one row each (``read_bookings``)."""
+        return read_bookings(self._payloads, self.config)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Entries, rejected and filtered bookings, and what a person should look at (``process_batch``)."""
+        return process_batch(self._payloads, self.config, selection=self._selection)
+
+    @property
+    def entries(self) -> pl.DataFrame:
+        """The worklist entries, one row each."""
+        return self.batch.entries
+
+    @property
+    def rejected(self) -> pl.DataFrame:
+        """The rejected bookings, with ``booking_id``, ``reason`` and ``payload``."""
+        return self.batch.rejected
+
+    def audit(self, config: AnyConfig | None = None, *, reveal: bool = False) -> Audit:
+        """Audit the bookings with the configuration, or with another one to try."""
+        return audit(
+            self._payloads, config or self.config, self.expected, reveal=reveal, selection=self._selection
+        )
+
+    def __repr__(self) -> str:
+        """Show sizes only."""
+        return f"Workbench({self.name!r}, {self.batch!r}{self._unfetched()})"
+
+    def _repr_html_(self) -> str:
+        """Show sizes and reasons, and no value."""
+        return f"<p>{escape(visible(self.name))}{escape(self._unfetched())}</p>{self.batch._repr_html_()}"
+
+    def _unfetched(self) -> str:
+        return f", {self.failed} could not be fetched" if self.failed else ""
+
+
+def open_bookings(
+    bookings: Payloads | None = None,
+    *,
+    config: AnyConfig | None = None,
+    source: str | None = None,
+    days: int = 90,
+    expected: Expected | None = None,
+) -> Workbench:
+    """Open the last ``days`` days of a configuration's server, or a file or frame of bookings, or the sample.
+
+        site = open_bookings(config="mwl_config.json", days=7)
+        site.bookings, site.entries, site.rejected
+
+    Args:
+        bookings: whatever ``read_bookings`` takes. Without them the server of ``config`` is asked, or, without that
+            as well, the invented sample is opened.
+        config: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file. Without it, the
+            sample's.
+        source: the source's name, where a file holds several.
+        days: so many of the site's last days, and today; asked of the server only.
+        expected: hand-checked entries, a file's path or objects. The sample has its own.
+
+    Raises:
+        PluginConfigError: the configuration, the login (from the environment) or the file is wrong.
+        PluginFetchError: the server could not be asked.
+    """
+    if bookings is None and config is not None:
+        return _from_server(config, source, days, expected)
+    settings = PipelineConfig.of(sample_config() if config is None else config, source=source)
+    if bookings is not None:
+        found = payloads_of(bookings)
+        if isinstance(found, BookingFile):
+            return Workbench(Path(found.archive.name).name, settings, expected, _payloads=found)
+        held = list(found)
+        return Workbench(f"{len(held)} bookings", settings, expected, _payloads=held)
+    known = sample_path(_LABELS)
+    labels = expected or (Path(str(known)) if known.is_file() else None)
+    return Workbench(
+        "the invented sample", settings, labels, _payloads=payloads_of(str(sample_path(_BOOKINGS)))
+    )
+
+
+def _from_server(config: AnyConfig, source: str | None, days: int, expected: Expected | None) -> Workbench:
+    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.credentials import Credentials
+
+    checked = PipelineConfig.of(config, source=source, offline=False)
+    with CalpendoClient(checked, Credentials.from_environment()) as client:
+        live = LiveBookings(client, checked, days)
+        fetched = tuple(live)
+    name = f"{checked.source_name}, the last {days} days"
+    return Workbench(name, checked, expected, live.failed, live.warnings, fetched, asked_for(checked))

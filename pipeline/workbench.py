@@ -17,7 +17,9 @@ from pipeline.audit.what_if import asked_for
 from pipeline.batch import Batch, Payloads, process_batch, read_bookings
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.display import visible
+from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_config, sample_path
+from pipeline.trace import Trace, why
 from pipeline.transform.selection import Selection
 
 _BOOKINGS, _LABELS = "bookings.ndjson", "expected_entries.ndjson"
@@ -44,6 +46,7 @@ class Workbench:
     warnings: tuple[str, ...] = ()
     _payloads: Any = field(default=(), repr=False)
     _selection: Selection | None = field(default=None, repr=False)
+    _asked: AnyConfig | None = field(default=None, repr=False)
 
     @cached_property
     def bookings(self) -> pl.DataFrame:
@@ -71,6 +74,23 @@ class Workbench:
             self._payloads, config or self.config, self.expected, reveal=reveal, selection=self._selection
         )
 
+    def why(
+        self, booking_id: int | str | None = None, *, text: str | None = None, reveal: bool = False
+    ) -> Trace:
+        """Tell why bookings are on the scanner's list, or not, as ``pipeline.why`` does: with the server and the ledgers.
+
+        Raises:
+            PluginConfigError: as ``pipeline.why``, and where no configuration was named.
+        """
+        return why(booking_id, self._site(), text=text, source=self.config.source_name, reveal=reveal)
+
+    def _site(self) -> AnyConfig:
+        if self._asked is None:
+            raise PluginConfigError(
+                'this asks a server and its ledgers; write open_bookings(config="mwl_config.json") with your configuration'
+            )
+        return self._asked
+
     def __repr__(self) -> str:
         """Show sizes only."""
         return f"Workbench({self.name!r}, {self.batch!r}{self._unfetched()})"
@@ -95,6 +115,7 @@ def open_bookings(
 
         site = open_bookings(config="mwl_config.json", days=7)
         site.bookings, site.entries, site.rejected
+        print(site.why(4711))
 
     Args:
         bookings: whatever ``read_bookings`` takes. Without them the server of ``config`` is asked, or, without that
@@ -115,9 +136,10 @@ def open_bookings(
     if bookings is not None:
         found = payloads_of(bookings)
         if isinstance(found, BookingFile):
-            return Workbench(Path(found.archive.name).name, settings, expected, _payloads=found)
+            name = Path(found.archive.name).name
+            return Workbench(name, settings, expected, _payloads=found, _asked=config)
         held = list(found)
-        return Workbench(f"{len(held)} bookings", settings, expected, _payloads=held)
+        return Workbench(f"{len(held)} bookings", settings, expected, _payloads=held, _asked=config)
     known = sample_path(_LABELS)
     labels = expected or (Path(str(known)) if known.is_file() else None)
     return Workbench(
@@ -134,4 +156,6 @@ def _from_server(config: AnyConfig, source: str | None, days: int, expected: Exp
         live = LiveBookings(client, checked, days)
         fetched = tuple(live)
     name = f"{checked.source_name}, the last {days} days"
-    return Workbench(name, checked, expected, live.failed, live.warnings, fetched, asked_for(checked))
+    return Workbench(
+        name, checked, expected, live.failed, live.warnings, fetched, asked_for(checked), _asked=config
+    )

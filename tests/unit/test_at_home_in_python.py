@@ -311,3 +311,5 @@ def test_a_workbench_of_a_file_and_of_the_sample(tmp_path: Path) -> None:
     assert sample.expected is not None
     assert sample.name == "the invented sample"
     assert len(sample.bookings) >= len(sample_bookings())
+    with pytest.raises(PluginConfigError, match=r"write open_bookings\(config="):
+        sample.why(1)

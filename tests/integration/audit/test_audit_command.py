@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from pipeline import open_bookings
 from pipeline.audit import read_payloads, run
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
@@ -166,6 +167,22 @@ def test_a_server_that_fails(tmp_path: Path) -> None:
         refused = call("--config", config, "--days", "1")
     assert refused.exit_code == 1
     assert "authentication failed" in refused.stderr
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_notebook_opens_a_server(tmp_path: Path) -> None:
+    """Promise: one object of a configuration file has the days' bookings as frames, what became of them, and why."""
+    with CalpendoSimulator() as server:
+        server.faults.add("status", match="/b/Calpendo.Booking/41005", code=500)
+        config = live_config(tmp_path, server.url, max_retries=0, state_path=str(tmp_path / "ledger.sqlite"))
+        bench = open_bookings(config=config, days=0)
+        shown = bench.why(41005)
+    assert len(bench.bookings) == len(bench.entries) + len(bench.rejected) + len(bench.batch.filtered)
+    assert bench.failed == 1
+    assert "1 could not be fetched" in bench._repr_html_()
+    assert shown.verdicts[0].booking_id == 41005
+    assert "41005" in str(shown)
+    assert not (tmp_path / "ledger.sqlite").exists()
 
 
 def test_credentials_are_asked_for(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import blake2b
-from html import escape
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -105,28 +104,21 @@ class Batch:
 
     def _repr_html_(self) -> str:
         """Show a notebook how many bookings became what, and why; no value of any booking."""
-        rows = [("accepted", "", len(self.entries), "")]
+        from pipeline.page import table
+
+        rows: list[dict[str, object]] = [{"fate": "accepted", "count": len(self.entries)}]
         for fate, found in (
             ("rejected", self.rejected["reasons"].explode(empty_as_null=False)),
             ("filtered", self.filtered["reason"]),
         ):
-            counts = found.value_counts(sort=True)
             rows += [
-                (fate, code, count, reasons.explain(code).meaning if fate == "rejected" else "not asked for")
-                for code, count in counts.rows()
+                {"fate": fate, "count": count, "reason": code, "meaning": reasons.explain(code).meaning}
+                for code, count in found.value_counts(sort=True).rows()
             ]
-        body = "".join(
-            f'<tr><th scope="row">{fate}</th><td>{escape(code)}</td><td>{count}</td><td>{escape(said)}</td></tr>'
-            for fate, code, count, said in rows
-        )
-        head = "".join(
-            f'<th scope="col">{name}</th>' for name in ("bookings", "reason", "how many", "meaning")
-        )
+        headings = {"fate": "bookings", "count": "how many", "reason": "reason", "meaning": "meaning"}
         given = len(self.entries) + len(self.rejected) + len(self.filtered)
-        caption = f"{given} bookings. One that is rejected for several reasons counts under each."
-        return (
-            f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        caption = f"{given} bookings; one that is rejected for several reasons counts under each"
+        return str(table(headings, rows, caption=caption, code=("reason",)))
 
 
 def read_bookings(payloads: Payloads, config: AnyConfig) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_config, sample_path
 from pipeline.trace import Trace, why
 from pipeline.transform.selection import Selection
+from pipeline.verify.preview import Preview, preview
 
 _BOOKINGS, _LABELS = "bookings.ndjson", "expected_entries.ndjson"
 
@@ -74,6 +75,15 @@ class Workbench:
             self._payloads, config or self.config, self.expected, reveal=reveal, selection=self._selection
         )
 
+    def preview(self, *, days: int | None = None, reveal: bool = False, host: str | None = None) -> Preview:
+        """Show the list as a host would get it now, as ``pipeline.preview`` does: asks the server, writes nothing.
+
+        Raises:
+            PluginConfigError, PluginFetchError, PluginStateError: as ``pipeline.preview``; the first also where no
+                configuration was named.
+        """
+        return preview(self._site(), self.config.source_name, days=days, reveal=reveal, host=host)
+
     def why(
         self, booking_id: int | str | None = None, *, text: str | None = None, reveal: bool = False
     ) -> Trace:
@@ -115,6 +125,7 @@ def open_bookings(
 
         site = open_bookings(config="mwl_config.json", days=7)
         site.bookings, site.entries, site.rejected
+        site.preview()
         print(site.why(4711))
 
     Args:

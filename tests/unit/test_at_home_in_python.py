@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
@@ -296,8 +297,12 @@ def test_a_notebook_sees_sizes_and_reasons_and_no_value() -> None:
         assert "Zebedee" not in shown
         assert not any(value in shown for value in bench.entries["patient_id"])
     assert repr(bench) == "Workbench('17 bookings', Batch(accepted=16, rejected=1, filtered=0))"
-    assert '<th scope="row">rejected</th><td>times_missing</td><td>1</td>' in bench._repr_html_()
-    assert '<th scope="row">filtered</th><td>resource</td><td>16</td>' in filtered._repr_html_()
+    for html, row in (
+        (bench._repr_html_(), ["rejected", "1", "times_missing"]),
+        (filtered._repr_html_(), ["filtered", "16", "resource"]),
+    ):
+        cells = [re.sub("<[^>]*>", " ", f"<{line}").split() for line in html.split("<tr")[2:]]
+        assert row in [words[:3] for words in cells], cells
     assert len(bench.bookings) == 17
     assert bench.rejected["booking_id"].to_list() == [1]
 

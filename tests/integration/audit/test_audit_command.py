@@ -176,10 +176,13 @@ def test_a_notebook_opens_a_server(tmp_path: Path) -> None:
         server.faults.add("status", match="/b/Calpendo.Booking/41005", code=500)
         config = live_config(tmp_path, server.url, max_retries=0, state_path=str(tmp_path / "ledger.sqlite"))
         bench = open_bookings(config=config, days=0)
+        listed = bench.preview()
         shown = bench.why(41005)
     assert len(bench.bookings) == len(bench.entries) + len(bench.rejected) + len(bench.batch.filtered)
     assert bench.failed == 1
     assert "1 could not be fetched" in bench._repr_html_()
+    assert listed.source == "calpendo"
+    assert 41005 not in listed.on_list["booking_id"]
     assert shown.verdicts[0].booking_id == 41005
     assert "41005" in str(shown)
     assert not (tmp_path / "ledger.sqlite").exists()

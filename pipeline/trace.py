@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
@@ -42,7 +42,7 @@ from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, STATUS_KEY, TIME_K
 from pipeline.delivery.cycle import Cycle, wanted
 from pipeline.delivery.decide import Answers, Checked, Delivery, decide
 from pipeline.delivery.history import health
-from pipeline.delivery.ledger import Ledger, Line, Owed, moment
+from pipeline.delivery.ledger import Ledger, Line, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE
@@ -528,23 +528,33 @@ class _Inquiry:
 
     def _found_hosts(self) -> list[_Host]:
         """Return the source's hosts, those with a list of their own first; where none was given anything, a caller."""
-        base = ledger_path(self.config)
         hosts = []
-        for path in [] if base is None else ledgers_beside(base):
+        for path in self._ledgers():
             try:
                 ledger = self._open.enter_context(Ledger.copy(path))
             except PluginStateError as error:
                 self.notes.append(str(error))
                 continue
             self.notes += ledger.warnings
-            name = ledger.meta("host") or CALLER
-            hosts.append(_Host(name, self._config_for(name), ledger))
+            name, source = ledger.meta("host") or CALLER, ledger.meta("source")
+            config = self._config_for(name).model_copy(update={"source_name": source} if source else {})
+            hosts.append(_Host(name, config, ledger))
         if not hosts:
             name = CALLER if self.site.database is None else PYLANTIR
             ledger = self._open.enter_context(Ledger.memory())
             hosts = [_Host(name, self._config_for(name), ledger)]
         rank = {PYLANTIR: 0, WORKLIST: 1, CALLER: 2}
         return sorted(hosts, key=lambda host: rank.get(host.name.partition(":")[0], 3))
+
+    def _ledgers(self) -> list[Path]:
+        """Return the source's ledgers, also under the name that a plugin takes which Pylantir loads without its file."""
+        names = [self.config.source_name]
+        with suppress(ImportError):
+            from pipeline.pylantir.sources import ledger_names
+
+            names += ledger_names(self.config.source_name, self.site.block)
+        bases = dict.fromkeys(ledger_path(self.config, source_name=name) for name in names)
+        return [path for base in bases if base is not None for path in ledgers_beside(base)]
 
     def _config_for(self, host: str) -> PipelineConfig:
         """Return the options as they stand for a host: Pylantir's plugin has other defaults than this package."""
@@ -731,8 +741,8 @@ class _PylantirsRows:
             return "another hand's time"
         return f"{found[DATE_KEY]:%Y-%m-%d} {found[TIME_KEY]:%H:%M}"
 
-    def next_status(self, number: int, wanted: str, line: Line | None) -> str:
-        """Return the status that the row has after the next cycle (``pylantir.steps.settle``)."""
+    def next_status(self, number: int, wanted: str, start: datetime | None) -> str:
+        """Return the status that the row has after the next cycle, which sends it with this start (``steps.settle``)."""
         from pipeline.pylantir.host_rows import clock_of
         from pipeline.pylantir.steps import settle
 
@@ -740,8 +750,20 @@ class _PylantirsRows:
         if row is None:
             return wanted
         was = self._book.start_of(number, clock_of(row))
-        moved = line is not None and was not in (None, line.start_utc) and moment(line.start_utc) > self._now
+        moved = was is not None and start is not None and was != microseconds(start) and start > self._now
         return settle(wanted, self.status(number), self._book.get(number), rescheduled=moved).status
+
+    def is_lost(self, number: int, entry: Mapping[str, Any]) -> bool:
+        """Return whether the database does not hold what was delivered, so that the next cycle writes it again."""
+        from pipeline.pylantir.hosted import left_in
+
+        if self.database is None:
+            return False
+        row = self.rows.get(number)
+        if row is None:
+            return bool(entry[STATUS_KEY] != DISCONTINUED)
+        known = self._book.get(number)
+        return left_in(row, entry, known, transliterating=self._host.config.transliterate) is None
 
     def fault(self, entry: Mapping[str, Any]) -> str | None:
         """Say why Pylantir cannot send an entry, without its values; None where it can."""
@@ -931,7 +953,14 @@ class _Teller:
         self._zone = pytz.timezone(self._config.timezone)
         self._reveal = reveal
         self._pylantir = rows
-        self._found = seen.found(number, self._host, hosts)
+        self._found = found = seen.found(number, self._host, hosts)
+        if (
+            rows is not None
+            and found.fate is Fate.UNCHANGED
+            and found.entry
+            and rows.is_lost(number, found.entry)
+        ):
+            self._found = replace(found, fate=Fate.RESENT)
         self._kept = self._host.kept(number)
         self._row: dict[str, Any] | None = seen.rows.get(number)
         self._steps: list[Step] = []
@@ -1009,11 +1038,11 @@ class _Teller:
         if found.entry is not None and (fault := rows.fault(found.entry)):
             return f"Pylantir cannot send it: {fault}"
         status = found.status or (self._kept.line.status if self._kept.line else "SCHEDULED")
-        after = rows.next_status(self._number, status, self._kept.line)
+        after = rows.next_status(self._number, status, self._start())
         if after in TO_SCAN:
             return None
-        done = {"COMPLETED": "ended", DISCONTINUED: "broke off"}.get(after, "changed")
-        return f"the scanner {done} it ({after})"
+        done = {"COMPLETED": "ended it", DISCONTINUED: "broke it off"}.get(after, "changed it")
+        return f"the scanner {done} ({after})"
 
     # -- words --------------------------------------------------------------------------------------------------------
 
@@ -1083,7 +1112,7 @@ class _Teller:
             case Fate.CHANGED:
                 return f"is on the list; the next cycle corrects {_listed(found.changed) or 'it'}."
             case Fate.RESENT:
-                return f"was sent, but {host} has not confirmed it; the next cycle sends it again."
+                return f"was sent, but {host} does not hold it for sure; the next cycle sends it again."
             case Fate.UNCHANGED if self._seen.fault is not None:
                 return f"is on the list as far as the ledger knows: {host} has it."
             case Fate.UNCHANGED:

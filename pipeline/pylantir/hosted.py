@@ -62,6 +62,16 @@ class Prepared:
         return self.step if row[STATUS] == self.step.status else Step(row[STATUS], by_scanner=True)
 
 
+def left_in(
+    row: Mapping[str, Any], entry: Mapping[str, Any], known: Step | None, *, transliterating: bool
+) -> Step | None:
+    """Return the step of a row that holds a delivered entry; None where another hand has changed it since."""
+    step = settle(entry[STATUS], row[STATUS] or SCHEDULED, known)
+    record = to_wire(entry, transliterating=transliterating).record
+    columns = host_rows.stored_form(record | host_rows.running_identity(step, row))
+    return step if step.status == row[STATUS] and host_rows.holds(row, columns) else None
+
+
 class HostedPlugin(CalendoPlugin):
     """A ``CalendoPlugin`` with explicit acknowledgement, and the book of the rows' steps beside its ledger."""
 
@@ -143,10 +153,8 @@ class HostedPlugin(CalendoPlugin):
                 if entry[STATUS] != DISCONTINUED:
                     lost.append(number)
                 continue
-            step = settle(entry[STATUS], row[STATUS] or SCHEDULED, self.book.get(number))
-            record = to_wire(entry, transliterating=self.settings.transliterate).record
-            columns = host_rows.stored_form(record | host_rows.running_identity(step, row))
-            if step.status != row[STATUS] or not host_rows.holds(row, columns):
+            step = left_in(row, entry, self.book.get(number), transliterating=self.settings.transliterate)
+            if step is None:
                 lost.append(number)
             else:
                 left[number] = Left(step, host_rows.clock_of(row), line.start_utc)

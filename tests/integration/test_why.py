@@ -136,7 +136,7 @@ FATES: dict[int, tuple[Fate, bool, str, str]] = {
     ),
     10: (Fate.GONE, False, "calpendo", "no longer exists in Calpendo"),
     11: (Fate.WITHDRAWN, False, "calpendo", "taken off the list by the next cycle: it no longer exists"),
-    12: (Fate.RESENT, True, "delivery to caller", "the caller has not confirmed it"),
+    12: (Fate.RESENT, True, "delivery to caller", "the caller does not hold it for sure"),
     13: (
         Fate.FETCH_FAILED,
         False,
@@ -242,7 +242,7 @@ SERVERS_WORD: dict[int, tuple[Fate, bool, str]] = {
     6: (Fate.UNCHANGED, True, "is on the list as far as the ledger knows"),
     10: (Fate.WITHDRAWN, False, "it was taken off"),
     11: (Fate.HELD, True, "taken off when the next cycle finds the same"),
-    12: (Fate.RESENT, True, "has not confirmed it"),
+    12: (Fate.RESENT, True, "does not hold it for sure"),
     13: (Fate.FETCH_FAILED, False, "could not be fetched since 2026-06-10 08:00"),
     14: (Fate.UNKNOWN, False, "not known to any ledger of this source, and Calpendo could not be asked"),
     21: (Fate.REJECTED, False, "the pattern for patient_id does not match"),

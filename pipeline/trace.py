@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -299,9 +300,7 @@ def _sites(
         else:
             found = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
             login = credentials
-        return _Site(
-            found, login, settings.sync_interval, settings.config, getattr(settings, "database", None)
-        )
+        return _Site(found, login, settings.sync_interval, settings.config, settings.database)
 
     if isinstance(config, PipelineConfig):
         return [_Site(config, credentials or Credentials.from_environment(environ))]
@@ -527,7 +526,7 @@ class _Inquiry:
         self._open.close()
 
     def _found_hosts(self) -> list[_Host]:
-        """Return the source's hosts, those with a list of their own first; where none was given anything, a caller."""
+        """Return the source's hosts, those with a list of their own first: Pylantir where the file is its own."""
         hosts = []
         for path in self._ledgers():
             try:
@@ -539,10 +538,11 @@ class _Inquiry:
             name, source = ledger.meta("host") or CALLER, ledger.meta("source")
             config = self._config_for(name).model_copy(update={"source_name": source} if source else {})
             hosts.append(_Host(name, config, ledger))
-        if not hosts:
-            name = CALLER if self.site.database is None else PYLANTIR
+        pylantirs = self.site.database is not None and find_spec("pylantir") is not None
+        if not hosts or (pylantirs and all(host.name != PYLANTIR for host in hosts)):
+            name = PYLANTIR if pylantirs else CALLER
             ledger = self._open.enter_context(Ledger.memory())
-            hosts = [_Host(name, self._config_for(name), ledger)]
+            hosts.append(_Host(name, self._config_for(name), ledger))
         rank = {PYLANTIR: 0, WORKLIST: 1, CALLER: 2}
         return sorted(hosts, key=lambda host: rank.get(host.name.partition(":")[0], 3))
 
@@ -658,7 +658,7 @@ class _Inquiry:
         for host in self._hosts:
             if self._fault is None:
                 try:
-                    host.run(self._client(host.config), ids, self.site.sync_interval, self.now)
+                    host.run(self._client(host.config), ids, self._interval(host.name), self.now)
                 except PluginFetchError as error:
                     self._fault = str(error)
         if self._fault is not None:
@@ -666,12 +666,21 @@ class _Inquiry:
                 0,
                 f"{self._not_asked()} What follows is what ledger and quarantine hold.",
             )
-        seen = _Seen(self.site, self._hosts, self._looked_up(ids), ids, self.now, self._fault)
+        interval = self._interval(self._hosts[0].name)
+        seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault)
         rows = self._pylantirs_rows(ids)
         return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
 
     def _not_asked(self) -> str:
         return f"Calpendo could not be asked: {_first_words(self._fault or '')}."
+
+    def _interval(self, host: str) -> float:
+        """Return the seconds between two cycles as a host gives them to the window."""
+        if host != PYLANTIR or find_spec("pylantir") is None:
+            return self.site.sync_interval
+        from pipeline.pylantir.rehearsal import OVERLAP
+
+        return self.site.sync_interval + OVERLAP
 
     def _looked_up(self, ids: Collection[int]) -> FetchedBookings:
         """Ask by number for what the first host's cycle did not learn of, and for what it left at the list's word."""
@@ -805,7 +814,7 @@ class _Seen:
 
     def __init__(
         self,
-        site: _Site,
+        sync_interval: float,
         hosts: Sequence[_Host],
         looked_up: FetchedBookings,
         ids: Collection[int],
@@ -815,11 +824,9 @@ class _Seen:
         first = hosts[0]
         config = first.config
         self.now, self.fault, self.config = now, fault, config
-        self.sync_interval = site.sync_interval
+        self.sync_interval = sync_interval
         self.looked_up = looked_up
-        self.window = (
-            first.cycle.answers.window if first.cycle else window_for(config, now, site.sync_interval)
-        )
+        self.window = first.cycle.answers.window if first.cycle else window_for(config, now, sync_interval)
         today = now.astimezone(pytz.timezone(config.timezone)).date()
         came = {number: p for p in looked_up.payloads if (number := _id_of(p)) is not None}
         asked = wanted(config, self.window)
@@ -1200,10 +1207,14 @@ class _Teller:
         if start < window.end:
             ended = "ended" if end is not None and end <= self._seen.now else "began"
             return f"it {ended} {self._at(end if ended == 'ended' and end else start)}, before the window"
-        at = appears(self._config, self._seen.sync_interval, self._seen.now, start)
+        at = self._appears()
         if at is None:
             return f"it begins {self._at(start)}, and the window of a day never reaches that time"
         return f"it begins {self._at(start)}, and appears {self._at(at)}"
+
+    def _appears(self) -> datetime | None:
+        start = self._start()
+        return start and appears(self._config, self._seen.sync_interval, self._seen.now, start)
 
     # -- the steps ----------------------------------------------------------------------------------------------------
 
@@ -1213,12 +1224,12 @@ class _Teller:
         if seen.fault is not None:
             self._add("calpendo", "could not be asked", "run calpendo-pipeline verify")
         elif kind is Fate.GONE:
-            self._add("calpendo", "no longer exists there", "nothing, if it was meant to be deleted")
+            self._add("calpendo", "no longer exists there", _remedy("gone"))
         elif kind is Fate.UNKNOWN and not found.reason:
-            self._add("calpendo", "has no such booking for this login", "check the number")
+            self._add("calpendo", "has no such booking for this login", _remedy("unknown"))
         elif kind is Fate.NOT_LISTED:
-            advice = "check that this login may see it in lists, and how its resource and status are spelled"
-            self._add("calpendo", "found by its number, but the list for the window does not name it", advice)
+            found_by = "found by its number, but the list for the window does not name it"
+            self._add("calpendo", found_by, _remedy("not_listed"))
         elif kind in (Fate.FETCH_FAILED, Fate.UNKNOWN):
             self._add("calpendo", "its details do not come" if found.reason else "its details did not come")
         else:
@@ -1232,43 +1243,31 @@ class _Teller:
     def _tell_fetch(self) -> None:
         owed, reason = self._kept.owed, self._found.reason
         parts = (
-            []
-            if not reason
-            else [_first_words(reason) if reason != NOT_REACHED else "no time was left for it"]
+            [_first_words(reason) if reason != NOT_REACHED else "no time was left for it"] if reason else []
         )
         if owed is not None:
             parts.append(f"owed since {self._at(owed.since)}, {owed.attempts} cycles asked for it")
             if owed.passed_over:
                 parts.append(f"the last {owed.passed_over} had no time to")
-        self._add(
-            "fetch",
-            "; ".join(parts) or "its details could not be fetched",
-            "nothing at once: each cycle asks again; if it lasts, run verify and look at the server",
-        )
+        told = "; ".join(parts) or "its details could not be fetched"
+        self._add("fetch", told, _remedy("fetch_failed"))
 
     def _tell_selection(self, row: Mapping[str, Any]) -> None:
-        config, outside = (
-            self._config,
-            {name: self._number in ids for name, ids in self._seen.outside.items()},
-        )
+        config = self._config
+        outside = {name: self._number in ids for name, ids in self._seen.outside.items()}
         resource = self._name(row["resource"])
         if not config.resources:
             self._add("resource", f"{resource}; all resources are asked for")
         elif outside["resource"]:
             asked = ", ".join(map(self._name, config.resources))
-            advice = "move the booking to one of them in Calpendo, or write its resource into 'resources'"
-            self._add("resource", f"{resource} is not asked for, only {asked}", advice)
+            self._add("resource", f"{resource} is not asked for, only {asked}", _remedy("resource"))
         else:
             self._add("resource", f"{resource}, sent as {row['modality']}")
         self._tell_status(row, outside["status"])
         if config.allowed_studies:
             study = self._value(row.get("mapped:study_description"))
-            advice = "write it into 'allowed_studies', or correct the booking's project"
-            self._add(
-                "study",
-                f"{study} is {'not ' * outside['study']}asked for",
-                advice if outside["study"] else "",
-            )
+            advice = _remedy("study") if outside["study"] else ""
+            self._add("study", f"{study} is {'not ' * outside['study']}asked for", advice)
         self._tell_window(outside["window"])
 
     def _tell_status(self, row: Mapping[str, Any], outside: bool) -> None:
@@ -1281,12 +1280,12 @@ class _Teller:
         unknown = "say what it means in 'status_mapping'" if not row["status_known"] else ""
         if outside:
             only = self._name(config.status_filter)
-            self._add("status", f"{means}; only {only} is asked for", f"set the status to {only} in Calpendo")
+            self._add("status", f"{means}; only {only} is asked for", _remedy("status"))
         elif row[STATUS_KEY] in TO_SCAN:
             self._add("status", means, unknown)
         else:
-            advice = "set the status in Calpendo if it takes place after all, or correct 'status_mapping'"
-            self._add("status", f"{means}, which no scanner is shown", advice)
+            code = "cancelled" if row[STATUS_KEY] == DISCONTINUED else "completed"
+            self._add("status", f"{means}, which no scanner is shown", _remedy(code))
 
     def _tell_window(self, outside: bool) -> None:
         start, window = self._start(), self._seen.window
@@ -1296,16 +1295,8 @@ class _Teller:
         if not outside:
             self._add("window", f"inside; {span}")
             return
-        advice = (
-            "nothing: it is over"
-            if start < window.end
-            else "wait, or make the window longer ('lookahead_hours')"
-        )
-        if start >= window.end and not (
-            self._config.window_mode == "rolling" and not self._config.daily_window
-        ):
-            advice = "wait, or choose another 'window_mode' or 'daily_window'"
-        self._add("window", f"{self._window_words()}; {span}", advice)
+        code = "over" if start < window.end else "not_yet" if self._appears() else "never"
+        self._add("window", f"{self._window_words()}; {span}", _remedy(code))
 
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
         for rule in self._config.rules:
@@ -1419,10 +1410,12 @@ class _Teller:
         advice = ""
         if obstacle is not None:
             text += f"; {obstacle}"
-            advice = "give the booking a new time in Calpendo if it is to be scanned again"
-            if obstacle.startswith("Pylantir cannot"):
-                advice = "correct the field in Calpendo: an identifier is never changed on the way"
+            advice = _remedy("not_sendable" if obstacle.startswith("Pylantir cannot") else "scanned")
         self._add("pylantir", text, advice)
+
+
+def _remedy(code: str) -> str:
+    return explain(code).remedy
 
 
 def _told(host: str) -> str:

@@ -187,11 +187,23 @@ OFF_THE_LIST: dict[str, Reason] = {
         "The window has not reached the booking yet.", "Nothing: it comes on the list by itself."
     ),
     "over": Reason("The booking has ended.", "Nothing."),
+    "never": Reason(
+        "The window of a day never reaches the booking's time.", "Change daily_window, or move the booking."
+    ),
+    "not_listed": Reason(
+        "Calpendo shows the booking by its number, but not in its list for the window.",
+        "Let the login see it in lists, and look how its resource and status are spelled.",
+    ),
+    "unknown": Reason("Neither Calpendo nor a ledger knows the booking.", "Check the number."),
+    "scanned": Reason(
+        "The scanner has ended the scan, or broken it off.",
+        "Give the booking a new time in Calpendo if it is to be scanned again.",
+    ),
     "withdrawn": Reason(
         "The booking no longer stands in Calpendo: it was deleted, or has another resource or status, or a new fault.",
         "Nothing, or book it again in Calpendo.",
     ),
-    "gone": Reason("The booking was deleted while it was asked for.", "Nothing."),
+    "gone": Reason("The booking was deleted.", "Nothing, or book it again in Calpendo."),
     "held": Reason(
         "The booking no longer stands in Calpendo; it stays on the list until another cycle confirms that.",
         "Nothing: see calpendo-pipeline status if it persists.",

@@ -96,6 +96,11 @@ class Wording:
         return f"{key}: got {self.given(value)}{reason}; write {write}"
 
 
+def install(extra: str) -> str:
+    """Return the command that installs an extra; the package is on no index, so it is called from its checkout."""
+    return f"in the checkout of calpendo-pipeline: pip install '.[{extra}]'"
+
+
 def near_miss(word: str, known: Iterable[str], *, cutoff: float = 0.8) -> str | None:
     """Return the known word that ``word`` is probably meant to be, or None; case counts last."""
     candidates = list(known)

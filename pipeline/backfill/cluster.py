@@ -19,6 +19,7 @@ from pipeline.backfill.local import POLL_SECONDS, Done, Job
 from pipeline.backfill.steps import perform
 from pipeline.errors import PluginConfigError, PluginStateError
 from pipeline.version import __version__
+from pipeline.wording import install
 
 CONNECT_SECONDS = 20
 RETRIES = 1
@@ -109,7 +110,7 @@ def _distributed() -> Any:
         return import_module("distributed")
     except ImportError as error:
         raise PluginConfigError(
-            "--cluster needs the extra 'distributed': pip install 'calpendo-pipeline[distributed]'"
+            f"--cluster needs the extra 'distributed'; write {install('distributed')}"
         ) from error
 
 

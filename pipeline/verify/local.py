@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from pipeline.config import PipelineConfig
 from pipeline.verify.model import Check, failed, ok, skipped, warning
+from pipeline.wording import install
 
 TESTED_PYLANTIR = "0.4.6"
 
@@ -122,9 +123,7 @@ def registration() -> Check:
     """Register the plugin as the launcher does, where Pylantir is installed (T023)."""
     name = "Pylantir"
     if find_spec("pylantir") is None:
-        return skipped(
-            name, "is not installed", "to serve a scanner: pip install 'calpendo-pipeline[pylantir]'"
-        )
+        return skipped(name, "is not installed", f"to serve a scanner, {install('pylantir')}")
     try:
         installed = version("pylantir")
     except PackageNotFoundError:

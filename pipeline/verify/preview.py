@@ -28,6 +28,7 @@ from pipeline.transform.paths import value_at
 from pipeline.transform.shapes import shape, shape_expr
 from pipeline.transform.text import comparable
 from pipeline.transform.vocabularies import OTHER_MODALITY
+from pipeline.wording import install
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
@@ -102,8 +103,7 @@ _SHOWN: Final = {
     "place": "where",
 }
 _NO_PYLANTIR: Final = (
-    "Pylantir is not installed here: the list is shown as other hosts get it; write"
-    " pip install 'calpendo-pipeline[pylantir]'"
+    f"Pylantir is not installed here: the list is shown as other hosts get it; write {install('pylantir')}"
 )
 
 

@@ -112,7 +112,7 @@ def test_without_pylantir_it_is_said_what_to_install(write: Write, monkeypatch: 
     """T025: registration is checked only when Pylantir is installed; the rest works without."""
     monkeypatch.setattr(local, "find_spec", lambda _: None)
     verification = verify(write(), environ=LOGIN)
-    assert "pip install 'calpendo-pipeline[pylantir]'" in only(verification, "Pylantir", State.SKIPPED).advice
+    assert "pip install '.[pylantir]'" in only(verification, "Pylantir", State.SKIPPED).advice
     assert verification.passed
 
 

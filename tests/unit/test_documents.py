@@ -59,6 +59,14 @@ def test_ci_runs_the_commands_of_the_first_screen(name: str, command: str) -> No
     assert command in "\n".join((ROOT / "README.md").read_text().splitlines()[:40])
 
 
+def test_what_is_on_no_index_is_installed_from_the_checkout() -> None:
+    """Docs promise: no document, message or file tells to install this package by its name from an index."""
+    shown = [*DOCUMENTS, *(ROOT / "pipeline").rglob("*.py"), *(ROOT / "data").iterdir()]
+    by_name = re.compile(r"pip install[^\n]*calpendo-pipeline(\[|\b(?! demo))")
+    told = [str(path.relative_to(ROOT)) for path in shown if path.is_file() and path.name != "CHANGELOG.md"]
+    assert [name for name in told if by_name.search((ROOT / name).read_text(encoding="utf-8"))] == []
+
+
 def test_ci_tests_every_python_that_is_claimed() -> None:
     """Promise: .ci/run takes the Pythons from the classifiers; README and lower bound name the same ones."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

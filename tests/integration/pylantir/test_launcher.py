@@ -76,7 +76,7 @@ import pipeline, pipeline.plugin
 try:
     import pipeline.pylantir
 except ImportError as error:
-    assert "pip install 'calpendo-pipeline[pylantir]'" in str(error), error
+    assert "in the checkout of calpendo-pipeline: pip install '.[pylantir]'" in str(error), error
 else:
     raise SystemExit("imported")
 """
@@ -102,7 +102,8 @@ def test_the_command_without_pylantir_says_what_to_install() -> None:
     done = python(code, "pylantir", "start")
     assert done.returncode == 2
     assert (
-        done.stderr.strip() == "Pylantir is not installed. Write: pip install 'calpendo-pipeline[pylantir]'"
+        done.stderr.strip()
+        == "Pylantir is not installed. Write in the checkout of calpendo-pipeline: pip install '.[pylantir]'"
     )
 
 

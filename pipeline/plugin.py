@@ -7,6 +7,7 @@ decided is written down before it leaves.
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import threading
 import time
@@ -139,7 +140,7 @@ class CalendoPlugin(DataSourcePlugin):
         try:
             config, ledger = self._ready()
         except PluginError as error:
-            self.lgr.error("no cycle could begin: %s", error)
+            self._tell_failure(f"no cycle could begin: {error}", error)
             raise
         with ledger.cycle(config.lock_timeout), self._cycling:
             try:
@@ -343,10 +344,13 @@ class CalendoPlugin(DataSourcePlugin):
 
     def _note_failure(self, cycle: Cycle, error: PluginError) -> None:
         text = f"{type(error).__name__}: {error}"
-        self.lgr.error(
-            "fetch failed: %s", text, exc_info=error if isinstance(error, PluginFetchError) else None
-        )
+        self._tell_failure(f"fetch failed: {text}", error)
         self.last_report = cycle.failed(error, text)
+
+    def _tell_failure(self, text: str, error: PluginError) -> None:
+        """Log a failed cycle in one line (T005); the traceback at DEBUG, or a server that is down would fill the log."""
+        is_traced = isinstance(error, PluginFetchError) and self.lgr.isEnabledFor(logging.DEBUG)
+        self.lgr.error("%s", text, exc_info=error if is_traced else None)
 
 
 def _place(error: BaseException) -> str:

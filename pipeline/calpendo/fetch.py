@@ -50,6 +50,8 @@ _REFUSING_STATUSES = frozenset({500, 501})
 _FAR = datetime.max.replace(tzinfo=UTC)
 # Of five turns, one is for what is over.
 _TURNS = 5
+_NAMED = 20
+"""How many bookings a line of the log names."""
 
 
 @dataclass(frozen=True)
@@ -528,12 +530,26 @@ class _Gathering:
             self._failed[number] = NOT_REACHED
         elif isinstance(answer, CalpendoFault):
             self._failed[number] = str(answer)
-            self._log.warning("booking %d could not be fetched: %s", number, answer)
+            self._log.debug("booking %d could not be fetched: %s", number, answer)
         elif answer is None:
             self._gone.add(number)
             self._log.warning("booking %d is gone: its details answered 404", number)
         else:
             self._payloads[number] = answer
+
+    def _tell_failed(self) -> None:
+        """Name in one line all bookings that could not be fetched, and why the first could not."""
+        failed = {number: reason for number, reason in self._failed.items() if reason != NOT_REACHED}
+        if failed:
+            shown = ", ".join(map(str, sorted(failed)[:_NAMED]))
+            more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+            self._log.warning(
+                "%d bookings could not be fetched: %s%s; %s",
+                len(failed),
+                shown,
+                more,
+                next(iter(failed.values())),
+            )
 
     def raise_if_all_failed(self) -> None:
         """Raise PluginFetchError when there were bookings to fetch and not one of them was answered for."""
@@ -566,6 +582,7 @@ class _Gathering:
             for number in self.listed
             if number in self._failed and number not in cut
         }
+        self._tell_failed()
         if gone and len(gone) == len(self.listed) > 1:
             self.warn(f"all {len(gone)} listed bookings answered 404: is api_path right?")
         self._log.info(

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.display import visible
+from pipeline.errors import PluginError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,6 +97,10 @@ class HarmlessLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write the record as ``logging`` does, made harmless; a traceback keeps its lines."""
         return visible(super().format(record), keep="\n")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's name
+        """Leave out the traceback of this package's own errors: their text says what happened, and what to do."""
+        return "" if isinstance(ei[1], PluginError) else super().formatException(ei)
 
 
 def terminal(*, err: bool = False) -> Terminal:

@@ -57,7 +57,9 @@ def run(
         # The exit code and one message tell of a failure; the log's lines come with --verbose.
         handler = logging.StreamHandler()
         handler.setFormatter(HarmlessLines("%(asctime)s %(levelname)s %(message)s"))
-        logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, handlers=[handler])
+        logging.basicConfig(level=logging.WARNING if verbose else logging.CRITICAL, handlers=[handler])
+        if verbose:
+            logging.getLogger("pipeline").setLevel(logging.DEBUG)
         settings = select_source(config, source)
         # Delivered is what has been written or shown, not what has merely been fetched.
         options = {**settings.config, "acknowledge": "explicit"}

@@ -6,12 +6,12 @@ again at DEBUG only, until a cycle comes without it: a pattern that misses one t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.calpendo.fetch import NOT_REACHED
 from pipeline.transform.reasons import explain, field_reason
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pipeline.report import RunReport
 
 _SHOWN = 20
+FEW_MATCHES = 0.8
+"""A pattern that matches fewer of a window's bookings is an ERROR: it was hardly meant so."""
+_ENOUGH = 5
+"""Of fewer bookings, a share says nothing."""
 
 
 class Notices:
@@ -43,12 +47,6 @@ class Notices:
         """Say what a cycle did."""
         self._saying = set()
         self._rejected(delivery)
-        for booking_id, reason in answers.failed.items():
-            if reason == NOT_REACHED:
-                continue  # Said in one line for all of them.
-            self._warn(
-                "failed", booking_id, "booking %s could not be fetched and is owed: %s", booking_id, reason
-            )
         for batch in checked.batches:
             self._unmatched(batch, config)
             self._repaired(batch)
@@ -88,11 +86,13 @@ class Notices:
             self._log.info("fields changed: %s", _counts(report.changed_fields.items()))
         self._said = self._saying
 
-    def _warn(self, topic: str, subject: object, message: str, *args: object) -> None:
-        """Say something at WARNING the first time, at DEBUG as long as it stays."""
+    def _warn(
+        self, topic: str, subject: object, message: str, *args: object, level: int = logging.WARNING
+    ) -> None:
+        """Say something at ``level`` the first time, at DEBUG as long as it stays."""
         key = (topic, subject)
         self._saying.add(key)
-        (self._log.debug if key in self._said else self._log.warning)(message, *args)
+        self._log.log(logging.DEBUG if key in self._said else level, message, *args)
 
     def _rejected(self, delivery: Delivery) -> None:
         for item in delivery.rejected:
@@ -111,6 +111,17 @@ class Notices:
                     target,
                     count,
                     shape,
+                )
+            asked_for, missed = batch.accepted.height + batch.rejected.height, sum(shapes.values())
+            if asked_for >= _ENOUGH and asked_for - missed < FEW_MATCHES * asked_for:
+                self._warn(
+                    "few matches",
+                    target,
+                    "%s: the pattern matched only %d of %d bookings; calpendo-pipeline verify shows what it misses",
+                    target,
+                    asked_for - missed,
+                    asked_for,
+                    level=logging.ERROR,
                 )
         for target, ids in batch.flags.unmatched_ids.items():
             self._log.debug("%s: bookings that the pattern did not match: %s", target, _some(ids))
@@ -160,7 +171,11 @@ class Notices:
         ):
             if counts:
                 values = tuple(sorted(counts))
-                self._warn(topic, values, "unknown %s: %s; %s", topic, _counts(counts.items()), outcome)
+                # A wrong status is shown to a scanner; a resource without a modality is OT or its own name.
+                level = logging.ERROR if topic == "statuses" else logging.WARNING
+                self._warn(
+                    topic, values, "unknown %s: %s; %s", topic, _counts(counts.items()), outcome, level=level
+                )
 
     def _withdrawals(self, delivery: Delivery, report: RunReport) -> None:
         gone = [booking_id for booking_id, change in delivery.kinds.items() if change == "withdrawn"]

@@ -16,6 +16,7 @@ from pipeline.config_file import DEFAULT_NAME
 from pipeline.delivery.changes import from_text, to_text
 from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger, Line, microseconds, moment
+from pipeline.errors import PluginError
 from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.host_rows import STATUS
@@ -118,6 +119,10 @@ class HostedPlugin(CalendoPlugin):
         """Close the connections to Calpendo; the next request opens new ones."""
         if self._client is not None:
             self._client.hang_up()
+
+    def _tell_failure(self, text: str, error: PluginError) -> None:
+        """Log it at DEBUG only: Pylantir writes the same error into its own line."""
+        self.lgr.debug("%s", text, exc_info=error)
 
     def interrupt(self) -> None:
         """Cut the requests under way; a cycle of another thread ends at once with ``PluginFetchError``."""

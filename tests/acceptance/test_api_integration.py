@@ -411,7 +411,7 @@ def test_counts_are_logged_without_names(
     assert info[0].endswith("0 gone, 1 failed, 0 without an id")
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 1
-    assert "booking 1004 could not be fetched" in warned[0]
+    assert "1 bookings could not be fetched: 1004; " in warned[0]
     urls = [record.getMessage() for record in caplog.records if "GET " in record.getMessage()]
     assert any(f"GET {BASE}/webdav/q/Calpendo.Booking/AND/dateRange.start/GE/" in url for url in urls)
     for secret in ("secret-pass", "Testa", "Testop", "SUB00", b64encode(b"user:secret-pass").decode()):

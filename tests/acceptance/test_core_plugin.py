@@ -319,17 +319,37 @@ def test_t005_unmatched_titles_are_warnings_by_shape(
     )
 
 
+def test_a_mapping_that_hardly_fits_is_an_error(
+    make_plugin: MakePlugin, simulator: CalpendoSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Promise: unknown statuses, and a pattern with few matches, are one ERROR line each, and stop nothing."""
+    plugin = make_plugin()
+    simulator.edit(1002, title="Odd Oscar, 12", status="Vielleicht")
+    plugin.fetch_entries(60)
+    (unknown,) = told(caplog, logging.ERROR)
+    assert "unknown statuses: 'Vielleicht' (1)" in unknown
+    simulator.edit(1001, title="Ugo 7")
+    assert len(plugin.fetch_entries(60)) == 1
+    plugin.fetch_entries(60)
+    few = told(caplog, logging.ERROR)[1:]
+    assert ["matched only 3 of 5 bookings" in text for text in few] == [True, True], (
+        "one for each field, once"
+    )
+
+
 def test_t005_api_failures_are_errors_with_details(
     make_plugin: MakePlugin, simulator: CalpendoSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T005: API failures logged at ERROR level with full exception details."""
+    """T005: API failures logged at ERROR level with full exception details: one line, and the traceback at DEBUG."""
     simulator.faults.add("status", match="/q/", code=503)
-    with pytest.raises(PluginFetchError):
-        make_plugin().fetch_entries(60)
-    errors_told = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(errors_told) == 1
-    assert "503" in errors_told[0].getMessage()
-    assert errors_told[0].exc_info
+    for level in (logging.INFO, logging.DEBUG):
+        caplog.clear()
+        with caplog.at_level(level), pytest.raises(PluginFetchError):
+            make_plugin().fetch_entries(60)
+        (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert told.levelno == logging.ERROR
+        assert "503" in told.getMessage()
+        assert bool(told.exc_info) is (level == logging.DEBUG)
 
 
 def test_t005_no_print_statements() -> None:

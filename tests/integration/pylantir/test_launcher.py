@@ -337,6 +337,36 @@ def test_a_signal_ends_it_within_seconds(tmp_path: Path, number: int, state: str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fault", ["down", "refused"])
+def test_a_server_in_trouble_costs_one_line_a_cycle(tmp_path: Path, fault: str) -> None:
+    """Promise: while Calpendo is down or refuses the login, each cycle is one ERROR line, and the last good list stays."""
+    with (
+        CalpendoSimulator([booking(1, "SUB001_Doe")]) as sim,
+        CalpendoSimulator([booking(2, "SUB002_Roe")]) as other,
+    ):
+        sources = [source(sim.url, "mri", max_retries=0), source(other.url, "eeg")]
+        with PylantirProcess(tmp_path, [each | {"sync_interval": 1} for each in sources]) as pylantir:
+            _wait_for(lambda: len(pylantir.rows()) == 2)
+            if fault == "down":
+                sim.close()
+            else:
+                sim.faults.add("status", code=401)
+            _wait_for(lambda: pylantir.output().count("[mri] Sync error") >= 4)
+            began = pylantir.output().index("[mri] Sync error")
+            seen = len(pylantir.output())
+            _wait_for(lambda: "emitted" in pylantir.output()[seen:])
+            assert pylantir.scanner.find().subjects == ["SUB001", "SUB002"]
+    lines = [
+        line
+        for line in pylantir.output()[began:].splitlines()[1:-1]
+        if "mri" in line or "calpendo" not in line
+    ]
+    ours = [line for line in lines if "pynetdicom" not in line and "pylantir.mwl_server" not in line]
+    assert len(ours) >= 3
+    assert all(" ERROR [mri] Sync error: Calpendo" in line for line in ours), ours
+
+
+@pytest.mark.slow
 def test_a_fault_of_pylantir_ends_it(tmp_path: Path) -> None:
     """Promise: where Pylantir's server cannot be made, its threads are not waited for."""
     with CalpendoSimulator([booking(1, "SUB001_Doe")]) as sim:

@@ -58,6 +58,7 @@ _NAMED = (
     "end_utc",
     "timed_out",
 )
+_EVERYTHING = Selection()
 _KEPT_AT_MOST = 1_000
 """Payloads of a batch that is kept for the next cycle: a site's day; the memory and the digest stay small."""
 _NO_HASH = json.dumps({"booking_hash": "0" * 64})
@@ -178,7 +179,7 @@ def process_batch(
         payloads: as for ``read_bookings``; or the frame that it returned, whose rejected rows have no payload then.
         config: the mapping and the vocabularies: a ``PipelineConfig``, a source's ``config`` dict, or the path of a
             configuration file.
-        selection: what was asked for; without it nothing is filtered.
+        selection: what was asked for; without it only the titles are filtered that the configuration ignores.
         matcher: runs the mapping's patterns where the linear engine cannot. Without it, one that stops a pattern after
             a second for a value and five for all values, in a process of its own that ends with this call.
         today: the last day on which a patient can be born; without it, the present day at the site.
@@ -313,7 +314,7 @@ def judge_bookings(
     Args:
         bookings: the columns of ``read_bookings``; ``row`` is unique.
         config: as for ``process_batch``.
-        selection: what was asked for; without it nothing is filtered.
+        selection: what was asked for; without it only the titles are filtered that the configuration ignores.
         older: Boolean, one per row: another payload of the same booking counts instead. Who looks at
             several frames together finds these rows itself (``transform.bookings``).
         hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
@@ -335,11 +336,7 @@ def judge_bookings(
         if not hashed:  # Lazily left out, so that it is never computed.
             plan = plan.drop("booking_hash").with_columns(notes=pl.lit(_NO_HASH))
         wide = plan.collect(engine="in-memory")
-    if selection is None:
-        why = pl.lit(None, dtype=pl.String).alias("reason")
-        filtered = wide.clear().select(*_NAMED, why)
-    else:
-        filtered, wide = _left_out(wide, selection)
+    filtered, wide = _left_out(wide, selection or _EVERYTHING)
     sound = wide["reject_reasons"].list.len() == 0
     candidates = _rows_where(wide.select(entry_columns(config)), sound)
     verdict = split(candidates)
@@ -391,6 +388,9 @@ def _emptied(
 
 def _left_out(wide: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return what was not asked for, with the reason, and the rest."""
+    if selection == _EVERYTHING and not wide["title_ignored"].any():
+        nothing = pl.lit(None, dtype=pl.String).alias("reason")
+        return wide.clear().select(*_NAMED, nothing), wide
     why = wide.select(selection.filter_reason(wide.columns)).to_series()
     # A duplicate is rejected as such, wherever it would belong.
     why = why.set(wide["reject_reasons"].list.contains(reasons.DUPLICATE_BOOKING_ID), None)

@@ -200,6 +200,7 @@ FRAME_COLUMNS: Final = frozenset(
         "modality_known",
         "unmatched",
         "timed_out",
+        "title_ignored",
         "repaired",
         "translated",
         "reject_reasons",

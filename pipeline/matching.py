@@ -87,7 +87,7 @@ class BoundedMatcher:
                 with suppress(OSError):
                     stream.close()
 
-    def __call__(self, pattern: str, group: int, values: Sequence[str]) -> list[Found]:
+    def __call__(self, pattern: str, group: int | tuple[int, ...], values: Sequence[str]) -> list[Found]:
         """Return what was found in each value: see ``transform.extraction.Found``.
 
         Raises PluginError where a process is needed and none can be started.
@@ -105,7 +105,12 @@ class BoundedMatcher:
         return answers
 
     def _bounded(
-        self, pattern: str, group: int, values: Sequence[str], places: list[int], answers: list[Found]
+        self,
+        pattern: str,
+        group: int | tuple[int, ...],
+        values: Sequence[str],
+        places: list[int],
+        answers: list[Found],
     ) -> None:
         """Fill in the answers of some places, as far as the time goes."""
         spent = 0.0
@@ -134,7 +139,7 @@ class BoundedMatcher:
                     self.close()
 
     def _round(
-        self, pattern: str, group: int, values: list[str], seconds: float, budget: float
+        self, pattern: str, group: int | tuple[int, ...], values: list[str], seconds: float, budget: float
     ) -> tuple[list[Found], float]:
         """Return an answer for each value, and the seconds it took."""
         answers: list[Found] = []

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO, Any
 
-Found = str | bool | None
-"""As in ``transform/extraction.py``, which cannot be imported here: text or None, False: no match, True: no time left."""
+Found = str | bool | tuple[str | None, ...] | None
+"""As in ``transform/extraction.py``, which cannot be imported here: text or None (a tuple of them for several groups), False:
+no match, True: no time left."""
 
-Work = tuple[str, int, list[str], float, float]
-"""Pattern, group, values, seconds for a value, seconds for all of them."""
+Work = tuple[str, int | tuple[int, ...], list[str], float, float]
+"""Pattern, group or groups, values, seconds for a value, seconds for all of them."""
 
 
 def send(stream: IO[bytes], message: Any) -> None:
@@ -95,7 +96,7 @@ class _Ending:
         self._seconds = 0.0
 
 
-def _matcher(pattern: str, group: int) -> Callable[[str], Found]:
+def _matcher(pattern: str, group: int | tuple[int, ...]) -> Callable[[str], Found]:
     match = re.compile(pattern).match
 
     def found(value: str) -> Found:
@@ -103,7 +104,11 @@ def _matcher(pattern: str, group: int) -> Callable[[str], Found]:
             result = match(value)
         except MemoryError:
             return True
-        return False if result is None else result.group(group)
+        if result is None:
+            return False
+        return (
+            tuple(result.group(each) for each in group) if isinstance(group, tuple) else result.group(group)
+        )
 
     return found
 

@@ -1307,7 +1307,7 @@ class _Teller:
                 how = "the pattern was stopped, because it took too long"
             elif unmatched:
                 how = f"no match in {taken}; on_no_match is {rule.on_no_match!r}"
-            elif rule.pattern is not None and given:
+            elif rule.extractions and given:
                 how = f"matched in {taken}"
             else:
                 how = f"taken from {taken}"

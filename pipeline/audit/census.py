@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.audit.fields import missed, source_column
+from pipeline.audit.fields import missed, patterns_text, source_column
 from pipeline.audit.suggestions import (
     SAMPLES,
     TARGETS,
@@ -21,7 +21,9 @@ from pipeline.audit.suggestions import (
 )
 from pipeline.audit.tally import IDS, ROWS, TITLES, Schema, share
 from pipeline.audit.titles import form
+from pipeline.matching import BoundedMatcher
 from pipeline.transform.entries import mapped_rules
+from pipeline.transform.extraction import caught_by, extract_series
 from pipeline.transform.shapes import shape_expr
 
 if TYPE_CHECKING:
@@ -78,7 +80,11 @@ _PROPOSALS: Schema = {
 
 @dataclass(frozen=True)
 class Counted:
-    """One source's shapes: shape, form, missed Int64 (a bit a rule), bookings, titles, booking_ids."""
+    """One source's shapes: shape, form, missed Int64 (a bit per field), rules, bookings, titles, booking_ids.
+
+    ``rules`` String: per field the number, from 1, of the rule of its list that caught the title, with commas between;
+    nothing for a field with one rule only.
+    """
 
     source: str
     rules: tuple[FieldRule, ...]
@@ -89,13 +95,13 @@ def sources(config: PipelineConfig) -> dict[str, tuple[FieldRule, ...]]:
     """Sources with a pattern and their rules; the title where there is no pattern at all."""
     found: dict[str, list[FieldRule]] = {}
     for rule in mapped_rules(config):
-        if rule.pattern is not None:
+        if rule.extractions:
             found.setdefault(rule.source, []).append(rule)
     return {source: tuple(rules) for source, rules in found.items()} or {"title": ()}
 
 
 def collect(wide: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
-    """Count one chunk of readable bookings: source, shape, missed, bookings, titles, booking_ids."""
+    """Count one chunk of readable bookings: source, shape, missed, rules, bookings, titles, booking_ids."""
     return pl.concat([_collect(wide, source, rules) for source, rules in sources(config).items()])
 
 
@@ -103,7 +109,7 @@ def merged(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Add up what many chunks counted; the first titles and ids are kept."""
     return (
         pl.concat(parts)
-        .group_by("source", "shape", "missed", maintain_order=True)
+        .group_by("source", "shape", "missed", "rules", maintain_order=True)
         .agg(
             pl.col("bookings").sum(),
             pl.col("titles").explode().head(TITLES),
@@ -196,7 +202,7 @@ def _proposal(
     return {
         "source": source,
         "target": rule.target,
-        "current": rule.pattern,
+        "current": patterns_text(rule),
         "coverage": _of(bookings, known) / every,
         "pattern": joined and joined.pattern,
         "group": joined and joined.group,
@@ -211,12 +217,13 @@ def _of(bookings: Mapping[str, int], titles: Mapping[str, str]) -> int:
 
 
 def _taken_today(item: Counted, place: int) -> dict[str, str]:
-    """What one rule takes from the kept titles that it catches."""
-    rule = item.rules[place]
-    pattern = re.compile(rule.pattern or "")
+    """What a field's rules take from the kept titles that they catch."""
     caught = item.frame.filter((pl.col("missed") // (1 << place) % 2) == 0)["titles"].explode().drop_nulls()
-    values = {title: taken(pattern, rule.group, title) for title in caught}
-    return {title: value for title, value in values.items() if value}
+    titles = caught.unique(maintain_order=True)
+    with BoundedMatcher() as matcher:
+        found = extract_series(titles, replace(item.rules[place], on_no_match="null"), matcher)
+    values = zip(titles, found.struct.field("value"), strict=True)
+    return {title: value for title, value in values if value}
 
 
 def _bookings_by_title(frame: pl.DataFrame) -> dict[str, int]:
@@ -234,17 +241,20 @@ def _bookings_by_title(frame: pl.DataFrame) -> dict[str, int]:
 
 def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.DataFrame:
     column = pl.col(source_column(rules[0]) if rules else source)
+    texts = wide[source_column(rules[0]) if rules else source]
     bits = [missed(rule).cast(pl.Int64) * (1 << place) for place, rule in enumerate(rules)]
     return (
         wide.lazy()
+        .with_columns(_caught_by(texts, rules))
         .filter(column.is_not_null() & (column != ""))
         .select(
             "booking_id",
             column.alias("title"),
             shape_expr(column).alias("shape"),
+            rules=_places(rules),
             missed=pl.sum_horizontal(bits) if bits else pl.lit(0, dtype=pl.Int64),
         )
-        .group_by("shape", "missed", maintain_order=True)
+        .group_by("shape", "missed", "rules", maintain_order=True)
         .agg(
             pl.len().cast(pl.Int64).alias("bookings"),
             pl.col("title").head(4 * TITLES).unique(maintain_order=True).head(TITLES).alias("titles"),
@@ -255,11 +265,46 @@ def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.
     )
 
 
+def _caught_by(texts: pl.Series, rules: Sequence[FieldRule]) -> list[pl.Series]:
+    """Which rule of each field with a list of them catches a title, from 1."""
+    with BoundedMatcher() as matcher:
+        return [
+            (caught_by(texts, rule.extractions, matcher) + 1).alias(f"_rule_of:{rule.target}")
+            for rule in rules
+            if len(rule.extractions) > 1
+        ]
+
+
+def _places(rules: Sequence[FieldRule]) -> pl.Expr:
+    numbers = [
+        pl.col(f"_rule_of:{rule.target}").cast(pl.String).fill_null("")
+        if len(rule.extractions) > 1
+        else pl.lit("")
+        for rule in rules
+    ]
+    return pl.concat_str(numbers, separator=",") if numbers else pl.lit("")
+
+
+def _named(place: int, rule: FieldRule) -> tuple[list[pl.Expr], pl.Expr]:
+    """A field's name in the lists of a census, with the rules of its list that caught anything; and what that needs."""
+    if len(rule.extractions) < 2:
+        return [], pl.lit(rule.target)
+    number = pl.col("rules").str.split(",").list.get(place, null_on_oob=True)
+    names = [f"_{rule.target}:{each}" for each in range(1, len(rule.extractions) + 1)]
+    counted = [(number == str(each)).any().alias(name) for each, name in enumerate(names, start=1)]
+    caught = [pl.when(name).then(pl.lit(str(each))) for each, name in enumerate(names, start=1)]
+    numbers = pl.concat_list(caught).list.drop_nulls()
+    told = pl.concat_str(pl.lit(f"{rule.target} (rule "), numbers.list.join(", "), pl.lit(")"))
+    return counted, pl.when(numbers.list.len() > 0).then(told).otherwise(pl.lit(rule.target))
+
+
 def _grouped(item: Counted, key: str) -> pl.LazyFrame:
     """Counts a shape or a form, and which rules caught all, some or none of it."""
     missed_by = {
         rule.target: (pl.col("missed") // (1 << place) % 2) == 1 for place, rule in enumerate(item.rules)
     }
+    named = {rule.target: _named(place, rule) for place, rule in enumerate(item.rules)}
+    names = {target: name for target, (_, name) in named.items()}
     return (
         item.frame.lazy()
         .sort("bookings", descending=True, maintain_order=True)
@@ -270,15 +315,17 @@ def _grouped(item: Counted, key: str) -> pl.LazyFrame:
             pl.col("bookings").sum(),
             pl.col("bookings").filter(pl.col("missed") == 0).sum().alias("caught"),
             *(pl.col("bookings").filter(bit).sum().alias(f"_{target}") for target, bit in missed_by.items()),
+            *(needed for counted, _ in named.values() for needed in counted),
             pl.col("titles").explode().head(TITLES),
             pl.col("booking_ids").explode().drop_nulls().head(IDS),
         )
         .with_columns(
             source=pl.lit(item.source),
             share=share(pl.col("bookings"), pl.col("bookings").sum()),
-            caught_by=_list({target: pl.col(f"_{target}") == 0 for target in missed_by}),
+            caught_by=_list({target: pl.col(f"_{target}") == 0 for target in missed_by}, names),
             partly_by=_list(
-                {target: pl.col(f"_{target}").is_between(1, pl.col("bookings") - 1) for target in missed_by}
+                {target: pl.col(f"_{target}").is_between(1, pl.col("bookings") - 1) for target in missed_by},
+                names,
             ),
             missed_by=_list({target: pl.col(f"_{target}") == pl.col("bookings") for target in missed_by}),
         )
@@ -286,10 +333,12 @@ def _grouped(item: Counted, key: str) -> pl.LazyFrame:
     )
 
 
-def _list(named: dict[str, pl.Expr]) -> pl.Expr:
+def _list(named: dict[str, pl.Expr], names: Mapping[str, pl.Expr] | None = None) -> pl.Expr:
     if not named:
         return pl.lit([], dtype=pl.List(pl.String))
-    return pl.concat_list(pl.when(flag).then(pl.lit(name)) for name, flag in named.items()).list.drop_nulls()
+    return pl.concat_list(
+        pl.when(flag).then((names or {}).get(name, pl.lit(name))) for name, flag in named.items()
+    ).list.drop_nulls()
 
 
 def _shapes(item: Counted, *, reveal: bool) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import polars as pl
 
 from pipeline.audit.tally import EXAMPLES, Frames, Schema, share
 from pipeline.audit.vocabularies import taken_from_elsewhere
+from pipeline.mapping import as_configured
 from pipeline.transform.entries import mapped_rules
 from pipeline.transform.shapes import shape_expr
 
@@ -49,6 +51,13 @@ def source_column(rule: FieldRule) -> str:
     return f"source:{rule.source}"
 
 
+def patterns_text(rule: FieldRule) -> str | None:
+    """A rule's pattern as a person reads it: itself, or for a list or a template what stands in ``_extract``, as JSON."""
+    if len(rule.extractions) == 1 and rule.extractions[0].template is None:
+        return rule.extractions[0].pattern
+    return json.dumps(as_configured(rule.extractions)) if rule.extractions else None
+
+
 def has_source(rule: FieldRule) -> pl.Expr:
     """True where the rule's source holds any text."""
     column = pl.col(source_column(rule))
@@ -56,8 +65,8 @@ def has_source(rule: FieldRule) -> pl.Expr:
 
 
 def missed(rule: FieldRule) -> pl.Expr:
-    """True where there was text and the rule's pattern did not match it (T011)."""
-    if rule.pattern is None:
+    """True where there was text and none of the rule's patterns matched it (T011)."""
+    if not rule.extractions:
         return pl.lit(value=False)
     return has_source(rule) & pl.col("unmatched").list.contains(rule.target).fill_null(value=False)
 
@@ -98,7 +107,7 @@ def total(
     """One row a field, in the order of the mapping, then the computed fields."""
     if not counts:
         return pl.DataFrame(schema=_SCHEMA)
-    names = [(rule.target, rule.source, rule.pattern) for rule in mapped_rules(config)]
+    names = [(rule.target, rule.source, patterns_text(rule)) for rule in mapped_rules(config)]
     names += [(name, source, None) for name, source in COMPUTED.items()]
     sums = pl.concat(counts).group_by("place").sum()
     distinct = merged_values(values).group_by("place").agg(pl.len().alias("distinct"))

@@ -162,7 +162,7 @@ class FieldSuggestion:
             compiled = re.compile(each.pattern)
             wanted |= {title: value for title in self.bookings if (value := taken(compiled, 1, title))}
         if current is not None and self.known:
-            today = cut_at_group(current.pattern or "", current.group)
+            today = _cut(current)
             if today is None:
                 return None
             pieces.insert(0, today)
@@ -215,6 +215,14 @@ def taken(pattern: re.Pattern[str], group: int | str, title: str) -> str | None:
     """Return what a pattern takes from a title (T011), or None where it does not match."""
     match = pattern.match(title)
     return None if match is None else match.group(group)
+
+
+def _cut(rule: FieldRule) -> Pieces | None:
+    """Cut the pattern of a field that has one alone, and takes a group of it as it is."""
+    if len(rule.extractions) != 1 or rule.values:
+        return None
+    (only,) = rule.extractions
+    return None if only.template is not None or only.values else cut_at_group(only.pattern, only.group)
 
 
 def cut_at_group(pattern: str, group: int | str) -> Pieces | None:

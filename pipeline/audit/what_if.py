@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.audit.model import Audit
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.errors import PluginConfigError
+from pipeline.mapping import ExtractionRule
 from pipeline.transform.selection import Selection
 
 
@@ -38,7 +39,7 @@ def with_pattern(config: AnyConfig, target: str, pattern: str, group: int | str 
     if group not in {*range(compiled.groups + 1), *compiled.groupindex}:
         raise PluginConfigError(f"pattern for {target}: there is no group {group!r}")
     rules = [
-        replace(rule, pattern=pattern, group=group) if rule.target == target else rule
+        replace(rule, extractions=(ExtractionRule(pattern, group),)) if rule.target == target else rule
         for rule in config.rules
     ]
     return config.model_copy(update={"rules": tuple(rules)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.frozen import FrozenMapping
 from pipeline.config.model import KINDS, OPTIONS, AnyConfig, PipelineConfig
 from pipeline.config.types import STEP_STATUSES, DailyWindow
-from pipeline.mapping import FieldRule
+from pipeline.mapping import ExtractionRule, FieldRule
 
 __all__ = [
     "KINDS",
@@ -13,6 +13,7 @@ __all__ = [
     "STEP_STATUSES",
     "AnyConfig",
     "DailyWindow",
+    "ExtractionRule",
     "FieldRule",
     "FrozenMapping",
     "PipelineConfig",

@@ -33,7 +33,10 @@ def worded(detail: ErrorDetails, wording: Wording, kinds: Mapping[str, str]) -> 
         yield wording.fault(key, value, kind, problem=problem)
         return
     for at, problem, write in detail["ctx"]["faults"]:
-        if at:
+        if isinstance(at, int):
+            part = value[at] if isinstance(value, (list, tuple)) else value
+            yield wording.fault(f"{key}[{at}]", part, write or kind, problem=problem)
+        elif at:
             place = f".{at}" if wording.harmless(at) else " (key not shown)"
             part = value.get(at) if isinstance(value, Mapping) else value
             yield wording.fault(key + place, part, write or kind, problem=problem)

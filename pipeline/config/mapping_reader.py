@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
 from pipeline import fields
-from pipeline.mapping import FieldRule, OnNoMatch, compile_pattern
+from pipeline.mapping import (
+    ExtractionRule,
+    FieldRule,
+    OnNoMatch,
+    Values,
+    compile_pattern,
+    compile_problem,
+    template_parts,
+)
 from pipeline.wording import Wording, near_miss, sendable, unsound
 
 _TITLE_TARGETS = ("patient_id", "patient_name")
-_EXTRACT_KEYS = ("pattern", "group", "on_no_match")
+_EXTRACT_KEYS = ("pattern", "group", "on_no_match", "template", "values")
+# A target of the source-keyed form may have any other name, those of the later keys too.
+_TARGET_KEYED = ("pattern", "group", "on_no_match")
 _TARGET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _WRITE_RULE = (
     'a booking field\'s path such as "title", or {"source_field": "title", "_extract": '
     '{"pattern": "^([A-Z0-9]+)_", "group": 1}}'
 )
 _WRITE_EXTRACT = '{"pattern": "^([A-Z0-9]+)_", "group": 1}'
+_WRITE_TEMPLATE = 'a text with a group in it, such as "{1}-{2}" or "{name}"; {{ and }} stand for braces'
+_WRITE_VALUES = 'an object of texts, such as {"männlich": "M", "weiblich": "F"}'
 # Close enough to be a slip of the keyboard; patient_age and patient_size must stay allowed beside patient_name.
 _TARGET_CUTOFF = 0.88
 
@@ -72,12 +85,14 @@ class MappingReader:
             "source_field" not in value
             and isinstance(extract, Mapping)
             and bool(extract)
-            and not any(name in extract for name in _EXTRACT_KEYS)
+            and not any(name in extract for name in _TARGET_KEYED)
         )
-        self._unknown_keys(where, value, ("source_field", "_extract"), misplaced=_EXTRACT_KEYS)
         if not by_source:
+            known = ("source_field", "_extract", "values")
+            self._unknown_keys(where, value, known, misplaced=_EXTRACT_KEYS[:-1])
             self._by_target(where, key, value)
             return
+        self._unknown_keys(where, value, ("source_field", "_extract"), misplaced=_EXTRACT_KEYS)
         assert isinstance(extract, Mapping)  # noqa: S101  said by by_source, for the type checker
         for target, details in extract.items():
             if isinstance(target, str) and target.startswith("_"):
@@ -98,10 +113,11 @@ class MappingReader:
             )
         elif not isinstance(source, str):
             self._fault(f"{where}.source_field", source, 'a booking field\'s path such as "title"')
+        values = self._values(f"{where}.values", value["values"]) if "values" in value else ()
         if "_extract" in value:
-            self._add(where, key, source, value["_extract"], f"{where}._extract")
+            self._add(where, key, source, value["_extract"], f"{where}._extract", values)
         else:
-            self._add(where, key, source)
+            self._add(where, key, source, values=values)
 
     def _add(
         self,
@@ -110,26 +126,31 @@ class MappingReader:
         source: object,
         extract: object = None,
         extract_where: str | None = None,
+        values: Values = (),
     ) -> None:
         """Check one rule and keep it; a rule with a fault is reported and still holds its target."""
         self._check_target(where, target)
         if isinstance(source, str):
             self._check_source(where, source)
-        pattern: str | None = None
-        group: int | str = 0
+        extractions: tuple[ExtractionRule, ...] = ()
         on_no_match = self.on_no_match
         if extract_where is not None:
-            pattern, group, on_no_match = self._extract(extract_where, extract)
+            extractions, on_no_match = self._extractions(extract_where, extract)
+        if values and any(rule.values for rule in extractions):
+            self.faults.append(
+                f"{where}: values stands both beside source_field and inside _extract; write it in one of the two places"
+            )
         if target in self.rules:
             self.faults.append(
-                f"{where}: a second rule for the target {self.wording.name(target)}; write one rule for each target"
+                f"{where}: a second rule for the target {self.wording.name(target)}; write one rule for each target, with "
+                'several patterns as a list: "_extract": [{...}, {...}]'
             )
             return
         if target in fields.names("computed"):
             self.warnings.append(f"{where}: the pipeline works {target} out itself; this rule is ignored")
             return
         self.rules[target] = FieldRule(
-            target, source if isinstance(source, str) else "", pattern, group, on_no_match
+            target, source if isinstance(source, str) else "", extractions, on_no_match, values
         )
 
     def _check_target(self, where: str, target: str) -> None:
@@ -165,22 +186,53 @@ class MappingReader:
                 )
             )
 
-    def _extract(self, where: str, extract: object) -> tuple[str | None, int | str, OnNoMatch]:
-        """Check one ``{"pattern", "group", "on_no_match"}``; returns what is sound of it."""
+    def _extractions(self, where: str, extract: object) -> tuple[tuple[ExtractionRule, ...], OnNoMatch]:
+        """Check one ``_extract``, an object or a list of them; returns what is valid of it, and the last one's ``on_no_match``."""
+        if not isinstance(extract, (list, tuple)):
+            rule, on_no_match = self._extraction(where, extract)
+            return (() if rule is None else (rule,)), on_no_match
+        if not extract:
+            self._fault(where, extract, f"{_WRITE_EXTRACT}, or a list of such objects")
+        rules = []
+        on_no_match = self.on_no_match
+        for place, item in enumerate(extract):
+            rule, on_no_match = self._extraction(f"{where}[{place}]", item)
+            rules += [] if rule is None else [rule]
+            if place < len(extract) - 1 and isinstance(item, Mapping) and "on_no_match" in item:
+                self.warnings.append(
+                    f"{where}[{place}].on_no_match: is ignored; of a list only the last rule's counts"
+                )
+        return tuple(rules), on_no_match
+
+    def _extraction(self, where: str, extract: object) -> tuple[ExtractionRule | None, OnNoMatch]:
+        """Check one rule; returns it where its pattern is valid, without what is wrong with it besides."""
         if not isinstance(extract, Mapping):
             self._fault(where, extract, _WRITE_EXTRACT)
-            return None, 0, self.on_no_match
+            return None, self.on_no_match
         self._unknown_keys(where, extract, _EXTRACT_KEYS)
         on_no_match = extract.get("on_no_match", self.on_no_match)
         if on_no_match not in get_args(OnNoMatch) or not isinstance(on_no_match, str):
             self._fault(f"{where}.on_no_match", on_no_match, '"original", "null" or "reject"')
             on_no_match = self.on_no_match
+        values = self._values(f"{where}.values", extract["values"]) if "values" in extract else ()
         if "pattern" not in extract:
             self.faults.append(f"{where}: pattern is missing; write {_WRITE_EXTRACT}")
-            return None, 0, on_no_match
+            return None, on_no_match
         compiled = self._pattern(f"{where}.pattern", extract["pattern"])
-        group = self._group(f"{where}.group", extract.get("group", 0), compiled)
-        return (None if compiled is None else compiled.pattern), group, on_no_match
+        group: int | str = 0
+        template = None
+        if "template" not in extract:
+            group = self._group(f"{where}.group", extract.get("group", 0), compiled)
+        elif "group" in extract:
+            self.faults.append(
+                f"{where}: group and template both say what is taken; write one of them, such as "
+                '"template": "{1}-{2}"'
+            )
+        else:
+            template = self._template(f"{where}.template", extract["template"], compiled)
+        if compiled is None:
+            return None, on_no_match
+        return ExtractionRule(compiled.pattern, group, template, values), on_no_match
 
     def _pattern(self, where: str, pattern: object) -> re.Pattern[str] | None:
         if not isinstance(pattern, str) or not pattern:
@@ -189,19 +241,54 @@ class MappingReader:
         if not sendable(pattern):
             self._fault(where, pattern, "the whole character", problem="which holds half a surrogate pair")
             return None
+        if problem := compile_problem(pattern):
+            write = "a regular expression of Python's re module; in JSON each backslash is written twice"
+            self._fault(where, pattern, write, problem=problem)
+            return None
+        compiled, cautions = compile_pattern(pattern)
+        self.warnings += [f"{where}: {caution}" for caution in cautions]
+        return compiled
+
+    def _template(self, where: str, template: object, compiled: re.Pattern[str] | None) -> str | None:
+        if not isinstance(template, str) or not template:
+            self._fault(where, template, _WRITE_TEMPLATE)
+            return None
+        if problem := _unwritable(template):
+            self._fault(where, template, "the text without it", problem=problem)
+            return None
         try:
-            compiled, cautions = compile_pattern(pattern)
-        except re.error as error:
-            place = "" if error.pos is None else f" at position {error.pos}"
-            problem = f"which does not compile{place}: {error.msg}"
-        except (OverflowError, RecursionError, MemoryError) as error:
-            problem = f"which does not compile: {type(error).__name__}"
-        else:
-            self.warnings += [f"{where}: {caution}" for caution in cautions]
-            return compiled
-        write = "a regular expression of Python's re module; in JSON each backslash is written twice"
-        self._fault(where, pattern, write, problem=problem)
-        return None
+            if compiled is not None:
+                template_parts(template, compiled.pattern)
+        except ValueError as error:
+            known = (
+                [] if compiled is None else [*map(str, range(1, compiled.groups + 1)), *compiled.groupindex]
+            )
+            groups = f"; the pattern's groups are {', '.join(map(self.wording.name, known))}" if known else ""
+            self._fault(where, template, _WRITE_TEMPLATE + groups, problem=str(error))
+            return None
+        return template
+
+    def _values(self, where: str, values: object) -> Values:
+        """Check a table of values; keys must differ also without case, as they are looked up so."""
+        if not isinstance(values, Mapping):
+            self._fault(where, values, _WRITE_VALUES)
+            return ()
+        table: dict[str, tuple[str, str]] = {}
+        for key, text in values.items():
+            if not isinstance(key, str) or unsound(key):
+                self._fault(f"{where}: a key", key, "the text as it stands in the bookings as the key")
+            elif key.startswith("_"):
+                continue
+            elif not isinstance(text, str):
+                self._fault(f"{where}.{self._shown(key)}", text, "the text to put in its place")
+            elif problem := _unwritable(text):
+                self._fault(f"{where}.{self._shown(key)}", text, "the text without it", problem=problem)
+            elif table.setdefault(_folded(key), (key, text))[1] != text:
+                self.faults.append(
+                    f"{where}.{self._shown(key)}: the same text stands there in other case with another value; write one "
+                    "of the two"
+                )
+        return tuple(table.values())
 
     def _group(self, where: str, group: object, compiled: re.Pattern[str] | None) -> int | str:
         if isinstance(group, bool) or not isinstance(group, (int, str)):
@@ -287,6 +374,15 @@ def _is_custom_target(name: str) -> bool:
 def _is_path(name: str) -> bool:
     """Tell whether a name can only be a booking's field: dotted, or a name the frames give to one."""
     return "." in name or name in fields.FRAME_COLUMNS
+
+
+def _unwritable(text: str) -> str | None:
+    """Return what is wrong with a text that goes into an entry, which may be empty or blank; or None."""
+    return unsound(f"x{text}")
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip().casefold()
 
 
 def _groups(number: int) -> str:

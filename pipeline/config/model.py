@@ -23,12 +23,13 @@ from pipeline.config.types import (
     OutputZone,
     StatusTable,
     Text,
+    TitlePatterns,
     Zone,
 )
 from pipeline.config_file import select_source
 from pipeline.credentials import environment
 from pipeline.errors import PluginConfigError
-from pipeline.mapping import FieldRule, OnNoMatch
+from pipeline.mapping import FieldRule, OnNoMatch, compile_pattern
 from pipeline.wording import Wording, config_error
 
 
@@ -163,8 +164,14 @@ class PipelineConfig(BaseModel):
     on_no_match: OnNoMatch = _option(
         "original",
         "'original', 'null' or 'reject'",
-        "What a value becomes that its pattern does not match: itself, nothing, or the booking is rejected. "
-        "May also stand inside one `_extract`.",
+        "What a value becomes that no pattern matches: itself, nothing, or the booking is rejected. "
+        "May also stand inside an `_extract`.",
+    )
+    ignore_titles: TitlePatterns = _option(
+        (),
+        'a list of patterns, such as ["phantom", "^test"]',
+        "Bookings that are no subjects: a pattern is searched anywhere in the title, without case. They are filtered as "
+        "`title_ignored`, and withdrawn where they stood on a list.",
     )
     patient_name_form: Literal["as_extracted", "given", "family_given"] = _option(
         "as_extracted",
@@ -446,6 +453,11 @@ def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
             f"base_url: ends with {path!r}, to which api_path {checked.api_path!r} is added; write the address without it, "
             f'and "api_path": "{path}"'
         )
+    cautions += [
+        f"ignore_titles[{index}]: {caution}"
+        for index, pattern in enumerate(checked.ignore_titles)
+        for caution in compile_pattern(pattern)[1]
+    ]
     cautions += [
         f"resources[{index}]: begins or ends with a blank; is that so in Calpendo?"
         for index, name in enumerate(checked.resources)

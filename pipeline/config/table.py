@@ -11,7 +11,7 @@ MAPPING_ROW = (
     "field_mapping",
     'an object, such as {"patient_id": "title"}',
     "{}",
-    "Which booking field fills which worklist field, and what is cut out of it. Both forms are explained below.",
+    "Which booking field fills which worklist field, what is cut out of it, and how it is put together. Both forms are explained below.",
 )
 _NO_DEFAULT = {"base_url": "CALPENDO_API_URL", "resources": "none, required"}
 

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from pipeline.config.frozen import FrozenMapping
-from pipeline.wording import near_miss, unsound
+from pipeline.mapping import compile_pattern, compile_problem, searching
+from pipeline.wording import near_miss, sendable, unsound
 
 STEP_STATUSES = ("SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED")
 # DICOM PS3.5 table 6.2-1: CS is at most 16 of upper case letters, digits, blank and underscore.
@@ -32,10 +33,10 @@ class Faults:
     """Gathers what is wrong with one option, so that all of it is told at once."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, str, str]] = []
+        self.found: list[tuple[str | int, str, str]] = []
 
-    def add(self, problem: str = "", write: str = "", at: str = "") -> None:
-        """Note a fault: ``problem`` reads on after "got ...", ``at`` is the place below the option."""
+    def add(self, problem: str = "", write: str = "", at: str | int = "") -> None:
+        """Note a fault: ``problem`` reads on after "got ...", ``at`` is the key or place below the option."""
         self.found.append((at, problem, write))
 
     def raise_any(self) -> None:
@@ -155,6 +156,33 @@ def _step_status(text: str) -> str | None:
     return status if status in STEP_STATUSES else None
 
 
+def _title_patterns(value: Any) -> Any:
+    """Read patterns that are searched in titles; one text is a list of one."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        raise fault()
+    faults = Faults()
+    for place, pattern in enumerate(value):
+        if not isinstance(pattern, str) or not pattern:
+            faults.add("", "a regular expression such as 'phantom'", at=place)
+        elif not sendable(pattern):
+            faults.add("which holds half a surrogate pair", "the whole character", at=place)
+        elif problem := compile_problem(pattern):
+            write = "a regular expression of Python's re module; in JSON each backslash is written twice"
+            faults.add(problem, write, at=place)
+        elif problem := compile_problem(searching(pattern)):
+            faults.add(problem, "flags such as (?s) at its very beginning", at=place)
+        elif compile_pattern(searching(pattern))[0].match(""):
+            faults.add(
+                "which matches the empty text, and so every title",
+                "a pattern that needs at least one character",
+                at=place,
+            )
+    faults.raise_any()
+    return tuple(value)
+
+
 def _daily_window(value: Any) -> Any:
     """Read ``{"start_time": [h, m], "end_time": [h, m]}``; an empty object is no window, as in Pylantir."""
     if value is None or isinstance(value, DailyWindow):
@@ -192,4 +220,5 @@ OutputZone = Annotated[Text, AfterValidator(_output_zone)]
 ModalityTable = Annotated[FrozenMapping, BeforeValidator(_modalities)]
 AeTitleTable = Annotated[FrozenMapping, BeforeValidator(_ae_titles)]
 StatusTable = Annotated[FrozenMapping, BeforeValidator(_statuses)]
+TitlePatterns = Annotated[tuple[str, ...], BeforeValidator(_title_patterns)]
 OptionalDailyWindow = Annotated[DailyWindow | None, BeforeValidator(_daily_window)]

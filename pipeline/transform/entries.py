@@ -15,11 +15,18 @@ from pipeline.transform import reasons
 from pipeline.transform.booking_hash import booking_hash
 from pipeline.transform.bookings import PAYLOAD_FAULTS, bookings_schema, is_readable
 from pipeline.transform.columns import map_distinct, true_names
-from pipeline.transform.extraction import Matcher, extract, match_unbounded
+from pipeline.transform.extraction import (
+    SEARCHED,
+    Matcher,
+    extract,
+    match_unbounded,
+    searched,
+    translated_values,
+)
 from pipeline.transform.person_name import in_form
 from pipeline.transform.read_objects import source_columns
 from pipeline.transform.repairs import LABELS, repaired_columns
-from pipeline.transform.text import JOINED, add_normalised, rejoined
+from pipeline.transform.text import JOINED, add_normalised, keeps_joiners, rejoined
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
     DISCONTINUED,
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
 MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"
 _EXTRACTED = "extracted:"
+IGNORE_TITLES: Final = "ignore_titles"
+"""The option, as a name beside the targets in ``timed_out``."""
 STUDY: Final = "study_description"
 STATION: Final = "scheduled_station_aetitle"
 MAPPED: Final = "mapped:"
@@ -50,7 +59,7 @@ def mapped_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
 
 def patterned_rules(config: PipelineConfig) -> tuple[FieldRule, ...]:
     """Return the rules with a pattern, those that feed a vocabulary too."""
-    return tuple(rule for rule in config.rules if rule.pattern is not None)
+    return tuple(rule for rule in config.rules if rule.extractions)
 
 
 def entry_columns(config: PipelineConfig) -> tuple[str, ...]:
@@ -78,8 +87,9 @@ def transformed(
     In: the columns of ``read_bookings``, the texts of people among them normalised (``text``). Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
     Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
     ``modality_known`` Boolean; ``status_source`` and ``modality_source`` String, the texts that were looked up for them;
-    ``booking_hash`` String; ``unmatched`` List(String), the targets whose pattern did not match, and ``timed_out``
-    List(String), those of them where the ``matcher`` ran out of time; ``repaired`` and ``translated``
+    ``title_ignored`` Boolean, whether one of ``ignore_titles`` is found in the title;
+    ``booking_hash`` String; ``unmatched`` List(String), the targets none of whose patterns matched, and ``timed_out``
+    List(String), those of them where the ``matcher`` ran out of time, and ``ignore_titles`` where it did there; ``repaired`` and ``translated``
     List(String), see ``repairs``; ``mapped:study_description`` String, where mapped, as it was before it was cut;
     ``reject_reasons`` List(String), codes of
     ``reasons``, empty where nothing is wrong so far, first the ``reasons_before`` (code -> Boolean) that only the caller
@@ -124,15 +134,35 @@ def add_schedule(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame
 def add_extracted(
     bookings: pl.LazyFrame, config: PipelineConfig, matcher: Matcher = match_unbounded
 ) -> pl.LazyFrame:
-    """Add what each pattern found, ``unmatched`` and ``timed_out``; a pattern runs once, whoever needs it (T011)."""
+    """Add what the patterns found, ``unmatched``, ``timed_out`` and ``title_ignored``; a pattern runs once, whoever needs it (T011).
+
+    A title out of which a character was left ignores no booking: it cannot be told what it was.
+    """
     rules = patterned_rules(config)
-    return bookings.with_columns(
-        extract(pl.col(f"{SOURCE}{rule.source}"), rule, matcher).alias(f"{_EXTRACTED}{rule.target}")
+    late = {rule.target: _extracted(rule.target, "timed_out") for rule in rules}
+    found = bookings.with_columns(
+        extract(
+            pl.col(f"{SOURCE}{rule.source}"),
+            rule,
+            matcher,
+            pl.col(f"{JOINED}{rule.source}") if keeps_joiners(rule.target) else None,
+        ).alias(f"{_EXTRACTED}{rule.target}")
         for rule in rules
-    ).with_columns(
-        true_names({rule.target: _extracted(rule.target, name) for rule in rules}).alias(name)
-        for name in ("unmatched", "timed_out")
     )
+    is_ignored = pl.lit(value=False)
+    if patterns := config.ignore_titles:
+        torn = pl.col("undecodable").list.contains("title").fill_null(value=False)
+        search = pl.col("title").map_batches(
+            lambda titles: searched(titles, patterns, matcher), return_dtype=SEARCHED, is_elementwise=True
+        )
+        found = found.with_columns(search.alias("_searched"))
+        is_ignored = pl.col("_searched").struct.field("found") & ~torn
+        late[IGNORE_TITLES] = pl.col("_searched").struct.field("timed_out")
+    return found.with_columns(
+        true_names({rule.target: _extracted(rule.target, "unmatched") for rule in rules}).alias("unmatched"),
+        true_names(late).alias("timed_out"),
+        is_ignored.alias("title_ignored"),
+    ).drop("_searched", strict=False)
 
 
 def _extracted(target: str, name: str) -> pl.Expr:
@@ -179,8 +209,7 @@ def _vocabulary_source(config: PipelineConfig, target: str) -> pl.Expr:
 def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame:
     """Add the mapped targets, extracted where the rule has a pattern (T011, T014)."""
     rules = mapped_rules(config)
-    values = (rejoined(_rule_value(rule), rule).alias(rule.target) for rule in rules)
-    return bookings.with_columns(values).with_columns(
+    return bookings.with_columns(_rule_value(rule).alias(rule.target) for rule in rules).with_columns(
         in_form(pl.col(rule.target), config.patient_name_form)
         for rule in rules
         if rule.target == "patient_name"
@@ -189,7 +218,21 @@ def add_mapped_fields(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.Lazy
 
 def _rule_value(rule: FieldRule) -> pl.Expr:
     """Return what a rule takes from a booking."""
-    return pl.col(f"{SOURCE}{rule.source}") if rule.pattern is None else _extracted(rule.target, "value")
+    if rule.extractions:
+        return _extracted(rule.target, "value")
+    value = pl.col(f"{SOURCE}{rule.source}")
+    if keeps_joiners(rule.target):
+        value = pl.map_batches(
+            [value, pl.col(f"{JOINED}{rule.source}")],
+            lambda columns: rejoined(*columns),
+            return_dtype=pl.String,
+            is_elementwise=True,
+        )
+    if values := rule.values:
+        value = value.map_batches(
+            lambda texts: translated_values(texts, values), return_dtype=pl.String, is_elementwise=True
+        )
+    return value
 
 
 def add_repairs(bookings: pl.LazyFrame, config: PipelineConfig, today: date | None) -> pl.LazyFrame:

@@ -4,15 +4,16 @@ The pattern is parsed by Python's own parser and written out anew from the parse
 syntax ever reaches the Rust engine to mean something else there. What is written is kept to what both define alike:
 
 - Constructs with one preference order in both engines: literals, classes, anchors, alternatives, groups, greedy and
-  lazy repeats of something that is never empty. One group is captured, the one asked for, and only where it takes part
+  lazy repeats of something that is never empty. Only the groups asked for are captured, and only where they take part
   in every match.
 - Classes are written as ranges of code points. ``\\w``, ``\\d`` and ``\\s`` differ outside ASCII from one version of Unicode to
   the next: there they are written as this Python has them, and the pattern is only used for values of characters that
-  were looked at. ``\\b`` cannot be written so: a pattern with it is only used for values of printable ASCII. One without
-  any of them is used for all values without a line break, where ``$`` has no special case.
+  were looked at. ``\\b`` and a match without case, where it is asked for, cannot be written so: such a pattern is only used
+  for values of printable ASCII, and Python's own engine is asked which of these an item matches. A pattern without any
+  of them is used for all values without a line break, where ``$`` has no special case.
 
-Everything else (look-around, back-references, possessive and atomic groups, case folding, optional groups) is not
-translated and left to ``re``.
+Everything else (look-around, back-references, possessive and atomic groups, optional groups) is not translated and left
+to ``re``, and so is a user's pattern that ignores case.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final, NamedTuple
 
 import polars as pl
+
+from pipeline.pattern_cost import characters
 
 Ranges = list[tuple[int, int]]
 
@@ -71,7 +74,7 @@ class Scope(Enum):
 
 
 class Translation(NamedTuple):
-    """A Rust pattern whose group 1 is the wanted one, and the values it may be used for."""
+    """A Rust pattern whose groups are the wanted ones, from 1 on, and the values it may be used for."""
 
     pattern: str
     scope: Scope
@@ -90,10 +93,11 @@ class _Category(_Untranslatable):
 
 
 @lru_cache(maxsize=256)
-def translate(pattern: str, group: int) -> Translation | None:
-    """Return a Rust pattern whose group 1 is what ``re.match(pattern, value).group(group)`` gives, or None.
+def translate(pattern: str, *groups: int, without_case: bool = False) -> Translation | None:
+    """Return a Rust pattern whose groups are what ``re.match(pattern, value)`` has in these ones, or None.
 
-    No match there is no match here, for every non-empty value that is not excluded. ``pattern`` must compile.
+    ``groups`` ascend; the first of them is group 1 of the Rust pattern, and so on. No match there is no match here, for
+    every non-empty value that is not excluded. ``pattern`` must compile. ``without_case``: also one that ignores case.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,13 +105,14 @@ def translate(pattern: str, group: int) -> Translation | None:
             tree = _parser.parse(pattern)
         except RecursionError:
             return None
-    if tree.state.flags & ~_HARMLESS_FLAGS:
+    allowed = _HARMLESS_FLAGS | re.IGNORECASE if without_case else _HARMLESS_FLAGS
+    if tree.state.flags & ~allowed:
         return None
     for scope in Scope:
         if tree.state.flags & re.ASCII and scope is Scope.LOOKED_AT:
             continue
         try:
-            body = _Writer(group, scope).whole(list(tree))
+            body = _Writer(groups, scope, tree.state.flags, allowed).whole(list(tree))
         except _Category:
             continue
         except (_Untranslatable, RecursionError):
@@ -151,15 +156,17 @@ _BOUNDS: Final[dict[Scope, Ranges]] = {
 class _Writer:
     """Writes a parse tree in Rust's syntax."""
 
-    def __init__(self, group: int, scope: Scope) -> None:
-        self.group = group
+    def __init__(self, groups: tuple[int, ...], scope: Scope, flags: int, allowed: int) -> None:
+        self.groups = groups
         self.scope = scope
+        self.flags = flags
+        self.allowed = allowed
 
     def whole(self, items: list[tuple[Any, Any]]) -> str:
         """Write the whole pattern, anchored at the start."""
         body = self._sequence(items, always=True)
         start = r"(?-u)\A" if self.scope is Scope.PRINTABLE_ASCII else r"\A"
-        if self.group == 0:
+        if 0 in self.groups:
             return f"{start}({body})"
         while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:
             items.pop()  # A tail that may be empty decides nothing before it; ``.*`` there costs half of the time.
@@ -185,14 +192,17 @@ class _Writer:
         raise _Untranslatable
 
     def _subpattern(self, number: int | None, added: int, removed: int, items: Any, *, always: bool) -> str:
-        if (added | removed) & ~_HARMLESS_FLAGS:
+        if (added | removed) & ~self.allowed:
             raise _Untranslatable
         if added & re.ASCII and self.scope is Scope.LOOKED_AT:
             raise _Category
-        wanted = number is not None and number == self.group
+        wanted = number in self.groups
         if wanted and not always:
             raise _Untranslatable
-        return f"({'' if wanted else '?:'}{self._sequence(items, always=always)})"
+        outside, self.flags = self.flags, (self.flags | added) & ~removed
+        inside = self._sequence(items, always=always)
+        self.flags = outside
+        return f"({'' if wanted else '?:'}{inside})"
 
     def _repeat(self, least: int, most: int, items: Any, *, lazy: bool) -> str:
         unbounded = most is sre.MAXREPEAT
@@ -205,6 +215,13 @@ class _Writer:
         """Return which code points a one-character item matches."""
         if kind is sre.ANY:
             return _without(_LINE_BREAK)
+        if self.flags & re.IGNORECASE:
+            if self.scope is not Scope.PRINTABLE_ASCII:
+                raise _Category
+            ascii_set = characters(kind, argument, self.flags)
+            return [
+                (point, point) for point in range(_PRINTABLE[0], _PRINTABLE[1] + 1) if ascii_set >> point & 1
+            ]
         if kind is sre.LITERAL:
             return [(argument, argument)]
         if kind is sre.NOT_LITERAL:

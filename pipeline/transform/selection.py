@@ -17,6 +17,7 @@ RESOURCE = "resource"
 RESOURCE_NAME = "resource:name"
 STATUS = "status"
 WINDOW = "window"
+TITLE_IGNORED = "title_ignored"
 STUDY = "study"
 _STUDY = f"{entries.MAPPED}{entries.STUDY}"
 
@@ -41,9 +42,15 @@ class Selection:
     def filter_reason(self, columns: Iterable[str]) -> pl.Expr:
         """Return why a row of the transformed frame was not asked for (String), null where it was.
 
-        A value that is not readable filters nothing: what cannot be told is for ``reject_reasons`` to say.
+        A booking whose title is ignored by the configuration is not asked for, whatever the selection says. A value that
+        is not readable filters nothing: what cannot be told is for ``reject_reasons`` to say.
         """
-        parts = {RESOURCE: self._wrong_resource(), STATUS: self._wrong_status(), WINDOW: self._outside()}
+        parts = {
+            RESOURCE: self._wrong_resource(),
+            STATUS: self._wrong_status(),
+            WINDOW: self._outside(),
+            TITLE_IGNORED: pl.col(TITLE_IGNORED),
+        }
         if self.allowed_studies:
             known = _STUDY in set(columns)
             parts[STUDY] = self._wrong_study() if known else pl.lit(value=True)

@@ -26,7 +26,6 @@ from pipeline.transform.read_objects import no_texts, source_columns
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.mapping import FieldRule
 
 JOINED: Final = "joined:"
 """Begins the name of the column that holds a mapped path's text with its joiners."""
@@ -107,20 +106,14 @@ def add_normalised(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFra
     )
 
 
-def rejoined(value: pl.Expr, rule: FieldRule) -> pl.Expr:
-    """Return a rule's value with its joiners where the target is a name or a description, not an identifier."""
-    field = fields.by_name().get(rule.target)
-    if field is not None and field.repair != "cut":
-        return value
-    return pl.map_batches(
-        [value, pl.col(f"{JOINED}{rule.source}")],
-        lambda columns: _rejoined(*columns),
-        return_dtype=pl.String,
-        is_elementwise=True,
-    )
+def keeps_joiners(target: str) -> bool:
+    """Tell whether a target is a name or a description, in which joiners are spelling, and no identifier."""
+    field = fields.by_name().get(target)
+    return field is None or field.repair == "cut"
 
 
-def _rejoined(values: pl.Series, joined: pl.Series) -> pl.Series:
+def rejoined(values: pl.Series, joined: pl.Series) -> pl.Series:
+    """Return parts of texts as they stand in the texts with joiners (``joined``, null where a text has none)."""
     rows = (joined.is_not_null() & values.is_not_null()).arg_true()
     if rows.is_empty():
         return values

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from re import _constants as sre  # type: ignore[attr-defined]  # no public name for Python's parse tree
 from typing import TYPE_CHECKING, Any
 
-from pipeline.mapping import group_number
+from pipeline.mapping import searching, taken_groups
 from pipeline.matching import VALUE_STEPS, BoundedMatcher
 from pipeline.pattern_cost import CHARACTERS, REPEATS, characters, most_steps, parsed
 from pipeline.transform.extraction import TIMED_OUT
-from pipeline.transform.rust_patterns import translate
+from pipeline.transform.rust_patterns import Scope, translate
 from pipeline.verify.model import Check, warning
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ SLOW = 0.1
 _PATIENCE = 2.0
 _LENGTHS = (48, 200)
 _ENDINGS = ("!", "_", " ", "", "@", "a", "1")
+_BEYOND_ASCII = ("é", "é!")
+"""Ends a title that the linear engine is not asked for, where it takes all others."""
 _LIKED = "aA1 _-,.()"
 """What titles are made of, the most usual first."""
 _MOST = 400
@@ -31,39 +33,49 @@ _MOST = 400
 def patterns(config: PipelineConfig) -> Iterator[Check]:
     """Yield a warning for each pattern that an invented title shows to be slow."""
     for rule in config.rules:
-        if rule.pattern is None:
-            continue
-        title = slow_title(rule.pattern, group_number(rule))
-        if title is None:
-            continue
-        loss = "the booking is rejected" if rule.target == "patient_id" else "the field is left empty"
-        yield warning(
-            "patterns",
-            f"{rule.target}: on the invented title {title!r} ({len(title)} characters) the pattern runs for more than "
-            f"{SLOW:g} s; where it takes a second it is stopped, and {loss}",
-            "write each repetition over characters that the next part cannot begin with",
-        )
+        for place, each in enumerate(rule.extractions, start=1):
+            title = slow_title(each.pattern, *taken_groups(each))
+            if title is not None:
+                which = rule.target if len(rule.extractions) == 1 else f"{rule.target}, rule {place}"
+                loss = "the booking is rejected" if rule.target == "patient_id" else "the field is left empty"
+                yield _slow(which, title, loss)
+    for place, pattern in enumerate(config.ignore_titles):
+        title = slow_title(searching(pattern), 0, without_case=True)
+        if title is not None:
+            yield _slow(f"ignore_titles[{place}]", title, "the booking is not ignored")
 
 
-def slow_title(pattern: str, group: int) -> str | None:
+def _slow(which: str, title: str, loss: str) -> Check:
+    return warning(
+        "patterns",
+        f"{which}: on the invented title {title!r} ({len(title)} characters) the pattern runs for more than "
+        f"{SLOW:g} s; where it takes a second it is stopped, and {loss}",
+        "write each repetition over characters that the next part cannot begin with",
+    )
+
+
+def slow_title(pattern: str, *groups: int, without_case: bool = False) -> str | None:
     """Invent a title on which a pattern is slow, or return None where none was found."""
-    if translate(pattern, group) is not None:  # The linear engine takes it.
+    rust = translate(pattern, *groups, without_case=without_case)
+    # The linear engine takes it, but for titles beyond ASCII where case plays no part.
+    if rust is not None and not (without_case and rust.scope is Scope.PRINTABLE_ASCII):
         return None
     for length in _LENGTHS:
-        if most_steps(pattern, length, is_ascii=True) <= VALUE_STEPS:
+        if most_steps(pattern, length, is_ascii=rust is None) <= VALUE_STEPS:
             continue
-        titles = list(dict.fromkeys(itertools.islice(_titles(pattern, length), _MOST)))
-        found = BoundedMatcher(rounds=(SLOW,), budget=_PATIENCE)(pattern, group, titles)
+        endings = _ENDINGS if rust is None else _BEYOND_ASCII
+        titles = list(dict.fromkeys(itertools.islice(_titles(pattern, length, endings), _MOST)))
+        found = BoundedMatcher(rounds=(SLOW,), budget=_PATIENCE)(pattern, groups[0], titles)
         for title, answer in zip(titles, found, strict=True):
             if answer is TIMED_OUT:
                 return title
     return None
 
 
-def _titles(pattern: str, length: int) -> Iterator[str]:
+def _titles(pattern: str, length: int, endings: Sequence[str]) -> Iterator[str]:
     """Yield texts that lead into each repetition, stay there as long as they can, and then do not match."""
     tree = parsed(pattern)
-    for ending in _ENDINGS:
+    for ending in endings:
         for lead, turn in _repetitions(list(tree), "", tree.state.flags):
             room = length - len(lead) - len(ending)
             if turn and room > 0:

@@ -64,7 +64,8 @@ def test_a_valid_configuration_passes_with_the_defaults(valid: dict[str, Any]) -
     defaults = {name: default for name, _, default, _ in option_rows()}
     for name in set(defaults) - {"base_url", "resources", "field_mapping"}:
         value = getattr(config, name)
-        assert json.loads(defaults[name]) == (dict(value) if defaults[name] == "{}" else value), name
+        expected = {"{}": dict, "[]": list}.get(defaults[name], lambda same: same)(value)
+        assert json.loads(defaults[name]) == expected, name
 
 
 def test_pylantirs_own_example_passes() -> None:
@@ -245,6 +246,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "daily_window": [[7, 19], "7-19", 7, {"start_time": [7, 0]}],
     "lookahead_hours": ["24", 0, -1, True, float("inf")],
     "include_running": ["true", 0, None],
+    "keep_past_hours": ["1", -1, True, None],
     "max_booking_hours": ["12", 0, False],
     "query_date_format": ["%Y%m%d", 1],
     "resource_modality_mapping": [
@@ -255,8 +257,22 @@ WRONG_TYPES: dict[str, list[Any]] = {
         {"3T": "much too long to be a code"},
         {"": "MR"},
     ],
+    "resource_ae_title": [[], "PRISMA", {"3T": 3}, {"3T": "longer than 16 characters"}],
     "status_mapping": [[], {"Approved": "BOOKED"}, {"Approved": None}],
     "on_no_match": ["Original", None, 1, ["null"]],
+    "ignore_titles": [
+        None,
+        3,
+        "",
+        "(",
+        ["phantom", ""],
+        [3],
+        ["x*"],
+        ["(?i"],
+        ["a", "$"],
+        {},
+        "x" * 9 + "\ud800",
+    ],
     "patient_name_form": ["last_first", 1],
     "log_original_values": [1, "no"],
     "fetch_mode": ["fast", 1],

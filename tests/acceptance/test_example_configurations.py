@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.config import OPTIONS, PipelineConfig
 from pipeline.config_file import SourceSettings, read_sources, select_source
+from pipeline.transform.extraction import explained
 
 DATA = Path(__file__).parents[2] / "data"
 EXAMPLE = DATA / "calpendo_config_example.json"
@@ -119,4 +120,26 @@ def test_every_pattern_of_the_example_is_explained(tmp_path: Path) -> None:
     sources = all_sources(EXAMPLE, tmp_path)
     for name in ("calpendo", "calpendo_by_source"):
         for rule in read(sources[name]).rules:
-            assert rule.pattern is None or rule.pattern in explained
+            assert {each.pattern for each in rule.extractions} <= explained
+
+
+def explained_extracts() -> list[tuple[str, str, str]]:
+    """Return title, ``_extract`` and result of each line of the explanation's second table."""
+    return re.findall(
+        r"^\| `(.+?)` \| `([{\[].+?[}\]])` \| `(.+?)` \|$", EXPLANATION.read_text(), re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(("title", "extract", "gives"), explained_extracts())
+def test_the_explained_extracts_do_what_is_said(title: str, extract: str, gives: str) -> None:
+    """T021: the examples of lists, templates and values are true."""
+    mapping = {"patient_id": {"source_field": "title", "_extract": json.loads(extract)}}
+    config = PipelineConfig.from_dict({"field_mapping": mapping}, environ={}, offline=True)
+    assert config.warnings == ()
+    assert explained(title, config.rules[0].extractions).result == gives
+
+
+def test_the_examples_show_every_form() -> None:
+    """T021: a list, a template and a table of values are explained by an example each."""
+    shown = " ".join(extract for _, extract, _ in explained_extracts())
+    assert all(part in shown for part in ("[{", '"template"', '"values"'))

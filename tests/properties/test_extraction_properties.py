@@ -10,11 +10,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.mapping import FieldRule, OnNoMatch
-from pipeline.transform.extraction import extract_series
+from pipeline.mapping import ExtractionRule, FieldRule, OnNoMatch, Values
+from pipeline.transform.extraction import caught_by, explained, extract_series, searched
 from pipeline.transform.rust_patterns import translate
+from tests.reference.reference import normal
 
 PROPERTY = settings(deadline=None, max_examples=300)
+QUICK = settings(deadline=None, max_examples=60)
 
 PLAIN_ATOMS = [*"ab_- 19", ".", "[a-c]", "[^a_]", "(?:a|ab)", r"\."]
 CLASSES = [r"\w", r"\d", r"\s", r"\W", r"\D", r"\S", r"[\w-]", r"[\d\s]"]
@@ -76,9 +78,10 @@ def expected(rule: FieldRule, value: str | None) -> tuple[str | None, bool]:
     """T011 with the design's decisions: (value, unmatched)."""
     if not value:
         return "", False
-    match = re.match(rule.pattern or "", value)
+    (only,) = rule.extractions
+    match = re.match(only.pattern, value)
     if match:
-        return match.group(rule.group), False
+        return match.group(only.group), False
     return (value if rule.on_no_match == "original" else None), True
 
 
@@ -100,7 +103,7 @@ def test_extraction_is_re_match(
     assume(group <= compiled.groups)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rule = FieldRule("patient_id", "title", pattern, group, on_no_match)
+        rule = FieldRule("patient_id", "title", (ExtractionRule(pattern, group),), on_no_match)
         found = extract_series(pl.Series("title", values, dtype=pl.String), rule)
         rows = list(zip(found.struct.field("value"), found.struct.field("unmatched"), strict=True))
         assert rows == [expected(rule, value) for value in values]
@@ -146,7 +149,7 @@ def test_what_is_not_proved_is_left_to_re(pattern: str) -> None:
 @pytest.mark.parametrize("category", [r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"])
 def test_every_character_is_of_python_s_category(category: str) -> None:
     """T011: what is a digit, a blank or a letter is what this Python says, for each character there is."""
-    rule = FieldRule("patient_id", "title", f"({category})", 1, "null")
+    rule = FieldRule("patient_id", "title", (ExtractionRule(f"({category})", 1),), "null")
     characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     found = extract_series(pl.Series("title", characters), rule).struct.field("value")
     pattern = re.compile(category)
@@ -164,10 +167,137 @@ def test_usual_patterns_need_no_detour_for_names_of_any_script() -> None:
 def test_a_named_group_and_a_number_are_the_same() -> None:
     """T011: a group may be given by its name."""
     values = pl.Series("title", ["SUB001_John_Doe"])
-    by_name = extract_series(values, FieldRule("patient_id", "title", r"(?P<id>[A-Z0-9]+)_", "id"))
-    by_number = extract_series(values, FieldRule("patient_id", "title", r"(?P<id>[A-Z0-9]+)_", 1))
+    by_name = extract_series(
+        values, FieldRule("patient_id", "title", (ExtractionRule(r"(?P<id>[A-Z0-9]+)_", "id"),))
+    )
+    by_number = extract_series(
+        values, FieldRule("patient_id", "title", (ExtractionRule(r"(?P<id>[A-Z0-9]+)_", 1),))
+    )
     assert (
         by_name.to_list()
         == by_number.to_list()
         == [{"value": "SUB001", "unmatched": False, "timed_out": False}]
     )
+
+
+TABLES: st.SearchStrategy[Values] = st.sampled_from(
+    [
+        (),
+        (),
+        (("AB", "x"), ("a", "")),
+        ((" b\u200c", "{1}"), ("B", "never")),
+        (("19", "1900"), ("a\u0301", "acute")),
+    ]
+)
+FILLERS = st.sampled_from(["", "-", "^", "{{", "}}", "é", " "])
+
+
+@st.composite
+def extraction_rules(draw: st.DrawFn) -> ExtractionRule:
+    """A rule of either kind for a random pattern, with and without values."""
+    compiled = compiling(draw(patterns()))
+    places: list[int | str] = [*range(compiled.groups + 1), *compiled.groupindex]
+    values = draw(TABLES)
+    if draw(st.booleans()):
+        return ExtractionRule(compiled.pattern, draw(st.sampled_from(places)), None, values)
+    groups = draw(st.lists(st.sampled_from(places), min_size=1, max_size=3))
+    template = "".join(draw(FILLERS) + f"{{{group}}}" for group in groups) + draw(FILLERS)
+    return ExtractionRule(compiled.pattern, 0, template, values)
+
+
+def made_of(rule: ExtractionRule, match: re.Match[str]) -> str | None:
+    """What one rule makes of a match before its values; ``LookupError`` where a group of a template took no part."""
+    if rule.template is None:
+        return match.group(rule.group)
+    taken = {**dict(enumerate([match.group(), *match.groups()])), **match.groupdict()}
+    names = re.findall(r"\{(\w+)\}", rule.template.replace("{{", "").replace("}}", ""))
+    if any(taken[int(name) if name.isdecimal() else name] is None for name in names):
+        raise LookupError
+    return rule.template.format(
+        *[taken[place] or "" for place in range(len(match.groups()) + 1)], **taken_names(taken)
+    )
+
+
+def taken_names(taken: dict[int | str, str | None]) -> dict[str, str]:
+    """The named groups alone."""
+    return {name: text or "" for name, text in taken.items() if isinstance(name, str)}
+
+
+def put_for(text: str | None, values: Values) -> str | None:
+    """What a table says for a text, both without case and without what nobody sees."""
+    for known, instead in values:
+        if text and unseen(known) == unseen(text):
+            return instead
+    return text
+
+
+def unseen(text: str) -> str:
+    """As texts are compared (rules.md)."""
+    return normal(text)[0].casefold()
+
+
+@QUICK
+@given(
+    st.lists(extraction_rules(), min_size=1, max_size=3),
+    VALUES,
+    st.sampled_from(["original", "null"]),
+    TABLES,
+)
+def test_the_first_rule_that_matches_counts(
+    rules: list[ExtractionRule], values: list[str | None], on_no_match: OnNoMatch, last: Values
+) -> None:
+    """rules.md, Mapping: lists, templates and values, row by row; and which rule it was is told alike everywhere."""
+    wanted: list[tuple[str | None, bool, int | None]] = []
+    for value in values:
+        found: tuple[str | None, bool, int | None] = (
+            "" if not value else value if on_no_match == "original" else None,
+            bool(value),
+            None,
+        )
+        for place, rule in enumerate(rules):
+            match = re.match(rule.pattern, value) if value else None
+            if match is not None:
+                try:
+                    found = (put_for(made_of(rule, match), rule.values), False, place)
+                except LookupError:
+                    continue
+                break
+        wanted.append((put_for(found[0], last), *found[1:]))
+    column = pl.Series("title", values, dtype=pl.String)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = extract_series(column, FieldRule("patient_id", "title", tuple(rules), on_no_match, last))
+        places = caught_by(column, rules)
+        assert (
+            list(zip(made.struct.field("value"), made.struct.field("unmatched"), places, strict=True))
+            == wanted
+        )
+        for value, (_, _, place) in zip(values, wanted, strict=True):
+            told = explained(value or "", rules)
+            assert told.rule == place
+            if place is not None and value:
+                match = re.match(rules[place].pattern, value)
+                assert match is not None
+                assert told.part == match.group(
+                    0 if rules[place].template is not None else rules[place].group
+                )
+                text = made_of(rules[place], match)
+                assert told.result == put_for(text, rules[place].values)
+
+
+@QUICK
+@given(st.lists(patterns(), max_size=3), VALUES)
+@example(["b", "(?x) a # a"], ["xA", "B", "c", "É b"])
+@example([r"\bk", "é$", "^a"], ["K", "aK", "É", "\u212a"])
+def test_titles_are_searched_anywhere_and_without_case(wanted: list[str], values: list[str | None]) -> None:
+    """rules.md: ``ignore_titles`` is ``re.search`` with ``IGNORECASE``, whichever engine looks."""
+    kept = [pattern for pattern in wanted if not compiling(pattern).search("")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = searched(pl.Series("title", values, dtype=pl.String), kept)
+        expected_rows = [
+            bool(value) and any(re.search(pattern, value or "", re.IGNORECASE) for pattern in kept)
+            for value in values
+        ]
+    assert found.struct.field("found").to_list() == expected_rows
+    assert not found.struct.field("timed_out").any()

@@ -68,6 +68,44 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "comment": "properties.status",
         },
     },
+    "lists": {
+        "ignore_titles": ["^ctl", "(?x) zoë [ ] # a comment", r"\bjane$"],
+        "field_mapping": {
+            "patient_id": {
+                "source_field": "title",
+                "_extract": [
+                    {"pattern": r"(?P<study>SUB)?(\d+)(?:_| - )", "template": "{study}-{2}"},
+                    {"pattern": r"(?i)([a-z]+)(\d+)-", "template": "{{{0}}}", "values": {"{eeg7-}": "EEG 7"}},
+                    {"pattern": r"(EEG|ctl)(\d)?", "group": 2, "on_no_match": "reject"},
+                ],
+            },
+            "title": {
+                "_extract": {
+                    "patient_name": [
+                        {"pattern": r"[A-Za-z]*\d*[_ -]+(.+), (.+)$", "template": "{1}^{2}"},
+                        {
+                            "pattern": r"[^_]*_(\S+) ?(.*)",
+                            "template": "{1}^{2}{1}",
+                            "values": {"john_DOE^": "Doe^John"},
+                        },
+                    ]
+                }
+            },
+            "patient_sex": {"source_field": "sex", "values": {"Männlich": "M", "w": "F", "not told": ""}},
+            "modality": {"source_field": "resource", "values": {"3t research": "MR", "küche": "OT"}},
+            "performed_procedure_step_status": {
+                "source_field": "status",
+                "_extract": [
+                    {"pattern": "(?i)app.*", "values": {"approved": "Completed"}, "on_no_match": "null"}
+                ],
+            },
+            "study_description": {
+                "source_field": "project.formattedName",
+                "_extract": [{"pattern": "(B)rain (.*)", "template": "{2}, {1}"}],
+                "values": {"Study, B": "x" * 70, "sommeil & m&eacute;moire": "Sleep"},
+            },
+        },
+    },
     "odd": {
         "timezone": "America/St_Johns",
         "output_timezone": "Asia/Kathmandu",
@@ -120,6 +158,8 @@ def outcomes(batch: Batch) -> list[Outcome]:
         found[row] = Outcome(booking_id, entry, [], sorted(repaired), sorted(translated))
     for row, booking_id, _, reasons, _ in batch.rejected.rows():
         found[row] = Outcome(booking_id, None, reasons)
+    for row, booking_id in batch.filtered.select("row", "booking_id").rows():
+        found[row] = Outcome(booking_id, None, [])
     return [found[row] for row in range(len(found))]
 
 
@@ -133,10 +173,12 @@ def test_columns_equal_the_reference(payloads: list[Any], config: PipelineConfig
 @PROPERTY
 @given(BATCHES, configs)
 def test_every_payload_is_in_one_part(payloads: list[Any], config: PipelineConfig) -> None:
-    """Conservation: accepted and rejected rows together are the payloads, each once."""
+    """Conservation: accepted, rejected and ignored rows together are the payloads, each once."""
     batch = process_batch(payloads, config)
-    assert sorted([*batch.accepted["row"], *batch.rejected["row"]]) == list(range(len(payloads)))
-    assert len(batch.entries) + len(batch.rejected) == len(payloads)
+    rows = [*batch.accepted["row"], *batch.rejected["row"], *batch.filtered["row"]]
+    assert sorted(rows) == list(range(len(payloads)))
+    assert len(batch.entries) + len(batch.rejected) + len(batch.filtered) == len(payloads)
+    assert set(batch.filtered["reason"]) <= {"title_ignored"}
     assert (batch.rejected["reasons"].list.len() > 0).all()
 
 
@@ -204,7 +246,7 @@ NOT_JSON = st.sampled_from(
 def test_objects_with_values_json_cannot_hold(payloads: list[Any], config: PipelineConfig) -> None:
     """An object with values that no JSON has gives one row like any other."""
     batch = process_batch(payloads, config)
-    assert len(batch.accepted) + len(batch.rejected) == len(payloads)
+    assert len(batch.accepted) + len(batch.rejected) + len(batch.filtered) == len(payloads)
 
 
 def test_every_engine_gives_the_same() -> None:

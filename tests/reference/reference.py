@@ -23,7 +23,7 @@ from typing import Any
 import pytz
 
 from pipeline.config import PipelineConfig
-from pipeline.mapping import FieldRule
+from pipeline.mapping import ExtractionRule, FieldRule
 
 STATUSES = {
     "requested": "SCHEDULED",
@@ -72,7 +72,7 @@ MISSING = object()
 
 @dataclass
 class Outcome:
-    """What became of one payload: an entry, or the reasons against it."""
+    """What became of one payload: an entry, the reasons against it, or neither where its title is ignored."""
 
     booking_id: int | None
     entry: dict[str, Any] | None
@@ -91,7 +91,12 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig, today: date
             outcomes.append(Outcome(None, None, [booking]))
             continue
         booking_id = _booking_id(booking)
-        if torn := _torn(booking, config):
+        torn = _torn(booking, config)
+        is_older = booking_id is not None and not torn and newest[booking_id] != row
+        if _title_ignored(booking, config) and not is_older:
+            outcomes.append(Outcome(booking_id, None, []))
+            continue
+        if torn:
             outcomes.append(Outcome(booking_id, None, [torn]))
             continue
         entry, reasons = _entry(booking, booking_id, config)
@@ -103,7 +108,7 @@ def reference_batch(payloads: Sequence[Any], config: PipelineConfig, today: date
             if lost and rule.target in entry and rule.target not in COMPUTED:
                 repaired.append(f"{rule.target}:suspect")
         repaired = list(dict.fromkeys(repaired))
-        if booking_id is not None and newest[booking_id] != row:
+        if is_older:
             reasons.insert(0, "duplicate_booking_id")
         reasons = reasons or _limits_broken(entry)
         # Only identity and time reject a booking; a field that none of the repairs knows goes out empty.
@@ -250,7 +255,7 @@ def _entry(
 def _extract(found: Any, rule: FieldRule) -> tuple[str | None, bool]:
     """Match the text without joiners; a name gets them back where they stood."""
     if _text(found) is None:
-        return (None if rule.pattern is None else ""), True
+        return ("" if rule.extractions else None), True
     value, joined = normal(_text(found))
     places = [place for place, character in enumerate(joined) if character not in JOINERS]
     places.append(len(joined))
@@ -259,15 +264,55 @@ def _extract(found: Any, rule: FieldRule) -> tuple[str | None, bool]:
         keeps = rule.target not in LIMITS or rule.target in CUT
         return joined[places[begin] : places[end]] if keeps and end > begin else value[begin:end]
 
-    if rule.pattern is None:
-        return taken(0, len(value)), True
-    if not value:
-        return "", True
-    match = re.match(rule.pattern, value)
-    if match:
-        begin, end = match.span(rule.group)
-        return (None if begin < 0 else taken(begin, end)), True
-    return (taken(0, len(value)) if rule.on_no_match == "original" else None), False
+    if not rule.extractions or not value:
+        return _translated(taken(0, len(value)), rule.values), True
+    for one in rule.extractions:
+        match = re.match(one.pattern, value)
+        if match is None:
+            continue
+        if one.template is None:
+            begin, end = match.span(one.group)
+            part = None if begin < 0 else taken(begin, end)
+        else:
+            part = _template_filled(one, match, taken)
+            if part is None:
+                continue
+        return _translated(_translated(part, one.values), rule.values), True
+    return _translated(taken(0, len(value)) if rule.on_no_match == "original" else None, rule.values), False
+
+
+def _template_filled(rule: ExtractionRule, match: re.Match[str], taken: Any) -> str | None:
+    """The template character by character; None where a group in it took no part."""
+    made, rest = "", rule.template or ""
+    while rest:
+        if rest[:2] in ("{{", "}}"):
+            made, rest = made + rest[0], rest[2:]
+        elif rest[0] == "{":
+            name, _, rest = rest[1:].partition("}")
+            begin, end = match.span(int(name) if name.isdecimal() else name)
+            if begin < 0:
+                return None
+            made += taken(begin, end)
+        else:
+            made, rest = made + rest[0], rest[1:]
+    return made
+
+
+def _translated(text: str | None, values: Sequence[tuple[str, str]]) -> str | None:
+    """What the table says for a text, compared normalised and without case."""
+    for known, instead in values:
+        if text and normal(known)[0].casefold() == normal(text)[0].casefold():
+            return instead
+    return text
+
+
+def _title_ignored(booking: dict[str, Any], config: PipelineConfig) -> bool:
+    """Whether a pattern is found anywhere in the title; not where characters of it were lost."""
+    found = _find(booking, "title")
+    text = _text(found)
+    if text is None or (isinstance(found, str) and text != found):
+        return False
+    return any(re.search(pattern, normal(text)[0], re.IGNORECASE) for pattern in config.ignore_titles)
 
 
 def normal(text: str) -> tuple[str, str]:

@@ -9,11 +9,13 @@ import pytest
 
 from pipeline import fields
 from pipeline.config.mapping_reader import MappingReader
-from pipeline.mapping import FieldRule, compile_pattern
+from pipeline.mapping import ExtractionRule, FieldRule, compile_pattern
 from pipeline.wording import Wording
 
 ID = {"pattern": "^([A-Z0-9]+)_", "group": 1}
 NAME = {"pattern": "^[A-Z0-9]+_(.+)$", "group": 1}
+ID_RULE = ExtractionRule("^([A-Z0-9]+)_", 1)
+NAME_RULE = ExtractionRule("^[A-Z0-9]+_(.+)$", 1)
 
 
 def read(mapping: Any) -> MappingReader:
@@ -39,7 +41,7 @@ def fault(mapping: Any) -> str:
 def test_target_keyed_form() -> None:
     """T014: a target names its source, with or without an extraction."""
     found = rules({"patient_id": {"source_field": "title", "_extract": ID}, "accession_number": "id"})
-    assert found["patient_id"] == FieldRule("patient_id", "title", ID["pattern"], 1)
+    assert found["patient_id"] == FieldRule("patient_id", "title", (ID_RULE,))
     assert found["accession_number"] == FieldRule("accession_number", "id")
     assert rules({"patient_id": {"source_field": "title"}})["patient_id"] == FieldRule("patient_id", "title")
 
@@ -53,8 +55,8 @@ def test_source_keyed_form() -> None:
         }
     )
     assert list(found.values()) == [
-        FieldRule("patient_id", "title", ID["pattern"], 1),
-        FieldRule("patient_name", "title", NAME["pattern"], 1),
+        FieldRule("patient_id", "title", (ID_RULE,)),
+        FieldRule("patient_name", "title", (NAME_RULE,)),
         FieldRule("modality", "resource.formattedName"),
     ]
 
@@ -201,8 +203,9 @@ def test_groups_by_number_and_name() -> None:
         found = rules(
             {"patient_id": {"source_field": "title", "_extract": {"pattern": pattern, "group": group}}}
         )
-        assert found["patient_id"].group == group
-    assert rules({"patient_id": {"source_field": "t", "_extract": {"pattern": "a"}}})["patient_id"].group == 0
+        assert found["patient_id"].extractions == (ExtractionRule(pattern, group),)
+    plain = rules({"patient_id": {"source_field": "t", "_extract": {"pattern": "a"}}})
+    assert plain["patient_id"].extractions[0].group == 0
 
 
 @pytest.mark.parametrize(
@@ -292,5 +295,5 @@ def test_pythons_cautions_become_warnings() -> None:
 
 def test_rules_can_be_sent_to_another_process() -> None:
     """Promise: workers of a cluster get the rules."""
-    rule = FieldRule("patient_id", "title", "(a)", 1, "reject")
+    rule = FieldRule("patient_id", "title", (ExtractionRule("(a)", values=(("a", "b"),)),), "reject")
     assert pickle.loads(pickle.dumps(rule)) == rule

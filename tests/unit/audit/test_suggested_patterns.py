@@ -16,8 +16,9 @@ from pipeline.audit import FieldSuggestion, audit, suggest_rules, with_pattern
 from pipeline.audit.suggestions import cut_at_group, taken
 from pipeline.audit.titles import form, tokens
 from pipeline.config import PipelineConfig
-from pipeline.mapping import FieldRule
+from pipeline.mapping import ExtractionRule, FieldRule
 from pipeline.sample import sample_config
+from pipeline.transform.extraction import explained
 
 CASES = json.loads((Path(__file__).parents[2] / "fixtures/cases/suggestions.json").read_text())
 TITLES = st.text(
@@ -345,7 +346,7 @@ def test_an_extract_object_can_be_pasted() -> None:
     config = PipelineConfig.from_dict({**sample_config(), "field_mapping": mapping}, offline=True)
     made = next(each for each in config.rules if each.target == "patient_name")
     for title, value in rule.samples:
-        assert taken(re.compile(made.pattern or ""), made.group, title) == value
+        assert explained(title, made.extractions).result == value
 
 
 def test_what_is_taken_today_teaches_what_an_id_looks_like() -> None:
@@ -354,7 +355,7 @@ def test_what_is_taken_today_teaches_what_an_id_looks_like() -> None:
     titles = [*known, "Li Wu (SUB003)", "Scan1 Ed Probe", "SUB004/SUB005"]
     made = suggest_rules(titles, {"patient_id": known})["patient_id"]
     assert by_rules(made, titles) == [None, None, "SUB003", None, None]
-    joined = made.joined(FieldRule("patient_id", "title", r"^([A-Z]+\d+)_.*", 1))
+    joined = made.joined(FieldRule("patient_id", "title", (ExtractionRule(r"^([A-Z]+\d+)_.*", 1),)))
     assert joined is not None
     values = [taken(re.compile(joined.pattern), joined.group, title) for title in titles]
     assert values == ["SUB001", "SUB002", "SUB003", None, None]
@@ -366,7 +367,10 @@ def test_a_pattern_that_cannot_be_joined_is_left_alone(pattern: str) -> None:
     known = {"SUB001_John": "SUB001", "SUB002_Mary": "SUB002"}
     made = suggest_rules([*known, "Li Wu (SUB003)"], {"patient_id": known})["patient_id"]
     assert made.rules
-    assert made.joined(FieldRule("patient_id", "title", pattern, 1 if "(" in pattern else 0)) is None
+    assert (
+        made.joined(FieldRule("patient_id", "title", (ExtractionRule(pattern, 1 if "(" in pattern else 0),)))
+        is None
+    )
 
 
 def test_rules_that_would_change_each_other_are_not_joined() -> None:
@@ -376,7 +380,7 @@ def test_rules_that_would_change_each_other_are_not_joined() -> None:
     titles = [*known, "Bo Muster (SUB402)", "Ed Probe (SUB404)"]
     made = suggest_rules(titles, {"patient_id": ids, "patient_name": known})["patient_name"]
     assert by_rules(made, titles)[2:] == ["Bo Muster", "Ed Probe"]
-    joined = made.joined(FieldRule("patient_name", "title", r"^(?:[A-Z]+\d+ - )?(.+)$", 1))
+    joined = made.joined(FieldRule("patient_name", "title", (ExtractionRule(r"^(?:[A-Z]+\d+ - )?(.+)$", 1),)))
     assert joined is None
 
 

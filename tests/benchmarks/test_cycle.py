@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+import pipeline
+from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.credentials import Credentials
 from tests.benchmarks.cycle import files_passed, service
+from tests.integration.delivery.delivery_site import Site, booking
 
 
 def test_a_booking_passes_few_files() -> None:
@@ -20,3 +26,17 @@ def test_a_booking_passes_few_files() -> None:
 def test_the_service_is_small(credentials: tuple[str, str]) -> None:
     """Promise: Pylantir with this plugin holds at most 170 MB."""
     assert service().resident <= 170
+
+
+@pytest.mark.slow
+def test_why_of_a_day_costs_little_beside_the_network(tmp_path: Path) -> None:
+    """Issue: `why` of 50 bookings takes less than two seconds of the processor, the first call's imports included."""
+    with CalpendoSimulator([booking(number) for number in range(1, 51)]) as simulator:
+        site = Site(simulator, tmp_path / "ledger.sqlite")
+        site.fetch()
+        began = time.process_time()
+        told = pipeline.why(None, site.config, credentials=Credentials("demo", "demo"), now=site.now)
+        spent = time.process_time() - began
+        site.close()
+    assert len(told.verdicts) == 50
+    assert spent < 2

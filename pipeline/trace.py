@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.util import find_spec
 from os import PathLike
@@ -27,8 +27,8 @@ from pipeline.calpendo.client import BOOKING, CalpendoClient
 from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings, fetch_bookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.query import query_variants
-from pipeline.calpendo.responses import CalpendoFault, NothingFetchedError, RefusedFault
-from pipeline.calpendo.window import Window, window_for
+from pipeline.calpendo.responses import AnswerFault, CalpendoFault, NothingFetchedError, RefusedFault
+from pipeline.calpendo.window import Window, appears, is_inside, window_for, window_of_days
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config_file import (
     DEFAULT_NAME,
@@ -54,6 +54,7 @@ from pipeline.transform.selection import Selection
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable
 from pipeline.transform.times import iso_instants
+from pipeline.verify.server import IMPATIENT
 
 T = TypeVar("T")
 
@@ -64,8 +65,6 @@ MOST_FOUND = 50
 SEARCHED = timedelta(days=7)
 """How far before and after the present a text is searched for on the server."""
 
-_HASTY = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
-"""The most that a person waits for."""
 _LONGEST_NAME = 64
 _STEPS = {"title_ignored": "ignore_titles"}
 """The step that a reason of the filter belongs to, where it has another name."""
@@ -511,7 +510,7 @@ class _Inquiry:
         self.site = site
         self.now = now
         self.notes: list[str] = []
-        hasty = {name: min(most, getattr(site.config, name)) for name, most in _HASTY.items()}
+        hasty = {name: min(most, getattr(site.config, name)) for name, most in IMPATIENT.items()}
         self.config = site.config.model_copy(update=hasty)
         self._reveal = reveal
         self._open = ExitStack()
@@ -587,23 +586,21 @@ class _Inquiry:
                 return [row for row in client.query(BOOKING, query) if _id_of(row) is not None]
             except RefusedFault as fault:
                 refused = refused or fault
+            except AnswerFault as fault:
+                self.notes.append(f"Calpendo's list could not be used: {_first_words(str(fault))}.")
+                return []
             except PluginFetchError as fault:
                 self._fault = str(fault)
                 return []
-        self._fault = str(refused)
+        self.notes.append(f"Calpendo refused the list: {_first_words(str(refused))}.")
         return []
 
     def of_the_day(self) -> set[int]:
         """Name the bookings that begin on the site's day: at the configured resources, or known to a ledger."""
-        today = {
-            "window_mode": "today",
-            "daily_window": None,
-            "include_running": False,
-            "status_filter": None,
-        }
-        whole = self._hosts[0].config.model_copy(update=today)
-        window = window_for(whole, self.now, 0.0)
-        ids = {number for row in self._rows(window, whole) if (number := _id_of(row)) is not None}
+        config = self._hosts[0].config.model_copy(update={"status_filter": None})
+        day = window_of_days(config, self.now, 1)
+        window = Window(day.start, day.end, day.start)
+        ids = {number for row in self._rows(window, config) if (number := _id_of(row)) is not None}
         for host in self._hosts:
             ids |= set(host.ledger.window_ids(window.start, window.end))
             if self._fault is not None:
@@ -655,17 +652,17 @@ class _Inquiry:
             return []
         for host in self._hosts:
             host.read(ids, self.now)
-        for host in self._hosts:
-            if self._fault is None:
-                try:
-                    host.run(self._client(host.config), ids, self._interval(host.name), self.now)
-                except PluginFetchError as error:
+        for host in self._hosts if self._fault is None else ():
+            try:
+                host.run(self._client(host.config), ids, self._interval(host.name), self.now)
+            except PluginFetchError as error:
+                if host is self._hosts[0]:
                     self._fault = str(error)
+                    break
+                self.notes.append(f"For {host.name} Calpendo could not be asked: {_first_words(str(error))}.")
         if self._fault is not None:
-            self.notes.insert(
-                0,
-                f"{self._not_asked()} What follows is what ledger and quarantine hold.",
-            )
+            told = f"{self._not_asked()} What follows is what ledger and quarantine hold."
+            self.notes.insert(0, told)
         interval = self._interval(self._hosts[0].name)
         seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault)
         rows = self._pylantirs_rows(ids)
@@ -726,9 +723,10 @@ class _PylantirsRows:
         source = site.config.source_name
         name = self._book.host_name or (UNNAMED if source == DEFAULT_NAME else source)
         self.rows: dict[int, dict[str, Any]] = {}
-        self.shown: set[int] = set()
+        self.shown: set[int] | None = None
         if self.database is not None:
             self.rows = host_rows.read_rows(self.database, name, ids)
+        if self.database is not None and site.block:
             self.shown = _shown_to_a_scanner(self.database, name, site.block, list(self.rows), now)
 
     def author(self, number: int) -> str:
@@ -858,7 +856,7 @@ class _Seen:
 
     def found(self, number: int, host: _Host, hosts: Iterable[_Host]) -> _Found:
         """Return what becomes of a booking at one host."""
-        if self.fault is not None:
+        if self.fault is not None or (host.cycle is None and not host.failed):
             return self._as_it_was(number, host)
         known = any(each.kept(number).knows for each in hosts)
         if number in host.failed:
@@ -875,13 +873,13 @@ class _Seen:
 
     def _as_it_was(self, number: int, host: _Host) -> _Found:
         kept = host.kept(number)
+        if kept.line is not None and kept.line.status == DISCONTINUED:
+            return _Found(Fate.WITHDRAWN)
         if kept.line is not None and kept.held:
             return _Found(Fate.HELD, "", kept.line.status)
         if kept.line is not None and (kept.pending or self.is_shown(kept.line)):
             entry = from_text(kept.line.entry)
             return _Found(Fate.RESENT if kept.pending else Fate.UNCHANGED, "", kept.line.status, entry)
-        if kept.line is not None and kept.line.status == DISCONTINUED:
-            return _Found(Fate.WITHDRAWN)
         if kept.item is not None and kept.item.resolved is None:
             return _Found(Fate.REJECTED, "; ".join(kept.item.reasons))
         if kept.owed is not None:
@@ -893,7 +891,7 @@ class _Seen:
     def is_shown(self, line: Line) -> bool:
         """Return whether a host shows what it was given: as one to scan, within the window."""
         start, end = moment(line.start_utc), None if line.end_utc is None else moment(line.end_utc)
-        return line.status in TO_SCAN and _is_inside(self.window, start, end, self.config)
+        return line.status in TO_SCAN and is_inside(self.window, start, end, self.config)
 
 
 def _places(frame: pl.DataFrame, part: Selection) -> list[int]:
@@ -911,42 +909,6 @@ def _by_place(numbers: Sequence[int], batch: Batch) -> dict[int, _Found]:
     for row, reason in batch.rejected.select("row", "reason").iter_rows():
         found[numbers[row]] = _Found(Fate.REJECTED, reason)
     return found
-
-
-def _is_inside(window: Window, start: datetime, end: datetime | None, config: PipelineConfig) -> bool:
-    running = config.include_running and end is not None and end > window.start
-    return start < window.end and (start >= window.start or running)
-
-
-def appears(config: PipelineConfig, sync_interval: float, now: datetime, start: datetime) -> datetime | None:
-    """Return from when on the window holds a booking that begins at ``start``; None where it never will.
-
-    Args:
-        config: the window's options.
-        sync_interval: seconds between two cycles.
-        now: the aware present.
-        start: the booking's start, aware.
-
-    Returns:
-        The first moment from ``now`` on, in the site's zone.
-    """
-    zone = pytz.timezone(config.timezone)
-    if config.window_mode == "rolling" and config.daily_window is None:
-        moments = [start - timedelta(hours=config.lookahead_hours) + timedelta(microseconds=1)]
-    else:
-        # A day's window is in force from the midnight before it, or from the end of the night's window before it.
-        day = start.astimezone(zone).date()
-        whole = config.model_copy(update={"window_mode": "today", "daily_window": None})
-        moments = []
-        for days in (-1, 0):
-            noon = zone.localize(datetime.combine(day, time(12))) + timedelta(days=days)
-            midnight = window_for(whole, noon, 0.0).start
-            moments += [midnight, window_for(config, midnight, 0.0).end]
-    for first in sorted(moments):
-        at = max(first, now)
-        if _is_inside(window_for(config, at, sync_interval), start, None, config):
-            return at.astimezone(zone)
-    return None
 
 
 class _Teller:
@@ -1402,11 +1364,9 @@ class _Teller:
             where = "" if rows.database is not None else ": no database is known (db_path, DB_PATH)"
             text = f"its database has no row of it{where}"
         else:
-            shown = "is" if number in rows.shown else "is not"
-            text = (
-                f"its row says {rows.status(number)} at {rows.clock(number)}, set by {rows.author(number)}; a scanner that"
-                f" asks now {shown} shown it"
-            )
+            text = f"its row says {rows.status(number)} at {rows.clock(number)}, set by {rows.author(number)}"
+            if rows.shown is not None:
+                text += f"; a scanner that asks now is {'' if number in rows.shown else 'not '}shown it"
         advice = ""
         if obstacle is not None:
             text += f"; {obstacle}"

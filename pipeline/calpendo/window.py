@@ -83,6 +83,39 @@ def window_of_days(config: PipelineConfig, now: datetime, days: int) -> Window:
     return Window(start.astimezone(zone), end.astimezone(zone), (start - back).astimezone(zone))
 
 
+def is_inside(window: Window, start: datetime, end: datetime | None, config: PipelineConfig) -> bool:
+    """Return whether a booking with these aware times lies in a window, or runs into it where that is wanted."""
+    is_running = config.include_running and end is not None and end > window.start
+    return start < window.end and (start >= window.start or is_running)
+
+
+def appears(config: PipelineConfig, sync_interval: float, now: datetime, start: datetime) -> datetime | None:
+    """Return from when on the window holds a booking that begins at ``start``; None where it never will.
+
+    Args:
+        config: the window's options.
+        sync_interval: seconds between two cycles.
+        now: the aware present.
+        start: the booking's start, aware.
+
+    Returns:
+        The first moment from ``now`` on, in the site's zone.
+    """
+    zone = pytz.timezone(config.timezone)
+    if config.window_mode == "rolling" and config.daily_window is None:
+        moments = [start - timedelta(hours=config.lookahead_hours) + timedelta(microseconds=1)]
+    else:
+        # A day's window is in force from the midnight before it, or from the end of the night's window before it.
+        day = start.astimezone(zone).date()
+        midnights = [_instant(zone, day - timedelta(days=back), time.min, earliest=True) for back in (1, 0)]
+        moments = [at for midnight in midnights for at in (midnight, window_for(config, midnight, 0.0).end)]
+    for first in sorted(moments):
+        at = max(first, now)
+        if is_inside(window_for(config, at, sync_interval), start, None, config):
+            return at.astimezone(zone)
+    return None
+
+
 def _rolling(config: PipelineConfig, now: datetime, sync_interval: float) -> tuple[datetime, datetime]:
     instant = now.astimezone(UTC)
     lookback = sync_interval * config.lookback_multiplier

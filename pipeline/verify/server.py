@@ -17,15 +17,15 @@ from pipeline.errors import PluginConfigError, PluginFetchError
 from pipeline.verify.model import Check, failed, ok, warning
 from pipeline.wording import near_miss
 
-# A person waits for the answer: one repetition, and no minutes of patience.
-_IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
+IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
+"""A person waits for the answer: one repetition, and no minutes of patience."""
 
 
 def server(
     config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float
 ) -> Iterator[Check]:
     """Ask for the window's bookings and for the resources; the lines stop where nothing more can be learnt."""
-    hasty = config.model_copy(update=_IMPATIENT)
+    hasty = config.model_copy(update=IMPATIENT)
     try:
         window = window_for(hasty, now, sync_interval)
     except PluginConfigError as error:

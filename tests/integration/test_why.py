@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import pipeline
-from pipeline import PipelineConfig, PluginConfigError
+from pipeline import PluginConfigError
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.calpendo.synthetic import synthetic_bookings
-from pipeline.calpendo.window import window_for
 from pipeline.cli import app
 from pipeline.credentials import Credentials
 from pipeline.plugin import CalendoPlugin
-from pipeline.trace import STANDING, Fate, Trace, Verdict, _Inquiry, _is_inside, _sites, appears
+from pipeline.trace import STANDING, Fate, Trace, Verdict, _Inquiry, _sites
 from tests.integration.delivery.delivery_site import NOW, OFFSET, RESOURCE, Site, booking
 
 LOGIN = Credentials("demo", "demo")
@@ -449,42 +446,6 @@ def test_each_one_asked_alone_is_told_as_the_cycle_does(tmp_path: Path, seed: in
     agree(site, ask)
     site.close()
     site.simulator.close()
-
-
-WINDOWS = st.one_of(
-    st.builds(dict, lookahead_hours=st.floats(0.5, 400, allow_nan=False)),
-    st.just({"window_mode": "today"}),
-    st.builds(
-        lambda first, last: {"daily_window": {"start_time": list(first), "end_time": list(last)}},
-        st.tuples(st.integers(0, 23), st.sampled_from((0, 30))),
-        st.tuples(st.integers(0, 23), st.sampled_from((0, 30))),
-    ),
-)
-
-
-@given(
-    options=WINDOWS,
-    zone=st.sampled_from(("America/Edmonton", "Europe/Berlin", "Asia/Kathmandu", "America/Havana")),
-    now=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)),  # noqa: DTZ001
-    ahead=st.timedeltas(timedelta(hours=1), timedelta(days=20)),
-)
-def test_when_a_booking_appears(options: dict[str, Any], zone: str, now: datetime, ahead: timedelta) -> None:
-    """Issue: at the moment that is told, and not an hour before, the window holds the booking."""
-    config = PipelineConfig.from_dict(
-        {"timezone": zone, "field_mapping": {}, "include_running": False, **options}, offline=True, environ={}
-    )
-    at = now.replace(tzinfo=UTC)
-    start = at + ahead
-    found = appears(config, 60, at, start)
-    if found is None:
-        probes = [start - timedelta(minutes=15 * step) for step in range(4 * 24)]
-        assert not any(_is_inside(window_for(config, probe, 60), start, None, config) for probe in probes)
-        return
-    assert found >= at
-    assert _is_inside(window_for(config, found, 60), start, None, config)
-    earlier = found - timedelta(hours=1)
-    if earlier > at and start - earlier < timedelta(days=20) and found > at:
-        assert not _is_inside(window_for(config, earlier, 60), start, None, config)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

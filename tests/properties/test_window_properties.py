@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.calpendo.query import wall_bounds
 from pipeline.calpendo.rows import surely_outside
-from pipeline.calpendo.window import Window, window_for
+from pipeline.calpendo.window import Window, appears, is_inside, window_for
 from pipeline.config import DailyWindow, PipelineConfig
 from pipeline.errors import PluginConfigError
 
@@ -225,3 +225,39 @@ def test_a_row_in_doubt_is_kept(row: dict[str, object]) -> None:
     """Issue: a row that does not tell its times, or tells impossible ones, is left to the checks."""
     now = datetime(2026, 6, 10, 8, tzinfo=UTC)
     assert surely_outside([row], window_for(BASE, now, 60), BASE) == [False]
+
+
+WINDOWS = st.one_of(
+    st.builds(dict, lookahead_hours=st.floats(0.5, 400)),
+    st.just({"window_mode": "today"}),
+    st.builds(
+        lambda start, end: {"daily_window": DailyWindow(start_time=start, end_time=end)}, CLOCKS, CLOCKS
+    ),
+)
+
+
+@given(
+    options=WINDOWS,
+    zone=st.sampled_from(ZONES),
+    now=MOMENTS,
+    ahead=st.timedeltas(timedelta(0), timedelta(days=20)),
+)
+@example(
+    options={"window_mode": "today"},
+    zone="America/Havana",
+    now=datetime(2025, 11, 1, 12, tzinfo=UTC),
+    ahead=timedelta(1),
+)
+def test_a_booking_appears_when_it_is_said_to(
+    options: dict[str, object], zone: str, now: datetime, ahead: timedelta
+) -> None:
+    """Issue: at the moment that is told the window holds the booking, and at no hour before; where none is told, never."""
+    config = BASE.model_copy(update={"timezone": zone, "include_running": False, **options})
+    start = now + ahead
+    found = appears(config, 60, now, start)
+    until = start if found is None else found
+    earlier = [until - timedelta(minutes=47 * step) for step in range(1, 40)]
+    assert not any(is_inside(window_for(config, at, 60), start, None, config) for at in earlier if at >= now)
+    if found is not None:
+        assert found >= now
+        assert is_inside(window_for(config, found, 60), start, None, config)

@@ -47,7 +47,10 @@ from pipeline.delivery.ledger import Ledger, Line, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE
+from pipeline.mapping import FieldRule
+from pipeline.matching import BoundedMatcher
 from pipeline.settings import check_settings
+from pipeline.transform.extraction import Matcher, explained
 from pipeline.transform.paths import MAX_ID, booking_id, find
 from pipeline.transform.reasons import Reason, explain, field_reason
 from pipeline.transform.selection import Selection
@@ -664,7 +667,8 @@ class _Inquiry:
             told = f"{self._not_asked()} What follows is what ledger and quarantine hold."
             self.notes.insert(0, told)
         interval = self._interval(self._hosts[0].name)
-        seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault)
+        matcher = self._open.enter_context(BoundedMatcher())
+        seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault, matcher)
         rows = self._pylantirs_rows(ids)
         return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
 
@@ -818,10 +822,11 @@ class _Seen:
         ids: Collection[int],
         now: datetime,
         fault: str | None,
+        matcher: Matcher,
     ) -> None:
         first = hosts[0]
         config = first.config
-        self.now, self.fault, self.config = now, fault, config
+        self.now, self.fault, self.config, self.matcher = now, fault, config, matcher
         self.sync_interval = sync_interval
         self.looked_up = looked_up
         self.window = first.cycle.answers.window if first.cycle else window_for(config, now, sync_interval)
@@ -840,7 +845,10 @@ class _Seen:
                 item = max(kept, key=lambda item: item.last_looked)
                 payloads[number], self.from_quarantine[number] = item.payload, item.last_seen
         order = list(payloads)
-        whole = process_batch(list(payloads.values()), config, today=today)
+        given = list(payloads.values())
+        # Also of a title that is ignored the other steps are to be seen.
+        everything = config.model_copy(update={"ignore_titles": ()})
+        whole = process_batch(given, everything, today=today)
         frame = whole.asked_for
         self.rows = {order[row["row"]]: row for row in frame.iter_rows(named=True)}
         self.rejected = {
@@ -852,7 +860,13 @@ class _Seen:
             "study": Selection(allowed_studies=asked.allowed_studies),
             "window": Selection(start=asked.start, end=asked.end, include_running=asked.include_running),
         }
-        self.outside = {name: {order[row] for row in _places(frame, part)} for name, part in parts.items()}
+        self.outside = {
+            name: {order[row] for row in _left_out(frame, part, name)} for name, part in parts.items()
+        }
+        self.outside["title_ignored"] = set()
+        if config.ignore_titles:
+            left_out = process_batch(given, config, today=today).filtered["row"]
+            self.outside["title_ignored"] = {order[row] for row in left_out}
 
     def found(self, number: int, host: _Host, hosts: Iterable[_Host]) -> _Found:
         """Return what becomes of a booking at one host."""
@@ -894,10 +908,10 @@ class _Seen:
         return line.status in TO_SCAN and is_inside(self.window, start, end, self.config)
 
 
-def _places(frame: pl.DataFrame, part: Selection) -> list[int]:
-    """Return the rows of a transformed frame that a part of what is asked for leaves out."""
+def _left_out(frame: pl.DataFrame, part: Selection, name: str) -> list[int]:
+    """Return the rows of a transformed frame that a part of what is asked for leaves out, for its own reason."""
     reason = part.filter_reason(frame.columns).alias("reason")
-    rows: list[int] = frame.select("row", reason).drop_nulls("reason")["row"].to_list()
+    rows: list[int] = frame.select("row", reason).filter(reason=name)["row"].to_list()
     return rows
 
 
@@ -1226,11 +1240,15 @@ class _Teller:
         else:
             self._add("resource", f"{resource}, sent as {row['modality']}")
         self._tell_status(row, outside["status"])
+        self._tell_window(outside["window"])
+        if config.ignore_titles:
+            is_ignored = outside["title_ignored"]
+            told = f"the title {self._value(row['title'])} is {'' if is_ignored else 'not '}ignored"
+            self._add("ignore_titles", told, _remedy("title_ignored") if is_ignored else "")
         if config.allowed_studies:
             study = self._value(row.get("mapped:study_description"))
             advice = _remedy("study") if outside["study"] else ""
             self._add("study", f"{study} is {'not ' * outside['study']}asked for", advice)
-        self._tell_window(outside["window"])
 
     def _tell_status(self, row: Mapping[str, Any], outside: bool) -> None:
         name, config = self._shown_status(row), self._config
@@ -1262,22 +1280,33 @@ class _Teller:
 
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
         for rule in self._config.rules:
-            given, result = row[f"{SOURCE}{rule.source}"], row[rule.target]
-            taken = f"{rule.source} {self._value(given)}"
-            late, unmatched = rule.target in row["timed_out"], rule.target in row["unmatched"]
-            if late:
-                how = "the pattern was stopped, because it took too long"
-            elif unmatched:
-                how = f"no match in {taken}; on_no_match is {rule.on_no_match!r}"
-            elif rule.extractions and given:
-                how = f"matched in {taken}"
+            given = row[f"{SOURCE}{rule.source}"]
+            if not given:
+                how = f"{rule.source} is empty"
+            elif rule.target in row["timed_out"]:
+                how = (
+                    f"the pattern was stopped on {rule.source} {self._value(given)}, because it took too long"
+                )
+            elif not rule.extractions:
+                how = f"{rule.source} {self._value(given)} as it stands"
             else:
-                how = f"taken from {taken}"
-            self._add(rule.target, f"{self._value(result)}, {how}")
+                how = self._extraction(rule, given)
+            self._add(rule.target, f"{self._value(row[rule.target])}: {how}")
         for label in row["repaired"]:
             target, _, kind = label.partition(":")
             why = explain(field_reason(target, kind))
             self._add("repair", f"{target} {kind}: {why.meaning}", why.remedy)
+
+    def _extraction(self, rule: FieldRule, given: str) -> str:
+        """Say which of a field's rules counts, and which part of the text it took."""
+        number, part, result = explained(given, rule.extractions, self._seen.matcher)
+        several, whole = len(rule.extractions) > 1, f"{rule.source} {self._value(given)}"
+        if number is None:
+            which = f"none of {len(rule.extractions)} rules matches" if several else "no match in"
+            return f"{which} {whole}, and on_no_match is {rule.on_no_match!r}"
+        which = f"rule {number + 1} of {len(rule.extractions)} took" if several else "took"
+        made = f" and made {self._value(result)} of it" if result != part else ""
+        return f"{which} {self._value(part)} of {whole}{made}"
 
     def _tell_gate(self) -> None:
         found = self._found

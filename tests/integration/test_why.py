@@ -174,7 +174,7 @@ def test_the_steps_are_told_in_order(told: dict[int, Verdict]) -> None:
     asked = ["calpendo", "resource", "status", "window"]
     assert names == [*asked, *MAPPING, "repair", "gate", "times", "delivery to caller"]
     by_name = {step.name: step for step in told[25].steps}
-    assert by_name["patient_id"].found == "'AAA999', matched in title 'AAA999_Aaaaa_Aaaa'"
+    assert by_name["patient_id"].found == "'AAA999': took 'AAA999' of title 'AAA999_Aaaaa_Aaaa'"
     assert "study_description cut" in by_name["repair"].found
     assert by_name["times"].found == (
         "2026-06-10 09:25 to 2026-06-10 09:55 America/Edmonton (UTC-06:00), sent as 2026-06-10 15:25:00 UTC"
@@ -208,7 +208,7 @@ def test_values_are_shown_only_where_they_are_asked_for(world: World) -> None:
     for text in (str(hidden), repr(hidden), json.dumps(hidden.to_dict())):
         assert "Neu_Ada" not in text
         assert "SUB002" not in text
-    assert "'SUB002', matched in title 'SUB002_Neu_Ada'" in str(shown)
+    assert "'SUB002': took 'SUB002' of title 'SUB002_Neu_Ada'" in str(shown)
 
 
 def test_all_of_the_day(world: World) -> None:
@@ -281,6 +281,38 @@ def test_what_is_asked_for_is_told_by_its_own_step(world: World, tmp_path: Path)
     assert "its status 'Verschoben' is not 'Approved', the only one asked for" in found[24].answer
     assert "no cycle has succeeded yet" in str(found[1].steps)
     assert list(tmp_path.iterdir()) == [], "no ledger is made"
+
+
+def test_the_rule_and_the_part_that_it_took(world: World, tmp_path: Path) -> None:
+    """Issue: each field's rule with the part of the title it took and what it made of it; ignored titles by their own step."""
+    mapping = {
+        "patient_id": {
+            "source_field": "title",
+            "_extract": [
+                {"pattern": r"^\[(\w+)\] (\d+)", "template": "{1}-{2}"},
+                {"pattern": r"^SUB(\d+)_", "template": "S-{1}"},
+                {"pattern": "^X+", "on_no_match": "reject"},
+            ],
+        },
+        "patient_name": {"source_field": "title", "_extract": {"pattern": "^[A-Z0-9]+_(.+)$", "group": 1}},
+    }
+    config = {
+        "field_mapping": mapping,
+        "ignore_titles": ["nobody", "^no sub"],
+        "state_path": str(tmp_path / "l"),
+    }
+    told = world.verdicts({1, 7, 21, 23}, **config)
+    steps = {number: {step.name: step for step in verdict.steps} for number, verdict in told.items()}
+    assert steps[1]["patient_id"].found == (
+        "'A-999': rule 2 of 3 took 'AAA999_' of title 'AAA999_Aaaaa_Aaaa' and made 'A-999' of it"
+    )
+    assert "rule 3 of 3 took" in steps[23]["patient_id"].found
+    for number in (7, 21):
+        assert (told[number].fate, told[number].reason) == (Fate.FILTERED, "title_ignored")
+        assert told[number].decided.name == "ignore_titles"
+        assert "'ignore_titles' leaves out" in told[number].answer
+        assert "none of 3 rules matches title 'aa" in steps[number]["patient_id"].found
+    assert steps[1]["ignore_titles"].found == "the title 'AAA999_Aaaaa_Aaaa' is not ignored"
 
 
 def test_what_the_time_did_not_reach(world: World) -> None:
@@ -357,6 +389,7 @@ def busy_site(folder: Path, seed: int) -> Site:
         resources=["3T Diagnostic", "3T Research", "EEG Lab"],
         field_mapping=MAPPING,
         lookahead_hours=20,
+        ignore_titles=["phantom", "pilot"],
     )
     site.fetch()
     ids = simulator.ids()

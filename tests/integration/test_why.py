@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import pipeline
-from pipeline import PluginConfigError
+from pipeline import PipelineConfig, PluginConfigError
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.cli import app
@@ -226,7 +226,6 @@ def test_a_text_is_searched_for(world: World) -> None:
     assert {v.booking_id for v in world.why(None, text="sub005").verdicts} == {5}, "gone, but in the ledger"
     assert {v.booking_id for v in world.why(None, text="NOBODY").verdicts} == {21}
     assert {v.booking_id for v in world.why(None, text="28").verdicts} == {28}
-    assert {v.booking_id for v in world.why(None, text="26").verdicts} == {26}
     nothing = world.why(None, text="Wellensittich")
     assert nothing.verdicts == ()
     assert not nothing.answered
@@ -317,9 +316,9 @@ def test_the_rule_and_the_part_that_it_took(world: World, tmp_path: Path) -> Non
 
 def test_what_the_time_did_not_reach(world: World) -> None:
     """Issue: a booking that the deadline leaves unasked is not reached, which is no fault of the server."""
-    world.simulator.detail_latency = 0.15
+    world.simulator.detail_latency = 0.05
     try:
-        found = world.verdicts({1, 2, 8, 9, 14}, batch_deadline=0.3, max_workers=1)
+        found = world.verdicts({1, 2, 8, 9, 14}, batch_deadline=0.12, max_workers=1)
     finally:
         world.simulator.detail_latency = 0.0
     late = [verdict for verdict in found.values() if verdict.reason == "not_reached"]
@@ -337,6 +336,33 @@ def test_a_list_that_leaves_a_booking_out_is_told(world: World, tmp_path: Path) 
         world.simulator.faults.clear() if not fault else world.simulator.faults._faults.remove(fault)
     assert (verdict.fate, verdict.on_list, verdict.decided.name) == (Fate.NOT_LISTED, False, "calpendo")
     assert "does not name it" in verdict.answer
+
+
+def test_a_configuration_in_any_form(world: World, tmp_path: Path) -> None:
+    """Issue: a PipelineConfig, a dict and a path answer alike; what is none of these is refused and not repeated."""
+    checked = PipelineConfig.from_dict(world.site.config, environ={})
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(world.site.config))
+    told = [pipeline.why(14, form, credentials=LOGIN, now=NOW) for form in (checked, world.site.config, file)]
+    assert told[0] == told[1] == told[2]
+    for wrong in (7, '{"password": "geheim"}'):
+        with pytest.raises(PluginConfigError) as caught:
+            pipeline.why(14, wrong, credentials=LOGIN, now=NOW)  # type: ignore[arg-type]
+        assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_ledgers_of_older_versions_and_damaged_ones(world: World, tmp_path: Path, version: str) -> None:
+    """Issue: a ledger that no cycle has migrated yet is read as it is; of a damaged one it is said that it is."""
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes((Path(__file__).parents[1] / "fixtures" / "ledgers" / f"{version}.ledger").read_bytes())
+    damaged = tmp_path / "ledger@output-0a1b2c3d.sqlite"
+    damaged.write_bytes(path.read_bytes()[:5000])
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    trace = world.why(103, config={"state_path": str(path), "base_url": DOWN})
+    assert any("it is damaged" in note for note in trace.notes)
+    assert (trace.verdicts[0].fate, trace.verdicts[0].on_list) == (Fate.WITHDRAWN, False)
+    assert {each: each.read_bytes() for each in before} == before
 
 
 def test_two_sources_answer_each_for_itself(world: World, tmp_path: Path) -> None:
@@ -378,7 +404,7 @@ def two_sources(world: World, folder: Path) -> Path:
 def busy_site(folder: Path, seed: int) -> Site:
     """Return a site after a cycle of a busy day with oddities, and with everything that people do to it since."""
     day = date(2026, 6, 10)
-    simulator = CalpendoSimulator(synthetic_bookings(60, seed=seed, start=day))
+    simulator = CalpendoSimulator(synthetic_bookings(50, seed=seed, start=day))
     for number in simulator.ids()[::7]:
         payload = simulator.get(number)
         payload["title" if "title" in payload else "properties"] = payload.get("title") and "no subject here"

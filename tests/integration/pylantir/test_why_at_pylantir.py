@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.trace import Fate, Verdict
+from pipeline.trace import Fate, Verdict, _Inquiry, _sites
 from tests.integration.pylantir.bookings import booking, site_now, span
 from tests.integration.pylantir.pylantir_process import OURS
 
@@ -20,7 +21,9 @@ def ask(here: Any, folder: Path, *numbers: int) -> dict[int, Verdict]:
     document = {"db_path": str(here.host.database), "data_sources": [here.settings]}
     file.write_text(json.dumps(document))
     before = here.host.database.read_bytes()
-    verdicts = [verdict for number in numbers for verdict in pipeline.why(number, file).verdicts]
+    (asked,) = _sites(file, None, None, None)
+    with _Inquiry(asked, datetime.now(UTC), reveal=False) as inquiry:
+        verdicts = inquiry.verdicts(set(numbers))
     assert here.host.database.read_bytes() == before
     assert {verdict.host for verdict in verdicts} == {"pylantir"}
     return {verdict.booking_id: verdict for verdict in verdicts}

@@ -18,7 +18,7 @@ from pipeline.commands.exits import say, unforeseen
 from pipeline.commands.preview import preview
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
 from pipeline.commands.quarantine import quarantine_app
-from pipeline.commands.run import run
+from pipeline.commands.run import RunCommand, run
 from pipeline.commands.simulate import simulate
 from pipeline.commands.status import status
 from pipeline.commands.verify import verify
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (demo, verify, preview, run, status, why):
-    app.command()(command)
+    app.command(cls=RunCommand if command is run else None)(command)
 app.add_typer(quarantine_app, name="quarantine")
 for later in (audit, check, backfill, simulate):
     app.command()(later)

@@ -14,7 +14,8 @@ import time
 import traceback
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery.cycle import Cycle
+from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
 from pipeline.delivery.notices import Notices
@@ -137,22 +139,7 @@ class CalendoPlugin(DataSourcePlugin):
         Raises ``PluginConfigError``, ``PluginFetchError`` (nothing was emitted or withdrawn), ``PluginStateError``
         (the ledger is in use or unusable) and ``PluginSchemaError``. No bookings: an empty list.
         """
-        try:
-            config, ledger = self._ready()
-        except PluginError as error:
-            self._tell_failure(f"no cycle could begin: {error}", error)
-            raise
-        with ledger.cycle(config.lock_timeout), self._cycling:
-            try:
-                delivery = self._run(ledger, sync_interval, self._known)
-            except (PluginStateError, PluginSchemaError):
-                # Opened and checked anew by the next cycle, which sets a damaged file aside.
-                self.close(acknowledge=False)
-                raise
-            ledger.warnings = ()
-            if config.acknowledge == "on_return":
-                ledger.mark_returned(line.booking_id for line in delivery.emitted)
-        return delivery.entries
+        return fetch_for([self], sync_interval)[0]
 
     @property
     def settings(self) -> PipelineConfig:
@@ -178,7 +165,8 @@ class CalendoPlugin(DataSourcePlugin):
         if not self._rehearses:
             with self.rehearsal() as twin:
                 return twin.plan(sync_interval, days=days)
-        return plan_of(self._run(self._ready()[1], sync_interval, self._known, days), self.last_report)
+        (delivery,) = self._run(self._ready()[1], sync_interval, self._known, days)
+        return plan_of(delivery, self.last_report)
 
     def rehearsal(self) -> Self:
         """Return a plugin like this one, on a copy of its ledger in memory: what it does leaves no trace.
@@ -220,6 +208,28 @@ class CalendoPlugin(DataSourcePlugin):
         ids = ledger.window_ids(start, end)
         found = ledger.entries(ids)
         return [found[booking_id] for booking_id in ids]
+
+    def before_cycle(self) -> None:
+        """Do what a host has to before the server is asked; nothing here."""
+
+    def interrupt(self) -> None:
+        """Cut the requests of a cycle that runs in another thread, which ends with ``PluginFetchError`` unless it has them all.
+
+        For a program that ends: the connections are not opened again before ``close``.
+        """
+        if self._client is not None:
+            self._client.close()
+
+    def amend_report(self, flags: Mapping[str, Any], *, pending: int | None = None) -> None:
+        """Put what a host found out after a cycle into the last report, in the history too."""
+        found = {name: value for name, value in flags.items() if value}
+        waiting = self.last_report.pending if pending is None else pending
+        if found or waiting != self.last_report.pending:
+            self.last_report = replace(
+                self.last_report, pending=waiting, flags={**self.last_report.flags, **found}
+            )
+            with self._ready()[1].transaction() as connection:
+                amend_last_run(connection, self.last_report)
 
     def ledger_path(self) -> Path | None:
         """Return where this host's ledger lies; None for ``:memory:``."""
@@ -303,42 +313,57 @@ class CalendoPlugin(DataSourcePlugin):
             return self._client
 
     def _run(
-        self, ledger: Ledger, sync_interval: float, known: KnownBookings, days: int | None = None
-    ) -> Delivery:
-        """Fetch, batch, deliver."""
+        self,
+        ledger: Ledger,
+        sync_interval: float,
+        known: KnownBookings,
+        days: int | None = None,
+        beside: Sequence[tuple[CalendoPlugin, Ledger]] = (),
+    ) -> list[Delivery]:
+        """Fetch, batch, deliver; for other hosts of this source too, this one's delivery first."""
         config, _ = self._checked()
-        cycle = Cycle(
-            ledger,
-            self._connected(),
-            config,
-            known=known,
-            kept=self._kept,
-            now=self._clock(),
-            log=self.lgr,
-            on_step=self._on_step,
-        )
+        hosts = [(self, ledger), *beside]
+        client, now = self._connected(), self._clock()
+        cycles = [
+            Cycle(
+                own,
+                client,
+                config,
+                known=known,
+                kept=plugin._kept,
+                now=now,
+                log=plugin.lgr,
+                on_step=plugin._on_step,
+            )
+            for plugin, own in hosts
+        ]
         try:
-            answers, checked, delivery = self._stages(cycle, sync_interval, days)
+            done = self._stages(cycles, sync_interval, days)
         except PluginError as error:
-            self._note_failure(cycle, error)
+            for (plugin, _), cycle in zip(hosts, cycles, strict=True):
+                plugin._note_failure(cycle, error)
             raise
-        self._notices.tell(answers, checked, delivery, self.last_report, config)
-        self._on_step("returning")
-        return delivery
+        for (plugin, _), (answers, checked, delivery, report) in zip(hosts, done, strict=True):
+            plugin.last_report = report
+            plugin._notices.tell(answers, checked, delivery, report, config)
+            plugin._on_step("returning")
+        return [delivery for _, _, delivery, _ in done]
 
     def _stages(
-        self, cycle: Cycle, sync_interval: float, days: int | None
-    ) -> tuple[Answers, Checked, Delivery]:
+        self, cycles: Sequence[Cycle], sync_interval: float, days: int | None
+    ) -> list[tuple[Answers, Checked, Delivery, RunReport]]:
+        first, *others = cycles
         try:
-            answers = cycle.fetch(sync_interval, days)
-            checked = cycle.batch(answers)
-            delivery, self.last_report = cycle.deliver(answers, checked)
+            done = []
+            for cycle, answers in zip(cycles, first.fetch_with(others, sync_interval, days), strict=True):
+                checked = cycle.batch(answers, first.judged)
+                done.append((answers, checked, *cycle.deliver(answers, checked)))
         except PluginError:
             raise
         except Exception as error:
             broken = f"the cycle broke: {type(error).__name__} at {_place(error)}"
         else:
-            return answers, checked, delivery
+            return done
         # Raised out here, because a foreign error's text may hold a patient's name: it must not hang behind this one.
         raise PluginSchemaError(broken)
 
@@ -351,6 +376,42 @@ class CalendoPlugin(DataSourcePlugin):
         """Log a failed cycle in one line (T005); the traceback at DEBUG, or a server that is down would fill the log."""
         is_traced = isinstance(error, PluginFetchError) and self.lgr.isEnabledFor(logging.DEBUG)
         self.lgr.error("%s", text, exc_info=error if is_traced else None)
+
+
+def fetch_for(plugins: Sequence[CalendoPlugin], sync_interval: float) -> list[list[Entry]]:
+    """Run one cycle for several hosts of one source and return what each does not have yet, in the plugins' order.
+
+    The server is asked once and the bookings are judged once; each host's own ledger decides what that host is given. The
+    plugins have one configuration; the first one's connections and memory of earlier cycles are used.
+
+    Raises as ``CalendoPlugin.fetch_entries``; what one host was to be given before another's ledger failed is sent again.
+    """
+    first, *others = plugins
+    try:
+        ready = [plugin._ready() for plugin in plugins]
+    except PluginError as error:
+        first._tell_failure(f"no cycle could begin: {error}", error)
+        raise
+    ledgers = [ledger for _, ledger in ready]
+    with ExitStack() as stack:
+        for plugin, (config, ledger) in zip(plugins, ready, strict=True):
+            stack.enter_context(ledger.cycle(config.lock_timeout))
+            stack.enter_context(plugin._cycling)
+        try:
+            for plugin in plugins:
+                plugin.before_cycle()
+            beside = list(zip(others, ledgers[1:], strict=True))
+            deliveries = first._run(ledgers[0], sync_interval, first._known, None, beside)
+        except (PluginStateError, PluginSchemaError):
+            # Opened and checked anew by the next cycle, which sets a damaged file aside.
+            for plugin in plugins:
+                plugin.close(acknowledge=False)
+            raise
+        for (config, ledger), delivery in zip(ready, deliveries, strict=True):
+            ledger.warnings = ()
+            if config.acknowledge == "on_return":
+                ledger.mark_returned(line.booking_id for line in delivery.emitted)
+    return [delivery.entries for delivery in deliveries]
 
 
 def _place(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -97,6 +97,23 @@ class FetchedBookings:
         if len(elsewhere) != accounted - len(self.payloads) or not elsewhere.issubset(self.listed):
             raise AssertionError("a booking stands in two places, or was not listed")
 
+    def only(self, ids: Collection[int]) -> FetchedBookings:
+        """Return what became of these bookings, as if no other had been asked for by number."""
+        if len(ids) == len(self.listed):
+            return self
+        elsewhere = {*self.cut, *self.gone, *self.failed}
+        came = zip((number for number in self.listed if number not in elsewhere), self.payloads, strict=True)
+        return replace(
+            self,
+            listed=tuple(number for number in self.listed if number in ids),
+            payloads=tuple(payload for number, payload in came if number in ids),
+            cut=tuple(number for number in self.cut if number in ids),
+            gone=tuple(number for number in self.gone if number in ids),
+            failed={number: reason for number, reason in self.failed.items() if number in ids},
+            failed_rows={number: row for number, row in self.failed_rows.items() if number in ids},
+            ends={number: end for number, end in self.ends.items() if number in ids},
+        )
+
 
 @dataclass(frozen=True)
 class LookUp:
@@ -108,6 +125,21 @@ class LookUp:
 
     spans: Mapping[int, tuple[datetime | None, datetime | None]] = field(default_factory=dict)
     passed_over: Mapping[int, int] = field(default_factory=dict)
+
+
+def merged(several: Sequence[LookUp]) -> LookUp:
+    """Join what several hosts of one source want to know: each booking is asked for once, as soon as the first needs it."""
+    if len(several) == 1:
+        return several[0]
+    spans: dict[int, tuple[datetime | None, datetime | None]] = {}
+    passed_over: dict[int, int] = {}
+    for wanted in several:
+        for number, span in wanted.spans.items():
+            if spans.get(number, (None, None)) == (None, None):
+                spans[number] = span
+        for number, cycles in wanted.passed_over.items():
+            passed_over[number] = max(cycles, passed_over.get(number, 0))
+    return LookUp(spans, passed_over)
 
 
 Follow = Callable[[Sequence[int], Sequence[int]], LookUp]

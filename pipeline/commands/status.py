@@ -28,7 +28,8 @@ def status(
         str | None, typer.Option(help="Only this source; without it, all sources of the file.")
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH.")
+        str | None,
+        typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH, worklist:DIR."),
     ] = None,
     max_age: Annotated[
         str | None,

@@ -15,6 +15,7 @@ from pipeline.config.mapping_reader import MappingReader
 from pipeline.config.types import (
     AeTitleTable,
     ApiPath,
+    FileMode,
     ModalityTable,
     Names,
     OptionalDailyWindow,
@@ -280,6 +281,21 @@ class PipelineConfig(BaseModel):
         ge=0,
         le=8784,
         allow_inf_nan=False,
+    )
+    worklist_dir: OptionalText = _option(
+        None,
+        "a directory's path, or leave it out",
+        "`run` keeps DICOM worklist files in it, for Orthanc or wlmscpfs, in place of showing the entries. The directory must exist.",
+    )
+    worklist_file_mode: FileMode = _option(
+        "0640",
+        "three or four octal digits as text, such as '0640'",
+        "The mode of a worklist file; its group is the directory's.",
+    )
+    worklist_character_set: Literal["ISO_IR 192", "ISO_IR 100", "ASCII"] = _option(
+        "ISO_IR 192",
+        "'ISO_IR 192', 'ISO_IR 100' or 'ASCII'",
+        "The characters of a worklist file: UTF-8, Latin-1, or none beyond ASCII. What they cannot hold is transliterated; an id never is.",
     )
 
     @model_validator(mode="before")

@@ -147,6 +147,13 @@ def _ae_titles(value: Any) -> FrozenMapping:
     )
 
 
+def _file_mode(value: str) -> str:
+    """Return the mode as four octal digits; the owner must be able to replace the file, and nobody to run it."""
+    if not re.fullmatch(r"0?[0-7]{3}", value) or int(value, 8) & 0o113 or int(value, 8) & 0o600 != 0o600:
+        raise fault("which is no mode of a file that its owner can write and others cannot")
+    return f"{int(value, 8):04o}"
+
+
 def _statuses(value: Any) -> FrozenMapping:
     return _table(value, _step_status, "which is no step's status", f"one of {', '.join(STEP_STATUSES)}")
 
@@ -219,6 +226,7 @@ Zone = Annotated[Text, AfterValidator(_zone)]
 OutputZone = Annotated[Text, AfterValidator(_output_zone)]
 ModalityTable = Annotated[FrozenMapping, BeforeValidator(_modalities)]
 AeTitleTable = Annotated[FrozenMapping, BeforeValidator(_ae_titles)]
+FileMode = Annotated[str, AfterValidator(_file_mode)]
 StatusTable = Annotated[FrozenMapping, BeforeValidator(_statuses)]
 TitlePatterns = Annotated[tuple[str, ...], BeforeValidator(_title_patterns)]
 OptionalDailyWindow = Annotated[DailyWindow | None, BeforeValidator(_daily_window)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytz
 
-from pipeline.calpendo.fetch import NOT_REACHED, LookUp
+from pipeline.calpendo.fetch import NOT_REACHED, LookUp, merged
 from pipeline.calpendo.responses import NothingFetchedError
 from pipeline.delivery import history, quarantine
 from pipeline.delivery.decide import (
@@ -102,6 +102,7 @@ class Cycle:
         self.ledger = ledger
         self.now = now
         self.seconds: dict[str, float] = {}
+        self.judged: Batch | None = None
         self._client = client
         self._known = known
         self._kept = {} if kept is None else kept
@@ -125,31 +126,60 @@ class Cycle:
         All of it in one queue and within one budget of time. Raises ``PluginFetchError`` when the window cannot be
         had. A look-up by number that fails costs its own booking a cycle's delay, and others' withdrawals at most one.
         """
+        return self.fetch_with((), sync_interval, days)[0]
+
+    def fetch_with(
+        self, others: Sequence[Cycle], sync_interval: float, days: int | None = None
+    ) -> list[Answers]:
+        """Do the same once for the cycles of several hosts of this source; return the answers of each, this one's first."""
         from pipeline.calpendo.fetch import fetch_cycle
         from pipeline.calpendo.window import window_for, window_of_days
 
         if "pipeline.batch" not in sys.modules:
             threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
-        # That there is another cycle shows that what the last one returned came back.
-        self.ledger.settle_returned()
-        self.end("settle")
+        cycles = (self, *others)
+        for cycle in cycles:
+            # That there is another cycle shows that what the last one returned came back.
+            cycle.ledger.settle_returned()
+            cycle.end("settle")
         if days is None:
             window = window_for(self._config, self.now, sync_interval)
         else:
             window = window_of_days(self._config, self.now, days)
-        look_up = _LookUp(self, window, self._config)
-        listed, followed = fetch_cycle(
-            self._client, self._config, window, known=self._known, follow=look_up, now=self.now
-        )
-        self.end("lookup")
-        return Answers(
-            window, listed, followed, look_up.interest, look_up.lines, frozenset(look_up.owed), look_up.held
-        )
+        look_ups = [_LookUp(cycle, window, self._config) for cycle in cycles]
+        asked: list[LookUp] = []
 
-    def batch(self, answers: Answers) -> Checked:
-        """Send both kinds of bookings through the columns and the schema gate."""
+        def follow(listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+            asked.extend(look_up(listed, cut) for look_up in look_ups)
+            return merged(asked)
+
+        listed, followed = fetch_cycle(
+            self._client, self._config, window, known=self._known, follow=follow, now=self.now
+        )
+        for cycle in cycles:
+            cycle.end("lookup")
+        return [
+            Answers(
+                window,
+                listed,
+                followed.only(own.spans),
+                look_up.interest,
+                look_up.lines,
+                frozenset(look_up.owed),
+                look_up.held,
+            )
+            for own, look_up in zip(asked, look_ups, strict=True)
+        ]
+
+    def batch(self, answers: Answers, like: Batch | None = None) -> Checked:
+        """Send both kinds of bookings through the columns and the schema gate.
+
+        ``like`` is the listed bookings' batch of another host's cycle on the same answers (``judged``).
+        """
         config, window = self._config, answers.window
-        listed = self._process("listed", answers.listed.payloads, wanted(config, window))
+        if like is None:
+            like = self._process("listed", answers.listed.payloads, wanted(config, window))
+        listed = self.judged = like
         moved = moved_away(answers.interest, answers.listed, listed)
         followed = None
         if answers.followed.payloads or moved:

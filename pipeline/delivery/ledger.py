@@ -410,6 +410,28 @@ class Ledger:
             ]
         )
 
+    def lasting(
+        self, statuses: Sequence[str], before: datetime, after: datetime, longest: timedelta
+    ) -> pl.DataFrame:
+        """Return the lines of these statuses that start before a moment and end after another, as ``LINES_SCHEMA``.
+
+        Where no end is known, the booking lasts ``longest``.
+        """
+        condition = "status IN (SELECT value FROM json_each(?)) AND start_utc < ? AND coalesce(end_utc, start_utc + ?) > ?"
+        values = (
+            orjson.dumps(list(statuses)).decode(),
+            microseconds(before),
+            longest // timedelta(microseconds=1),
+            microseconds(after),
+        )
+        self._forget_damaged(condition, *values)
+        return self._columns(condition, *values)
+
+    def known(self, ids: Collection[int]) -> set[int]:
+        """Return those of these bookings that were ever emitted, or adopted."""
+        query = "SELECT booking_id FROM entries WHERE booking_id IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in self.rows(query, id_list(ids))}
+
     def entries(self, ids: Collection[int]) -> dict[int, dict[str, Any]]:
         """Give the last entry of each booking asked for, as it was emitted; those never emitted are absent."""
         return {booking_id: from_text(text) for booking_id, text in self.entry_texts(ids).items()}

@@ -6,6 +6,7 @@ hosts' files stand beside it:
     calpendo.sqlite                  a caller
     calpendo@pylantir.sqlite         Pylantir
     calpendo@output-1a2b3c4d.sqlite  one file of ``run --output``
+    calpendo@worklist-1a2b3c4d.sqlite  one directory of worklist files
 
 Until 0.1.0 all hosts shared one file; ``hand_over`` gives it to the host that it belongs to.
 """
@@ -244,6 +245,11 @@ def state_directory() -> Path:
 def output_host(output: Path) -> str:
     """Return the host that one file of ``run --output`` is."""
     return f"{OUTPUT}:{output.expanduser().resolve()}"
+
+
+def worklist_host(directory: Path) -> str:
+    """Return the host that one directory of worklist files is."""
+    return f"{WORKLIST}:{directory.expanduser().resolve()}"
 
 
 def ledger_path(config: PipelineConfig, host: str = CALLER, *, source_name: str | None = None) -> Path | None:

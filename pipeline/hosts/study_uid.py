@@ -22,6 +22,11 @@ def study_uid(base_url: str, booking_id: int | str) -> str:
 
     The scheme, the port and the case of the host's name do not count, so a server that moves to https keeps them.
     """
+    name = f"calpendo://{server_place(base_url)}/Calpendo.Booking/{booking_id}"
+    return f"2.25.{uuid5(NAMESPACE_URL, name).int}"
+
+
+def server_place(base_url: str) -> str:
+    """Return the part of a server's address that it keeps: its name and path."""
     parts = urlsplit(base_url)
-    place = f"{parts.hostname or ''}{parts.path.rstrip('/')}"
-    return f"2.25.{uuid5(NAMESPACE_URL, f'calpendo://{place}/Calpendo.Booking/{booking_id}').int}"
+    return f"{parts.hostname or ''}{parts.path.rstrip('/')}"

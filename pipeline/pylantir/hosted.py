@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytz
 
 from pipeline.config_file import DEFAULT_NAME
 from pipeline.delivery.changes import from_text, to_text
-from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger, Line, microseconds, moment
 from pipeline.errors import PluginError
 from pipeline.plugin import CalendoPlugin
@@ -105,15 +104,6 @@ class HostedPlugin(CalendoPlugin):
     def underway(self) -> dict[int, str]:
         """Give the statuses of entries that went to the host without it being known whether it kept them."""
         return {int(entry["source_record_id"]): entry[STATUS] for entry in self.pending()}
-
-    def add_flags(self, flags: Mapping[str, Any]) -> None:
-        """Put what stood out on the way to the wire into the last report, in the history too."""
-        found = {name: value for name, value in flags.items() if value}
-        if found:
-            self.last_report = replace(self.last_report, flags={**self.last_report.flags, **found})
-            ledger = self._ready()[1]
-            with ledger.transaction() as connection:
-                amend_last_run(connection, self.last_report)
 
     def hang_up(self) -> None:
         """Close the connections to Calpendo; the next request opens new ones."""

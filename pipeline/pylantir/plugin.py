@@ -246,7 +246,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             for entry in entries
             if (number := booking_number(entry)) is not None
         ]
-        core.add_flags(
+        core.amend_report(
             {
                 "transliterated": [number for number, wire in wires if wire.transliterated],
                 "repaired_for_host": counted_repairs(_by_field(wires)),

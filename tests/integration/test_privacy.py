@@ -292,11 +292,12 @@ def test_no_object_shows_what_it_holds(server: CalpendoSimulator, tmp_path: Path
         original = plugin._run
 
         def watch(*arguments: Any) -> Any:
-            delivery = original(*arguments)
+            deliveries = original(*arguments)
+            (delivery,) = deliveries
             seen.extend(
                 [delivery, Changes(emitted=delivery.emitted), *delivery.emitted[:3], *delivery.rejected]
             )
-            return delivery
+            return deliveries
 
         plugin._run = watch  # type: ignore[method-assign]
         plugin.fetch_entries(60)

@@ -147,3 +147,41 @@ def test_a_state_path_that_is_something_else_is_refused(settings, tmp_path, argu
     assert "Doe" not in done.output + done.stderr
     assert ledger.read_text() == "id,title\n1,Doe\n"
     assert not list(tmp_path.glob("ledger.sqlite?*"))
+
+
+def test_worklist_files_are_kept_where_the_configuration_says(settings, server, tmp_path) -> None:
+    """Command promise: `run` keeps the files of `worklist_dir` in place of showing the entries, and says how many."""
+    directory = tmp_path / "worklists"
+    directory.mkdir()
+    state = tmp_path / "state" / "ledger.sqlite"
+    path = _written(tmp_path, base_url=server.url, worklist_dir=str(directory), state_path=str(state))
+    done = _run("--config", path)
+    assert done.exit_code == 0, done.output
+    count = len(list(directory.glob("cp-*.wl")))
+    assert count > 5
+    assert f"{count} worklist files, {count} written" in done.output
+    output = tmp_path / "entries.ndjson"
+    both = json.loads(_run("--config", path, "--output", output, "--json").output)
+    assert len(both["entries"]) == len(pl.read_ndjson(output)) > 10
+    # Between the runs a booking may have come to its end, or into the window.
+    assert both["worklist"]["files"] == len(list(directory.glob("cp-*.wl")))
+    assert both["worklist"]["written"] < count
+    refused = _run("--config", path, "--worklist-dir", state.parent)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "holds the ledger" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--every", "--dry-run"), "leave one of --every and --dry-run out"),
+        (("--every", "0s"), "above 0"),
+        (("--every", "often"), "such as 15m"),
+    ],
+)
+def test_every_needs_a_length_of_time_or_none(settings, server, arguments, words) -> None:
+    """Command promise: `--every` alone means the file's interval; nonsense is refused before anything is fetched."""
+    done = _run("--config", settings, *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert not server.requests

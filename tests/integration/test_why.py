@@ -450,7 +450,7 @@ def agree(site: Site, ask: Callable[[set[int]], dict[int, Verdict]]) -> None:
     run = plugin._run
     plugin._run = lambda *arguments: seen.append(run(*arguments)) or seen[-1]  # type: ignore[method-assign,func-returns-value]
     entries = site.fetch()
-    (delivery,) = seen
+    ((delivery,),) = seen
     standing = {number for number, verdict in told.items() if verdict.fate in STANDING}
     assert standing == set(delivery.seen)
     for number, verdict in told.items():

@@ -44,6 +44,7 @@ LEVELS: dict[str, int] = {
     "check": 5,
     "hosts": 5,
     "pylantir": 6,
+    "worklist_files": 6,
     "verify": 6,
     "trace": 6,
     "workbench": 7,

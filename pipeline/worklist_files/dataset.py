@@ -1,0 +1,295 @@
+"""One entry as a DICOM Modality Worklist item (PS3.4 table K.6-1; PS3.3 C.4), whole and valid, or the reason why not.
+
+Fields, keywords and value representations are those of ``fields.WORKLIST``; what a worklist item has besides stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as of
+from datetime import datetime
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+from pipeline import fields
+from pipeline.fields import WorklistField
+from pipeline.hosts.study_uid import is_study_uid, study_uid
+from pipeline.hosts.transliteration import in_ascii
+from pipeline.transform.repairs import Kind
+
+if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
+    from pydicom.dataset import Dataset
+
+ASCII: Final = "ASCII"
+_CODECS: Final = {"ISO_IR 192": "utf-8", "ISO_IR 100": "latin-1", ASCII: "ascii"}
+_SOP_CLASS: Final = "1.2.840.10008.5.1.4.31"  # Modality Worklist Information Model - FIND (PS3.4 K.6)
+_STEP: Final = "ScheduledProcedureStepSequence"
+
+UNKNOWN_STATION: Final = "UNKNOWN"
+"""The AE title of a station that nothing names: the attribute is of type 1, and a subject is not lost for it."""
+_OWN_CODES: Final = "99CALPENDO"
+"""The coding scheme of protocol names without one; private designators begin with 99 (PS3.3 8.2)."""
+_STEP_STATUSES: Final = {"SCHEDULED": "SCHEDULED", "IN_PROGRESS": "STARTED"}
+"""Scheduled Procedure Step Status (PS3.3 C.4.10)."""
+SHOWN: Final = tuple(_STEP_STATUSES)
+"""The statuses of bookings that stand on a worklist."""
+
+_ITEM: Final = (
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "ReferencedStudySequence",
+    "ReferencedPatientSequence",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientWeight",
+    "MedicalAlerts",
+    "Allergies",
+    "PregnancyStatus",
+    "StudyInstanceUID",
+    "RequestingPhysician",
+    "RequestedProcedureDescription",
+    "AdmissionID",
+    "SpecialNeeds",
+    "CurrentPatientLocation",
+    "PatientState",
+    "RequestedProcedureID",
+    "RequestedProcedurePriority",
+    "PatientTransportArrangements",
+    "ConfidentialityConstraintOnPatientDataDescription",
+)
+_IN_STEP: Final = (
+    "ScheduledStationAETitle",
+    "ScheduledProcedureStepStartDate",
+    "ScheduledProcedureStepStartTime",
+    "Modality",
+    "ScheduledPerformingPhysicianName",
+    "ScheduledProcedureStepDescription",
+    "ScheduledStationName",
+    "ScheduledProcedureStepLocation",
+    "ScheduledProcedureStepID",
+    "ScheduledProcedureStepStatus",
+)
+"""The return keys of table K.6-1 of types 1, 1C and 2; what has no value is there, empty. The conditional ones of type 2C
+(pre-medication, contrast agent) are left out: that they are wanted, Calpendo does not say."""
+_NEVER_EMPTY: Final = frozenset(
+    {"PatientName", "PatientID", "StudyInstanceUID", "RequestedProcedureID"}
+).union(_IN_STEP[:4], ("ScheduledProcedureStepID", "ScheduledProcedureStepDescription"))
+
+
+@dataclass(frozen=True)
+class Item:
+    """A worklist item as the bytes of a DICOM file (None where there can be none, and ``fault`` says why).
+
+    ``transliterated`` names the fields written in ASCII; ``repaired`` the kinds of repair (``transform.repairs``) of each
+    field that had any. Only ``content`` holds values.
+    """
+
+    content: bytes | None = of(repr=False)
+    fault: str | None = None
+    transliterated: tuple[str, ...] = ()
+    repaired: Mapping[str, tuple[Kind, ...]] = of(default_factory=dict)
+
+
+def worklist_item(
+    entry: Mapping[str, Any], start: datetime, *, base_url: str, character_set: str = "ISO_IR 192"
+) -> Item:
+    """Make the worklist item of an entry.
+
+    Args:
+        entry: an entry of the pipeline; its date and time are not looked at.
+        start: when the step begins, in the site's time: consoles show DICOM times as they come.
+        base_url: the server's address, of which the study UID is made where none is mapped.
+        character_set: a defined term of SpecificCharacterSet (0008,0005), or ``ASCII`` for none.
+
+    Returns:
+        The item, each of whose values pydicom holds valid. What the character set cannot carry is transliterated; an
+        invalid value of a detail is left out and flagged; only one of identity makes a fault. No text shows a value.
+    """
+    making = _Making(character_set)
+    values = _values(entry, start, base_url, making)
+    item = making.dataset(_ITEM, values)
+    step = making.dataset(_IN_STEP, values)
+    if making.faults:
+        return Item(None, "; ".join(making.faults))
+    if code := making.code(entry):
+        step.add(_sequence("ScheduledProtocolCodeSequence", code))
+    item.add(_sequence(_STEP, step))
+    if character_set != ASCII:
+        item.add(_element("SpecificCharacterSet", "CS", character_set))
+    return Item(_written(item, values), None, tuple(making.transliterated), making.repaired)
+
+
+def _values(entry: Mapping[str, Any], start: datetime, base_url: str, making: _Making) -> dict[str, str]:
+    """Return the item's values by keyword; what is not there is empty."""
+    values = {
+        field.keyword: making.text(field, entry.get(field.name))
+        for field in fields.WORKLIST
+        if field.keyword and field.dtype == "String"
+    }
+    number = str(entry["source_record_id"])
+    if not is_study_uid(values["StudyInstanceUID"]):
+        values["StudyInstanceUID"] = study_uid(base_url, number)
+    described = [
+        values[keyword]
+        for keyword in ("ScheduledProcedureStepDescription", "ProtocolName", "StudyDescription", "Modality")
+    ]
+    values["ScheduledProcedureStepDescription"] = next(filter(None, described), "")
+    values["RequestedProcedureDescription"] = values["StudyDescription"] or next(filter(None, described), "")
+    values["PatientName"] = values["PatientName"] or values["PatientID"]
+    values["ScheduledStationAETitle"] = values["ScheduledStationAETitle"] or UNKNOWN_STATION
+    values["ScheduledProcedureStepStartDate"] = start.strftime("%Y%m%d").zfill(8)
+    values["ScheduledProcedureStepStartTime"] = start.strftime("%H%M%S")
+    values["ScheduledProcedureStepStatus"] = _STEP_STATUSES[values.pop("PerformedProcedureStepStatus")]
+    values["ScheduledProcedureStepID"] = values["RequestedProcedureID"] = number
+    return values
+
+
+class _Making:
+    """An item being made: its character set, and what had to be done to its values."""
+
+    def __init__(self, character_set: str) -> None:
+        self._codec = _CODECS[character_set]
+        self.faults: list[str] = []
+        self.transliterated: list[str] = []
+        self.repaired: dict[str, tuple[Kind, ...]] = {}
+
+    def text(self, field: WorklistField, value: Any) -> str:
+        """Return a field's text in characters that the item can carry; empty where there is none."""
+        if value is None or not str(value).strip():
+            return ""
+        text = str(value)
+        if self._fits(text):
+            return text
+        if field.repair == "rejected":
+            self.faults.append(
+                f"{field.name} holds characters beyond {self._name()}, and an identifier is not rewritten"
+            )
+            return text
+        first = text.partition("=")[0]
+        if field.vr == "PN" and first.strip(" ^") and self._fits(first):
+            return first
+        repair = in_ascii(field, text)
+        if repair.kinds:
+            self.repaired[field.name] = repair.kinds
+        if repair.text:
+            self.transliterated.append(field.name)
+        return repair.text or ""
+
+    def _fits(self, text: str) -> bool:
+        if text.isascii():
+            return True
+        try:
+            text.encode(self._codec)
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def _name(self) -> str:
+        return {"latin-1": "Latin-1", "ascii": "ASCII"}.get(self._codec, "UTF-8")
+
+    def dataset(self, keywords: tuple[str, ...], values: Mapping[str, str]) -> Dataset:
+        """Return a dataset of these attributes, each held to its VR by pydicom."""
+        from pydicom.dataset import Dataset
+
+        made = Dataset()
+        for keyword in keywords:
+            value = values.get(keyword, "")
+            if not value:
+                if keyword in _NEVER_EMPTY:
+                    self.faults.append(f"{_name_of(keyword)} is empty")
+                made.add(_empty(keyword))
+                continue
+            element = _valid(keyword, value)
+            if element is None and keyword in _NEVER_EMPTY:
+                self.faults.append(f"{_name_of(keyword)} is no valid {_vr_of(keyword)}")
+            elif element is None:
+                self.repaired[_name_of(keyword)] = ("emptied",)
+            made.add(element or _empty(keyword))
+        return made
+
+    def code(self, entry: Mapping[str, Any]) -> Dataset | None:
+        """Return the protocol as a code (PS3.3 8.8), where it is mapped and short enough for one; a code is never cut."""
+        known = fields.by_name()
+        protocol = self.text(known["protocol_name"], entry.get("protocol_name"))
+        scheme = self.text(known["hisris_coding_designator"], entry.get("hisris_coding_designator"))
+        if not protocol or len(protocol) > _LONGEST_CODE:
+            return None
+        code = {
+            "CodeValue": protocol,
+            "CodingSchemeDesignator": scheme or _OWN_CODES,
+            "CodeMeaning": protocol,
+        }
+        made = self.dataset(tuple(code), code)
+        return made if all(element.value for element in made) else None
+
+
+_LONGEST_CODE: Final = 16
+
+
+def _written(item: Dataset, values: Mapping[str, str]) -> bytes:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filewriter import dcmwrite
+    from pydicom.uid import UID, ExplicitVRLittleEndian
+
+    item.file_meta = FileMetaDataset()
+    item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    item.file_meta.MediaStorageSOPClassUID = UID(_SOP_CLASS)
+    item.file_meta.MediaStorageSOPInstanceUID = UID(f"{values['StudyInstanceUID'][:62]}.1")
+    file = BytesIO()
+    dcmwrite(file, item, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _valid(keyword: str, value: str) -> DataElement | None:
+    try:
+        return _element(keyword, _vr_of(keyword), value)
+    except ValueError:
+        return None
+
+
+def _element(keyword: str, vr: str, value: Any) -> DataElement:
+    from pydicom.config import RAISE
+    from pydicom.dataelem import DataElement
+
+    if isinstance(value, str) and "\\" in value:
+        raise ValueError("a backslash would make two values of one")
+    return DataElement(_tag_of(keyword), vr, value, validation_mode=RAISE)
+
+
+def _sequence(keyword: str, item: Dataset) -> DataElement:
+    from pydicom.sequence import Sequence
+
+    return _element(keyword, "SQ", Sequence([item]))
+
+
+@lru_cache(maxsize=64)
+def _empty(keyword: str) -> DataElement:
+    """Return an attribute without a value; one object will do for all items, because none changes it."""
+    return _element(keyword, _vr_of(keyword), [] if _vr_of(keyword) == "SQ" else None)
+
+
+@lru_cache(maxsize=64)
+def _tag_of(keyword: str) -> Any:
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.tag import Tag
+
+    return Tag(tag_for_keyword(keyword) or 0)
+
+
+@lru_cache(maxsize=64)
+def _vr_of(keyword: str) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    ours = {field.keyword: field.vr for field in fields.WORKLIST if field.keyword}
+    return ours.get(keyword) or dictionary_VR(_tag_of(keyword))
+
+
+def _name_of(keyword: str) -> str:
+    """Return an entry's name of an attribute."""
+    return next((field.name for field in fields.WORKLIST if field.keyword == keyword), keyword)

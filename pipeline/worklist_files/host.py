@@ -1,0 +1,232 @@
+"""``WorklistPlugin``: a directory of worklist files as a host, whose ledger says what it is to show.
+
+What a cycle decides stands in the ledger before a file is touched. So the files follow from the ledger alone: after a cycle,
+after a cycle that failed, after a kill, and in a directory that somebody emptied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytz
+
+from pipeline.calpendo.window import Window, window_for
+from pipeline.config import PipelineConfig
+from pipeline.delivery.changes import DATE_KEY, STATUS_KEY, TIME_KEY, from_text, to_text
+from pipeline.delivery.ledger import Line, microseconds, moment
+from pipeline.delivery.ledger_file import worklist_host
+from pipeline.hosts.study_uid import server_place
+from pipeline.plugin import CalendoPlugin
+from pipeline.report import counted_repairs
+from pipeline.transform.reasons import explain, field_reason
+from pipeline.worklist_files.dataset import SHOWN, Item, worklist_item
+from pipeline.worklist_files.directory import WorklistDirectory, sealed, source_digest
+
+_FORM = "1"
+"""The form of the items; another one writes every file anew."""
+_NAMED = 3
+_NOT_OURS = "a file of its name is not this program's; remove it"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the directory: how many files it holds now, were written and removed, and what was held back.
+
+    ``held_back`` says why, by booking, without a value.
+    """
+
+    files: int
+    written: int = 0
+    removed: int = 0
+    held_back: Mapping[int, str] = field(default_factory=dict)
+
+    def to_text(self) -> str:
+        """Return it for people, in one line."""
+        text = f"{self.files} worklist files, {self.written} written, {self.removed} removed"
+        if not self.held_back:
+            return text
+        reasons = "; ".join(f"{number} {fault}" for number, fault in list(self.held_back.items())[:_NAMED])
+        return f"{text}, {len(self.held_back)} bookings held back: {reasons}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return {
+            "files": self.files,
+            "written": self.written,
+            "removed": self.removed,
+            "held_back": {str(number): fault for number, fault in self.held_back.items()},
+        }
+
+
+class WorklistPlugin(CalendoPlugin):
+    """A ``CalendoPlugin`` that keeps a worklist server's directory: what it returns is delivered when it lies there.
+
+    Args:
+        source_name: the source's name.
+        config: the source's ``config`` block.
+        directory: where the files are kept.
+        further: as for ``CalendoPlugin``.
+    """
+
+    def __init__(
+        self, source_name: str, config: dict[str, Any], directory: str | Path, **further: Any
+    ) -> None:
+        self._path = Path(directory).expanduser().absolute()
+        super().__init__(
+            source_name, {**config, "acknowledge": "explicit"}, host=worklist_host(self._path), **further
+        )
+        self._told: set[tuple[int, str]] = set()
+
+    @property
+    def directory(self) -> WorklistDirectory:
+        """The directory as the checked configuration has it."""
+        config, _ = self._checked()
+        digest = source_digest(self.source_name, config.base_url)
+        return WorklistDirectory(self._path, digest, int(config.worklist_file_mode, 8))
+
+    def validate_config(self) -> None:
+        """Check configuration, credentials and directory; raises ``PluginConfigError``."""
+        super().validate_config()
+        self.directory.refuse_unusable(self.ledger_path())
+
+    def before_cycle(self) -> None:
+        """Take files that the ledger does not know for shown, so that each one's booking is asked for by its number.
+
+        A ledger that was lost knows nothing of them; one whose booking was deleted since would stay on the list for ever.
+        """
+        config, ledger = self._ready()
+        found = self.directory.found().ours
+        known = ledger.known(found)
+        lines = []
+        for number, stored in found.items():
+            if number in known:
+                continue
+            start_utc = microseconds(self._clock()) if stored.start_utc is None else stored.start_utc
+            start = moment(start_utc).astimezone(pytz.timezone(config.timezone))
+            entry = {
+                DATE_KEY: start.date(),
+                TIME_KEY: start.time(),
+                STATUS_KEY: SHOWN[0],
+                "data_source": self.source_name,
+                "source_record_id": str(number),
+            }
+            lines.append(Line(number, "", SHOWN[0], start_utc, stored.end_utc, "", to_text(entry)))
+        if lines:
+            ledger.adopt(lines)
+            self.lgr.warning(
+                "%d worklist files are unknown to the ledger; their bookings are asked for: %s",
+                len(lines),
+                [line.booking_id for line in lines[:20]],
+            )
+
+    def keep_files(self) -> Kept:
+        """Bring the directory to what the ledger says, and acknowledge what lies there.
+
+        Called after a cycle, also after one that failed: what is past goes, what is missing comes back.
+
+        Raises:
+            PluginError: the disk refuses; nothing counts as delivered.
+        """
+        config, ledger = self._ready()
+        directory = self.directory
+        directory.refuse_unusable(self.ledger_path())
+        found = directory.found()
+        now = self._clock()
+        window = window_for(config, now, 0.0)
+        longest = timedelta(hours=config.max_booking_hours)
+        since = now - timedelta(hours=config.keep_past_hours)
+        shown = _shown(ledger.lasting(SHOWN, window.end, since, longest), window, config)
+        times = {number: (start, end) for number, _, _, start, end in shown.iter_rows()}
+        wanted = {row[0]: _made_of(row, config) for row in shown.iter_rows()}
+        missing = [
+            number
+            for number, made_of in wanted.items()
+            if number not in found.ours or (made_of is not None and found.ours[number].made_of != made_of)
+        ]
+        items = {
+            number: self._item(line, config)
+            for number, line in ledger.last_lines(missing).items()
+            if line.digest and number not in found.foreign
+        }
+        held_back = {number: item.fault for number, item in items.items() if item.fault}
+        held_back |= dict.fromkeys(found.foreign.intersection(wanted), _NOT_OURS)
+        files = {
+            number: sealed(item.content, wanted[number] or "", *times[number])
+            for number, item in items.items()
+            if item.content is not None
+        }
+        removed = [number for number in found.ours if number not in wanted or number in held_back]
+        directory.update(files, removed)
+        ledger.acknowledge(set(ledger.pending_ids()) - held_back.keys())
+        self._report(items, held_back)
+        return Kept(len(found.ours.keys() - set(removed) | files.keys()), len(files), len(removed), held_back)
+
+    def _item(self, line: Line, config: PipelineConfig) -> Item:
+        start = moment(line.start_utc).astimezone(pytz.timezone(config.timezone))
+        return worklist_item(
+            from_text(line.entry),
+            start,
+            base_url=config.base_url,
+            character_set=config.worklist_character_set,
+        )
+
+    def _report(self, items: Mapping[int, Item], held_back: Mapping[int, str]) -> None:
+        """Say in report and log what could not be written as it was; each fault once, by number."""
+        repaired: dict[str, dict[str, list[int]]] = {}
+        for number, item in items.items():
+            for name, kinds in item.repaired.items():
+                for kind in kinds:
+                    repaired.setdefault(name, {}).setdefault(kind, []).append(number)
+                    if self._is_news(number, f"{name} {kind}"):
+                        why = explain(field_reason(name, kind))
+                        self.lgr.warning("booking %d on the worklist: %s %s", number, why.meaning, why.remedy)
+        for number, fault in held_back.items():
+            if self._is_news(number, fault):
+                self.lgr.warning("booking %d is not on the worklist: %s", number, fault)
+        pending = len(self._ready()[1].pending_ids())
+        self.amend_report(
+            {
+                "transliterated": [number for number, item in items.items() if item.transliterated],
+                "repaired_for_host": counted_repairs(repaired),
+                "not_sendable": {str(number): fault for number, fault in held_back.items()},
+            },
+            pending=pending,
+        )
+
+    def _is_news(self, number: int, text: str) -> bool:
+        if (number, text) in self._told:
+            return False
+        self._told.add((number, text))
+        return True
+
+
+def _shown(lines: pl.DataFrame, window: Window, config: PipelineConfig) -> pl.DataFrame:
+    """Leave out what the site's window of the day does not hold; a rolling one has no beginning but the bookings' end."""
+    lines = lines.select("booking_id", "digest", "status", "start_utc", "end_utc")
+    if config.window_mode == "rolling" and config.daily_window is None:
+        return lines
+    start = microseconds(window.start)
+    within = pl.col("start_utc") >= start
+    if config.include_running:
+        within |= pl.col("end_utc") > start
+    return lines.filter(within)
+
+
+def _made_of(row: tuple[Any, ...], config: PipelineConfig) -> str | None:
+    """Return the digest of what a file is made of; None where the ledger does not know: the file stays as it is."""
+    if not row[1]:
+        return None
+    parts = (
+        _FORM,
+        *row[1:],
+        config.worklist_character_set,
+        config.timezone,
+        server_place(config.base_url),
+    )
+    return blake2b("\n".join(map(str, parts)).encode(), digest_size=16).hexdigest()

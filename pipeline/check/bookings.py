@@ -32,12 +32,14 @@ class BookingCheck:
             told = [code for code in codes if self._mapped or code in reasons.REASONS]
             if told:
                 broken[place] = told
-        ids = batch.asked_for["booking_id"].to_list()
-        for place, booking_id in enumerate(ids):
+        # A booking that the configuration ignores is no failure, and may come twice like any other.
+        ids = dict(batch.asked_for.select("row", "booking_id").iter_rows())
+        ids |= dict(batch.filtered.select("row", "booking_id").iter_rows())
+        for place, booking_id in ids.items():
             # Within a chunk process_batch has told the older one; here it is one of an earlier chunk.
             if booking_id in self._seen and reasons.DUPLICATE_BOOKING_ID not in broken.get(place, []):
                 broken.setdefault(place, []).append(reasons.DUPLICATE_BOOKING_ID)
-        self._seen.update(booking_id for booking_id in ids if booking_id is not None)
+        self._seen.update(booking_id for booking_id in ids.values() if booking_id is not None)
         self.failures += [
             Failure(rows[place].number, None if ids[place] is None else str(ids[place]), tuple(codes))
             for place, codes in sorted(broken.items())

@@ -195,6 +195,20 @@ def test_bookings_are_taken_through_a_mapping(write: Write) -> None:
     assert rules(path, config) == {(2, "2"): ("patient_id_too_long",)}
 
 
+def test_a_booking_that_is_ignored_is_no_failure(write: Write) -> None:
+    """Promise: a phantom that the configuration ignores is no failing row, and the rows after it keep their numbers."""
+    config = PipelineConfig.from_dict(
+        {**sample_config(), "ignore_titles": "phantom"}, environ={}, offline=True
+    )
+    path = write(
+        booking(1), booking(2, title="PHANTOM"), booking(3, title="x" * 300), booking(2, title="phantom")
+    )
+    assert rules(path, config) == {
+        (2, "2"): ("duplicate_booking_id",),
+        (3, "3"): ("patient_id_too_long",),
+    }
+
+
 @pytest.mark.parametrize("around", [b"%s", b'{"biskits": [%s]}'])
 def test_a_broken_byte_costs_its_own_row(tmp_path: Path, around: bytes) -> None:
     """Rule: a byte that is no UTF-8 rejects the booking whose title holds it, whatever the file's form."""

@@ -376,3 +376,32 @@ def test_what_is_large_or_was_stopped_is_not_kept(monkeypatch: pytest.MonkeyPatc
     for _ in range(100_000):
         deep = [deep]
     assert process_changed(None, [at(1, NOON) | {"odd": deep}], config, selection=DAY).payloads is None
+
+
+IGNORING = {"ignore_titles": ["phantom", "^qa\\b"], "field_mapping": {"patient_id": "title"}}
+
+
+@pytest.mark.parametrize("selection", [None, Selection(resources=("3T Diagnostic",))])
+def test_ignored_titles_are_filtered(selection: Selection | None) -> None:
+    """rules.md: searched anywhere and without case, with or without a selection; never rejected for anything else."""
+    titles = ["SUB1 a", "Daily PHANTOM check", "\u200bQA\u00a0run", "no qa", "Phant\udce9om", None]
+    payloads = [{**booking(), "id": 10 + place, "title": title} for place, title in enumerate(titles)]
+    payloads += [
+        {"id": 30, "title": "phantom without a time"},
+        {**booking(), "id": 11, "title": "older phantom"},
+    ]
+    payloads[-2] |= {"properties": {"resource": {"formattedName": "3T Diagnostic"}}}
+    batch = process_batch(
+        payloads, PipelineConfig.from_dict(IGNORING, environ={}, offline=True), selection=selection
+    )
+    assert batch.entries["patient_id"].to_list() == ["SUB1 a", "no qa"]
+    assert batch.filtered.select("booking_id", "reason").rows() == [
+        (12, "title_ignored"),
+        (30, "title_ignored"),
+        (11, "title_ignored"),
+    ]
+    assert batch.rejected.select("booking_id", "reason").rows() == [
+        (11, "duplicate_booking_id"),
+        (14, "text_undecodable"),
+        (15, "patient_id_missing"),
+    ]

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import fields
 from pipeline.config.mapping_reader import MappingReader
-from pipeline.mapping import ExtractionRule, FieldRule, compile_pattern
+from pipeline.mapping import ExtractionRule, FieldRule, as_configured, compile_pattern
 from pipeline.wording import Wording
 
 ID = {"pattern": "^([A-Z0-9]+)_", "group": 1}
@@ -297,3 +297,120 @@ def test_rules_can_be_sent_to_another_process() -> None:
     """Promise: workers of a cluster get the rules."""
     rule = FieldRule("patient_id", "title", (ExtractionRule("(a)", values=(("a", "b"),)),), "reject")
     assert pickle.loads(pickle.dumps(rule)) == rule
+
+
+def extract(value: Any, **beside: Any) -> dict[str, Any]:
+    """Return a mapping of patient_id with this ``_extract``, and what stands beside it."""
+    return {"patient_id": {"source_field": "title", "_extract": value, **beside}}
+
+
+def test_extract_may_be_a_list() -> None:
+    """rules.md: of a list each is a rule, in both forms, and the last one's on_no_match is the field's."""
+    wanted = FieldRule(
+        "patient_id",
+        "title",
+        (
+            ExtractionRule(r"\[([A-Z]+)\] (\d+)", 0, "{1}-{2}"),
+            ExtractionRule("(?P<n>x)", "n", None, (("x", "Y"),)),
+        ),
+        "reject",
+    )
+    given = [
+        {"pattern": r"\[([A-Z]+)\] (\d+)", "template": "{1}-{2}"},
+        {"pattern": "(?P<n>x)", "group": "n", "values": {"_why": 1, "x": "Y"}, "on_no_match": "reject"},
+    ]
+    assert rules(extract(given))["patient_id"] == wanted
+    assert rules({"title": {"_extract": {"patient_id": given}}})["patient_id"] == wanted
+    assert as_configured(wanted.extractions) == [
+        {"pattern": r"\[([A-Z]+)\] (\d+)", "template": "{1}-{2}"},
+        {"pattern": "(?P<n>x)", "group": "n", "values": {"x": "Y"}},
+    ]
+    one = rules(extract([ID]))["patient_id"]
+    assert one == rules(extract(ID))["patient_id"]
+    assert as_configured(one.extractions) == ID
+
+
+def test_values_stand_beside_a_source() -> None:
+    """rules.md: values beside source_field, without a pattern and with one."""
+    table = {"männlich": "M", "Unbekannt": ""}
+    found = rules({"patient_sex": {"source_field": "sex", "values": table}})["patient_sex"]
+    assert found == FieldRule("patient_sex", "sex", values=(("männlich", "M"), ("Unbekannt", "")))
+    assert rules(extract(ID, values=table))["patient_id"].values == found.values
+
+
+def test_a_target_may_be_called_like_a_later_key() -> None:
+    """Promise: configurations mean what they meant: `template` and `values` are targets in the source-keyed form."""
+    assert set(read({"title": {"_extract": {"template": ID, "values": NAME}}}).rules) >= {
+        "template",
+        "values",
+    }
+
+
+PAIR = "(?P<a>x)-(y)?"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        (extract([]), "_extract: got an empty list; write"),
+        (extract([ID, 3]), "_extract[1]: got the number 3; write"),
+        (extract([ID, {"group": 1}]), "_extract[1]: pattern is missing"),
+        (extract([ID, {"pattern": ""}]), "_extract[1].pattern: got an empty text"),
+        (extract([{"pattern": "(a"}, ID]), "_extract[0].pattern: got the text '(a', which does not compile"),
+        (
+            extract([{"pattern": "a", "group": 1}, ID]),
+            "_extract[0].group: got the number 1, but the pattern has no group",
+        ),
+        (
+            extract({"pattern": PAIR, "template": "{1}", "group": 1}),
+            "_extract: group and template both say what is taken",
+        ),
+        (extract({"pattern": PAIR, "template": "{3}"}), "a group is named that the pattern does not have"),
+        (extract({"pattern": PAIR, "template": "{b}"}), "the pattern's groups are '1', '2', 'a'"),
+        (extract({"pattern": PAIR, "template": "{}"}), "a group is named that the pattern does not have"),
+        (extract({"pattern": PAIR, "template": "{1!r}"}), "a group is named that the pattern does not have"),
+        (extract({"pattern": PAIR, "template": "{1"}), "in which a { stands alone"),
+        (extract({"pattern": PAIR, "template": "{1}}"}), "in which a } stands alone"),
+        (extract({"pattern": PAIR, "template": r"\1"}), "in which no group stands"),
+        (extract({"pattern": PAIR, "template": "{{1}}"}), "in which no group stands"),
+        (extract({"pattern": PAIR, "template": ""}), "template: got an empty text; write"),
+        (extract({"pattern": PAIR, "template": 1}), "template: got the number 1; write"),
+        (extract({"pattern": PAIR, "template": "{1}\ud800"}), "half a surrogate pair"),
+        (extract({"pattern": PAIR, "template": "{1}\n"}), "which holds a control character"),
+        (
+            extract({"pattern": "a", "values": ["a"]}),
+            "values: got a list of 1 item; write an object of texts",
+        ),
+        (extract({"pattern": "a", "values": {"a": 1}}), "values.a: got the number 1; write the text"),
+        (extract({"pattern": "a", "values": {"a": None}}), "values.a: got null"),
+        (extract({"pattern": "a", "values": {" ": "b"}}), "values: a key: got a blank text"),
+        (extract({"pattern": "a", "values": {"a": "\x07"}}), "which holds a control character"),
+        (
+            extract({"pattern": "a", "values": {"A": "x", "a": "y"}}),
+            "the same text stands there in other case",
+        ),
+        (extract({"pattern": "a", "valeus": {}}), "did you mean 'values'?"),
+        (
+            extract({"pattern": "a", "values": {"a": "b"}}, values={"a": "c"}),
+            "values stands both beside source_field",
+        ),
+        ({"patient_sex": {"source_field": "sex", "values": "M"}}, "patient_sex.values: got the text 'M'"),
+        ({"patient_id": {"source_field": "title", "template": "{1}"}}, 'template stands beside "_extract"'),
+        ({"title": {"_extract": {"patient_id": ID}, "values": {}}}, 'values stands beside "_extract"'),
+        ({"title": {"_extract": {"patient_id": []}}}, "title._extract.patient_id: got an empty list"),
+        ({"patient_id": {"_extract": [ID]}}, "source_field is missing"),
+    ],
+)
+def test_each_wrong_use_is_one_sentence(mapping: Any, told: str) -> None:
+    """Issue: a wrong use of the mapping names its field and place, and says what to write."""
+    found = fault(mapping)
+    assert told in found
+    assert found.startswith("field_mapping.")
+    assert "\n" not in found
+
+
+def test_only_the_last_rules_on_no_match_counts() -> None:
+    """rules.md: what is written in vain is a warning, with its place."""
+    reader = read(extract([{**ID, "on_no_match": "reject"}, ID]))
+    assert reader.rules["patient_id"].on_no_match == "original"
+    assert reader.warnings[0].startswith("field_mapping.patient_id._extract[0].on_no_match: is ignored")

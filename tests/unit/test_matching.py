@@ -214,6 +214,30 @@ def test_what_is_over_is_no_match_of_its_own_kind(on_no_match: str) -> None:
     assert "verify" in reasons.explain("patient_id_pattern_timeout").remedy
 
 
+@pytest.mark.usefixtures("hasty")
+def test_no_later_rule_takes_what_an_earlier_one_may_mean() -> None:
+    """rules.md: a rule that is over counts as unmatched, whatever the rules after it would take: a wrong id is worse."""
+    rules = [{"pattern": NAME_PATTERN, "template": "{1}-{0}"}, {"pattern": "(SUB)", "group": 1}]
+    batch = batch_of(
+        booking(id=1, title=EVIL_TITLE),
+        booking(id=2, title="SUB3"),
+        booking(id=3, title=GOOD_TITLE),
+        mapping={"patient_id": {"source_field": "title", "_extract": rules}},
+    )
+    assert batch.rejected.select("booking_id", "reason").rows() == [(1, "patient_id_pattern_timeout")]
+    assert batch.entries["patient_id"].to_list() == ["SUB", f"Erika Muster-{GOOD_TITLE}"]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_title_whose_pattern_is_over_is_not_ignored() -> None:
+    """rules.md: what could not be searched to its end ignores nobody, and is told."""
+    batch = batch_of(
+        booking(id=1, title=EVIL_TITLE), ignore_titles=[r"^SUB001_((?:\w+\s?)*)$(?<!x)", "phantom"]
+    )
+    assert len(batch.entries) == 1
+    assert batch.flags.pattern_timeouts == {"ignore_titles": (1,)}
+
+
 def test_each_pattern_runs_once() -> None:
     """A pattern that feeds a vocabulary runs once for its value, its flags and its report, by the matcher handed in."""
     asked: list[tuple[str, int, tuple[str, ...]]] = []
@@ -330,6 +354,21 @@ def test_a_slow_title_is_invented(pattern: str, monkeypatch: pytest.MonkeyPatch)
     title = invented.slow_title(pattern, 0)
     assert title is not None
     assert BoundedMatcher(rounds=(0.02,))(pattern, 0, [title]) == [TIMED_OUT]
+
+
+def test_the_slow_one_of_several_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue: verify looks at every rule of a list, and at the patterns of titles that are ignored."""
+    monkeypatch.setattr(invented, "SLOW", 0.01)
+    monkeypatch.setattr(invented, "_PATIENCE", 0.05)
+    rules = [{"pattern": "(a)"}, {"pattern": NAME_PATTERN, "template": "{1}"}]
+    config = config_of(
+        mapping={"patient_id": {"source_field": "title", "_extract": rules}},
+        ignore_titles=["phantom", r"(?:[a-z]+\s?)*q$"],
+    )
+    first, second = invented.patterns(config)
+    assert first.found.startswith("patient_id, rule 2: on the invented title")
+    assert second.found.startswith("ignore_titles[1]: on the invented title")
+    assert "é" in second.found
 
 
 @pytest.mark.parametrize("pattern", LINEAR)

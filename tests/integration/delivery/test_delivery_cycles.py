@@ -183,6 +183,20 @@ def test_a_booking_given_to_another_scanner_is_discontinued(site: Site, distance
     assert site.fetch() == {}
 
 
+def test_a_booking_that_is_no_subject_any_more_is_discontinued(make_site: MakeSite) -> None:
+    """rules.md: an ignored booking is filtered, also outside the window, and withdrawn where it stood on the list."""
+    site = make_site(ignore_titles=["phantom"])
+    site.fetch()
+    site.simulator.edit(2, title="Phantom QA")
+    assert site.statuses() == {2: OFF}
+    assert dict(site.plugin.last_report.filters) == {"title_ignored": 1}
+    site.simulator.put({**booking(1, NOW + timedelta(days=9)), "title": "phantom again"})
+    assert site.statuses() == {1: OFF}
+    assert site.fetch() == {}
+    site.simulator.edit(2, title="SUB002_Testa_Anna")
+    assert site.statuses() == {2: "SCHEDULED"}
+
+
 def test_a_booking_that_breaks_the_rules_now_is_discontinued(site: Site) -> None:
     """Decision: the row that the host shows is out of date and may name the wrong patient: it comes off the list."""
     site.fetch()
@@ -267,12 +281,14 @@ def test_an_answer_that_failed_in_between_says_nothing(site: Site) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["another fails", "its details fail"])
-@pytest.mark.parametrize("change", [{"resource": "Elsewhere"}, {"status": "Requested"}])
+@pytest.mark.parametrize(
+    "change", [{"resource": "Elsewhere"}, {"status": "Requested"}, {"title": "QA PHANTOM"}]
+)
 def test_what_the_list_shows_is_withdrawn_at_once(
     make_site: MakeSite, change: dict[str, str], fails: bool
 ) -> None:
-    """Rule, withdrawals: another status or resource in the list itself needs no look-up, also where details fail."""
-    site = make_site(status_filter="Approved")
+    """Rule, withdrawals: another status or resource in the list, or an ignored title, needs no look-up, also where details fail."""
+    site = make_site(status_filter="Approved", ignore_titles=["phantom"])
     site.fetch()
     site.simulator.edit(4, **change)
     rows = [site.simulator.get(number) for number in site.simulator.ids()]

@@ -250,6 +250,43 @@ def test_a_convention_and_its_exceptions_show(config: PipelineConfig) -> None:
     assert set(suggested) == {"patient_id", "patient_name"}
 
 
+def test_the_rule_of_a_list_that_catches_a_convention_is_named() -> None:
+    """Audit: of a list of rules it is said which one catches a form; ignored titles are not among the unmatched."""
+    by_list = [
+        {"pattern": r"(SUB[0-9]+)_", "group": 1},
+        {"pattern": r"\[([A-Z]+)\] ([0-9]+)", "template": "{1}-{2}"},
+        {"pattern": r"[0-9]+$"},
+    ]
+    mapping = {
+        "patient_id": {"source_field": "title", "_extract": by_list},
+        "patient_name": {"source_field": "title", "_extract": {"pattern": "SUB[0-9]+_(.+)", "group": 1}},
+    }
+    titles = [
+        "SUB001_Doe",
+        "SUB002_Roe",
+        "[NEURO] 17",
+        "[NEURO] 18",
+        "19",
+        "QA phantom",
+        "QA phantom",
+        "Nobody",
+    ]
+    payloads = [booking(number, title) for number, title in enumerate(titles, start=1)]
+    found = audit(payloads, {"field_mapping": mapping, "ignore_titles": ["phantom"]})
+    told = {row["shape"]: row for row in found.census.iter_rows(named=True)}
+    assert {shape: row["caught_by"] for shape, row in told.items()} == {
+        "AAA999_Aaa": ["patient_id (rule 1)", "patient_name"],
+        "[AAAAA] 99": ["patient_id (rule 2)"],
+        "99": ["patient_id (rule 3)"],
+        "Aaaaaa": [],
+    }
+    assert told["Aaaaaa"]["missed_by"] == ["patient_id", "patient_name"]
+    assert found.overview.filtered == 2
+    of_id = found.fields.row(0, named=True)
+    assert (of_id["bookings"], of_id["matched"]) == (6, 5)
+    assert json.loads(of_id["pattern"])[1]["template"] == "{1}-{2}"
+
+
 def test_suggestions_on_the_sample_are_ids_and_names(config: PipelineConfig) -> None:
     """Audit: each rule suggested for the sample takes the id, or a name, and of no phantom's title anything."""
     found = audit(read_payloads(BOOKINGS), config, reveal=True)

@@ -15,7 +15,7 @@ import polars as pl
 import pytz
 
 from pipeline import fields
-from pipeline.archives import is_bookings_frame, payloads_of
+from pipeline.archives import Table, is_bookings_frame, payloads_of
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.matching import BoundedMatcher
@@ -44,8 +44,8 @@ __all__ = [
     "transform_bookings",
 ]
 
-Payloads = Iterable[Payload] | pl.DataFrame | pl.LazyFrame | str | PathLike[str]
-"""Bookings in any form (``archives.payloads_of``); frames of pandas and Arrow too, which are not imported for a type."""
+Payloads = Iterable[Payload] | pl.DataFrame | pl.LazyFrame | Table | str | PathLike[str]
+"""Bookings in any form (``archives.payloads_of``)."""
 
 _NAMED = (
     "row",

@@ -16,7 +16,7 @@ from pipeline.audit.run import Expected
 from pipeline.audit.what_if import asked_for
 from pipeline.batch import Batch, Payloads, process_batch, read_bookings
 from pipeline.config import AnyConfig, PipelineConfig
-from pipeline.display import visible
+from pipeline.display import count, visible
 from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_config, sample_path
 from pipeline.trace import Trace, why
@@ -150,7 +150,7 @@ def open_bookings(
             name = Path(found.archive.name).name
             return Workbench(name, settings, expected, _payloads=found, _asked=config)
         held = list(found)
-        return Workbench(f"{len(held)} bookings", settings, expected, _payloads=held, _asked=config)
+        return Workbench(f"{count(len(held))} bookings", settings, expected, _payloads=held, _asked=config)
     known = sample_path(_LABELS)
     labels = expected or (Path(str(known)) if known.is_file() else None)
     return Workbench(
@@ -166,7 +166,7 @@ def _from_server(config: AnyConfig, source: str | None, days: int, expected: Exp
     with CalpendoClient(checked, Credentials.from_environment()) as client:
         live = LiveBookings(client, checked, days)
         fetched = tuple(live)
-    name = f"{checked.source_name}, the last {days} days"
+    name = f"{checked.source_name}, the last {days} days and today"
     return Workbench(
         name, checked, expected, live.failed, live.warnings, fetched, asked_for(checked), _asked=config
     )

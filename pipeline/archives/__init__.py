@@ -7,7 +7,7 @@ list from a program. Importing it loads no polars.
 
 from __future__ import annotations
 
-from pipeline.archives.payloads import is_bookings_frame, payloads_of
+from pipeline.archives.payloads import Table, is_bookings_frame, payloads_of
 from pipeline.archives.recognise import ENTRY_KEYS, Archive, bookings_only, held, reading, recognise
 from pipeline.archives.segments import Block, BookingFile, Segment, read_segments, segment_count
 
@@ -17,6 +17,7 @@ __all__ = [
     "Block",
     "BookingFile",
     "Segment",
+    "Table",
     "bookings_only",
     "held",
     "is_bookings_frame",

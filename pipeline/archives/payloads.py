@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.archives.lines import PAYLOAD
 from pipeline.archives.recognise import bookings_only, held, recognise
@@ -16,6 +16,13 @@ _WRITE = (
     "write a list of bookings (objects, or JSON text), the path of a file of bookings, or a frame with a column "
     "'payload' or with a booking's own columns (id, title, formattedName, properties.resource.formattedName, ...)"
 )
+
+
+class Table(Protocol):
+    """A frame or series of pandas, pyarrow, DuckDB or another library that speaks Arrow."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Return the rows as Arrow's stream."""
 
 
 def payloads_of(given: Any) -> Iterable[Any]:

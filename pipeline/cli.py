@@ -15,6 +15,7 @@ from pipeline.commands.backfill import backfill
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
 from pipeline.commands.exits import say, unforeseen
+from pipeline.commands.init import init
 from pipeline.commands.preview import preview
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
 from pipeline.commands.quarantine import quarantine_app
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, verify, preview, run, status, why):
+for command in (demo, init, verify, preview, run, status, why):
     app.command(cls=RunCommand if command is run else None)(command)
 app.add_typer(quarantine_app, name="quarantine")
 for later in (audit, check, backfill, simulate):

@@ -64,6 +64,7 @@ _SUGGESTIONS: Schema = {
     "extract": pl.String,
     "checked": pl.Int64,
     "samples": pl.List(pl.String),
+    "visit_in_doubt": pl.Boolean,
 }
 _PROPOSALS: Schema = {
     "source": pl.String,
@@ -178,6 +179,7 @@ def suggestions_and_proposals(
                     "extract": each.extract,
                     "checked": each.titles,
                     "samples": each.shown_samples(reveal=reveal),
+                    "visit_in_doubt": each.visit_in_doubt,
                 }
                 for each in suggestion.rules
             ]

@@ -60,7 +60,7 @@ class Audit:
     | duplicates | a subject twice at one time | subject, start_utc, bookings, booking_ids, resources |
     | census | a title's shape | source, shape, form, bookings, share, caught_by, partly_by, missed_by, booking_ids |
     | conventions | a form of titles | source, form, shape, shapes, bookings, share, caught, caught_by, partly_by, missed_by |
-    | suggestions | a suggested rule | source, target, form, shape, bookings, pattern, group, extract, checked, samples |
+    | suggestions | a suggested rule | source, target, form, shape, bookings, pattern, group, extract, checked, samples, visit_in_doubt |
     | proposals | a target that misses titles | source, target, current, coverage, pattern, group, extract, would_cover, samples |
     | weeks | a week of bookings | week, bookings, rejected, unmatched, in_doubt |
     | judged | a target under the gate | measure, name, percent, judged |

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.audit.title_subjects import Column, Group, Place, find_subjects
+from pipeline.audit.title_subjects import Column, Group, Place, find_subjects, group_of, places_of
 from pipeline.audit.titles import form, is_subject, not_subjects, runs, structure, words
 from pipeline.mapping import FieldRule
 from pipeline.matching import VALUE_STEPS
@@ -104,7 +104,9 @@ class SuggestedRule:
     @property
     def template(self) -> str | None:
         """How the value is put together, ``{1}-{2}``, or None where it is one group."""
-        return None if self.pieces.joiner is None else f"{{1}}{self.pieces.joiner}{{2}}"
+        if self.pieces.joiner is None:
+            return None
+        return f"{{1}}{self.pieces.joiner.replace('{', '{{').replace('}', '}}')}{{2}}"
 
     @property
     def rule(self) -> dict[str, str | int]:
@@ -199,6 +201,38 @@ def suggest_rules(
             known.get("patient_name") or {},
         ),
     }
+
+
+def rule_for(
+    titles: Iterable[str] | Mapping[str, int], title: str, value: str, target: str
+) -> SuggestedRule | None:
+    """Make a rule of one example: what a person says is the id or the name in a title.
+
+    Args:
+        titles: as for ``suggest_rules``.
+        title: one of them, normalised.
+        value: the part of the title that is meant, or two parts as they shall be put together (``NEURO-1234``).
+        target: ``patient_id`` or ``patient_name``.
+
+    Returns:
+        The rule for all titles that are written like this one, or None where none takes just that: the part does not
+        stand between words and marks, or another title would be read wrongly.
+    """
+    counted = _counted(titles)
+    group = group_of(title, counted)
+    if group is None:
+        return None
+    row = group.titles.index(title)
+    name = target == "patient_name"
+    for cut in (group, group.finer()):
+        for place in places_of(cut, row, value):
+            if name and (place.span[1] - place.span[0] != 1 or cut.columns[place.span[0]].kind != "text"):
+                continue
+            values = dict(zip(cut.titles, cut.values_at(place), strict=True))
+            pieces = _checked(cut, place, values, cut.titles, name=name)
+            if pieces is not None:
+                return _rule(pieces, cut.titles, values, counted, in_doubt=False)
+    return None
 
 
 def extract_json(pattern: str, group: int) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import compress, pairwise
 
 from pipeline.audit.titles import (
     ASIDE_WORDS,
+    EXAMINATIONS,
     LABELS,
     OTHER_WORDS,
     PARTICLES,
@@ -104,6 +105,18 @@ class Group:
         """The titles that are kept, as a group."""
         columns = [Column(column.kind, [*compress(column.texts, kept)]) for column in self.columns]
         return Group([*compress(self.titles, kept)], columns, self.id_place, self.name_span)
+
+    def finer(self) -> Group:
+        """The same titles with letters apart from the digits behind them (``SUB001``)."""
+        columns: list[Column] = []
+        for column in self.columns:
+            cut = [[text for _, text in runs(each)] for each in column.texts]
+            if column.kind == "number" and all(len(each) == 2 and each[0][0].isalpha() for each in cut):
+                letters, digits = zip(*cut, strict=True)
+                columns += [Column("label", [*letters]), Column("number", [*digits])]
+            else:
+                columns.append(column)
+        return Group(self.titles, columns)
 
     def values_at(self, place: Place) -> list[str]:
         """The id of each title, if it stands there."""
@@ -195,6 +208,28 @@ def find_subjects(titles: Iterable[str], known_ids: Mapping[str, str] | None = N
         if group.id_place and not group.name_span and named:
             group.name_span = _name_by_likeness(group)
     return groups
+
+
+def group_of(title: str, titles: Iterable[str]) -> Group | None:
+    """Return the titles that are written like one of them, or None where it says that nobody is scanned."""
+    return next((group for group in _groups(titles, []) if title in group.titles), None)
+
+
+def places_of(group: Group, row: int, value: str) -> Iterator[Place]:
+    """Yield where a value may stand in one title of a group: between two columns, or with a code joined in front."""
+    width = len(group.columns)
+    texts = [column.texts[row] for column in group.columns]
+    for start in range(width):
+        for end in range(start + 1, width + 1):
+            part = "".join(texts[start:end])
+            if part == value:
+                yield Place((start, end))
+            elif value.endswith(part) and part and group.columns[start].kind == "number":
+                for lead in range(start):
+                    joiner = value.removesuffix(part).removeprefix(texts[lead])
+                    whole = f"{texts[lead]}{joiner}{part}"
+                    if texts[lead] and value == whole and not any(map(str.isalnum, joiner)):
+                        yield Place((start, end), lead, joiner)
 
 
 def _groups(titles: Iterable[str], known: Sequence[Profile], disputed: Collection[str] = ()) -> list[Group]:
@@ -355,7 +390,9 @@ def _role(group: Group, index: int) -> str | None:
         if before and before <= SUBJECT_WORDS:
             return "announced"
         joined = _prefix(group, index)
-        prefixed = bool(joined) and group.columns[index - 2].is_constant and not before <= OTHER_WORDS
+        prefixed = joined and group.columns[index - 2].is_constant and not before <= OTHER_WORDS
+        arms = joined and all(text.isupper() for text in group.columns[index - 2].texts)
+        prefixed = prefixed or (arms and not before & ASIDE_WORDS)
         return "plain" if widest >= (2 if prefixed else 3) else "short"
     if letters <= ASIDE_WORDS:
         return None
@@ -576,7 +613,7 @@ def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collecti
                 continue
             if any(
                 all(profile.fits(value) for value in values)
-                and (profile.is_telling or _role(group, index) not in (None, "short"))
+                and (profile.is_telling or _may_be_an_id(group, index))
                 for profile in profiles
             ):
                 found[index] = place
@@ -592,6 +629,14 @@ def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collecti
         return None
     place = next(iter(found.values()))
     return place if _tells_subjects_apart(group, place) else None
+
+
+def _may_be_an_id(group: Group, index: int) -> bool:
+    """True for a number that is no visit and no quantity; ``EEG101`` is no scanner where ids look like that."""
+    if _role(group, index) not in (None, "short"):
+        return True
+    parts = [letters_of(text) for text in group.columns[index].texts]
+    return all(head.casefold() in EXAMINATIONS and len(digits) > 2 for head, digits, _ in parts)
 
 
 def _doubt_visits(groups: Sequence[Group]) -> None:

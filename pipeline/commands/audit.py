@@ -41,6 +41,12 @@ def audit(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show titles and values as they are, not as shapes.")
     ] = False,
+    write_config: Annotated[
+        bool,
+        typer.Option(
+            "--write-config", help="Put the suggested rules into the file of --config, behind its own."
+        ),
+    ] = False,
     fail_under: Annotated[
         float | None,
         typer.Option(
@@ -58,9 +64,9 @@ def audit(
     Exit code 0: done; 1: under --fail-under, or the fetch failed; 2: the configuration, a label or the call is wrong.
     """
     with exit_codes():
-        from pipeline.commands.audit_run import audit_file, audit_server
+        from pipeline.commands.audit_run import audit_file, audit_server, write_rules
 
-        refuse_contradictions(file, config, days)
+        refuse_contradictions(file, config, days, write_config=write_config)
         if file is not None:
             found = audit_file(file, config, source, expected, reveal=reveal, workers=workers)
             heading = file.name
@@ -79,16 +85,24 @@ def audit(
         show(found, as_json=as_json)
         if html is not None:
             say(f"The report for a browser: {html}", err=True)
+        if write_config and config is not None:
+            added = write_rules(found, config, source)
+            rules = "1 rule was" if added == 1 else f"{added or 'No'} rules were"
+            say(f"{rules} added to {config}.", err=True)
         if fail_under is not None:
             hold_to(found, fail_under)
 
 
-def refuse_contradictions(file: Path | None, config: Path | None, days: int | None) -> None:
-    """Raise ``PluginConfigError`` where it is not clear what to audit."""
+def refuse_contradictions(
+    file: Path | None, config: Path | None, days: int | None, *, write_config: bool = False
+) -> None:
+    """Raise ``PluginConfigError`` where it is not clear what to audit, or where to write."""
     from pipeline.errors import PluginConfigError
 
     if file is None and config is None:
         raise PluginConfigError("name a file of bookings, or --config for the bookings of a server")
+    if write_config and config is None:
+        raise PluginConfigError("--write-config changes the file named by --config; name it")
     if file is not None and days is not None:
         raise PluginConfigError("--days fetches from a server; leave it out where a file is named")
 

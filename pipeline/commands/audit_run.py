@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -78,6 +79,27 @@ def audit_server(
     if bookings.failed:
         said = (*said, f"{bookings.failed} listed bookings could not be fetched and are not in this audit")
     return f"{settings.name}, the last {days} days", replace(found, warnings=(*found.warnings, *said))
+
+
+def write_rules(found: Audit, path: Path, source: str | None) -> int:
+    """Put the rules that an audit suggests into a configuration, behind those that it has; returns how many.
+
+    One that leaves a visit out of the id, though no subject shows two, is for a person to decide.
+    """
+    from pipeline.config_file import select_source
+    from pipeline.verify.configuration_writer import updated_configuration, write_all
+    from pipeline.verify.proposals import appended
+
+    settings = select_source(path, source)
+    config = PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
+    sources = {rule.target: rule.source for rule in config.rules}
+    rules: dict[str, list[dict[str, object]]] = {}
+    for row in found.suggestions.iter_rows(named=True):
+        if sources.get(row["target"]) == row["source"] and not row["visit_in_doubt"]:
+            rules.setdefault(row["target"], []).append(json.loads(row["extract"]))
+    if rules:
+        write_all([updated_configuration(path, {"field_mapping": appended(config, rules)}, source)])
+    return sum(map(len, rules.values()))
 
 
 @contextlib.contextmanager

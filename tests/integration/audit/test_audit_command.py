@@ -193,3 +193,31 @@ def test_credentials_are_asked_for(tmp_path: Path) -> None:
     result = call("--config", live_config(tmp_path, "http://127.0.0.1:9"))
     assert result.exit_code == 2
     assert "CALPENDO_USERNAME" in result.stderr
+
+
+def test_the_suggested_rules_are_put_into_the_configuration(tmp_path: Path) -> None:
+    """Issue: suggestions can be pasted, or written: behind the file's own rules, which take what they took."""
+    bookings = tmp_path / "bookings.ndjson"
+    titles = ["SUB001_Ann Doe", "SUB002_Bo Roe", "SUB003_Cy Poe", "[ABC] 1234", "[XYZ] 1234", "[XYZ] 1235"]
+    rows = [
+        {"id": number, "title": title, "formattedName": "[2026-06-15 10:00:00.0, 2026-06-15 11:00:00.0]"}
+        for number, title in enumerate(titles, 1)
+    ]
+    bookings.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    own = {"pattern": "^(SUB[0-9]+)_", "group": 1, "on_no_match": "reject"}
+    config = tmp_path / "mwl.json"
+    config.write_text(
+        json.dumps({"site": "7", "field_mapping": {"patient_id": {"source_field": "title", "_extract": own}}})
+    )
+    assert call(bookings, "--write-config").exit_code == 2
+    done = call(bookings, "--config", config, "--write-config")
+    assert done.exit_code == 0, done.output
+    assert "added to" in done.stderr
+    written = json.loads(config.read_text())
+    first, *others = written["field_mapping"]["patient_id"]["_extract"]
+    assert first == {"pattern": own["pattern"], "group": 1}
+    assert [rule["template"] for rule in others] == ["{1}-{2}"]
+    assert others[-1]["on_no_match"] == "reject"
+    assert written["site"] == "7"
+    shown = json.loads(call(bookings, "--config", config, "--json").stdout)
+    assert {row["target"]: row["matched"] for row in shown["fields"]}["patient_id"] == 6

@@ -1,0 +1,728 @@
+"""The steps of ``init``: read, choose, show, write. Each takes a person's answer, a flag's, or the proposal that is sure."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.text import Text
+
+from pipeline.audit.suggestions import SuggestedRule, rule_for
+from pipeline.calpendo.responses import AuthenticationFault
+from pipeline.commands.exits import FAILED, say
+from pipeline.commands.init_questions import Dialog, dialog, listed
+from pipeline.commands.render import Terminal, plain, terminal
+from pipeline.config import PipelineConfig
+from pipeline.config_file import DEFAULT_NAME, SourceSettings, select_source
+from pipeline.credentials import PASSWORD, USERNAME, Credentials, environment
+from pipeline.errors import PluginConfigError
+from pipeline.sample import sample_path
+from pipeline.transform.shapes import shape
+from pipeline.transform.vocabularies import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pipeline.verify import configuration_writer as writer
+from pipeline.verify import proposals
+from pipeline.verify.proposals import Choices, SiteReading, TitleForm, Titles
+from pipeline.verify.site_reading import checked_address, machine_zone, read_file, read_site
+
+_WAYS = 12
+"""Forms of titles that are shown one by one; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was given on the command line."""
+
+    url: str | None = None
+    from_file: Path | None = None
+    output: Path = Path("mwl_config.json")
+    update: bool = False
+    yes: bool = False
+    source: str | None = None
+    username: str | None = None
+    api_path: str | None = None
+    resources: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    id_rules: tuple[str, ...] = ()
+    name_rules: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    timezone: str | None = None
+    fetch_mode: str | None = None
+    env_file: Path | None = None
+    service: bool = False
+    insecure: bool = False
+    reveal: bool = False
+
+
+@dataclass(frozen=True)
+class Login:
+    """A login, and whether a person typed it, so that it stands nowhere yet."""
+
+    credentials: Credentials
+    is_typed: bool
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where Calpendo is, the path of its API as far as it is known, and whether plain http was allowed."""
+
+    base_url: str
+    api_path: str
+    insecure: bool
+
+
+def carry_out(flags: Flags) -> None:
+    """Run all steps; nothing is written before the last."""
+    ask = None if flags.yes else dialog()
+    with _stopping():
+        flags = _output(flags, ask)
+        existing = _existing(flags)
+        server = _where(flags, existing, ask)
+        login = None if flags.from_file else _login(flags, ask)
+        for left in (2, 1, 0):
+            try:
+                reading = _read(flags, existing, server, login)
+                break
+            except AuthenticationFault as fault:
+                if ask is None or not left:
+                    raise
+                terminal().print(plain(str(fault), "yellow"))
+                login = _asked_login(flags, ask, login.credentials.username if login else "")
+        _tell_reading(reading)
+        if existing is None:
+            config = proposals.configuration(_choices(flags, reading, ask))
+            if flags.insecure:
+                config["allow_insecure_http"] = True
+        else:
+            config = _additions(flags, existing, reading, ask)
+        files, shown = _prepared(flags, existing, config, login, ask)
+        found = proposals.outcome(reading.payloads, shown)
+        terminal().print(Text(f"{found}.", style="bold"))
+        if ask is None and existing is None and not found.right and not flags.id_rules:
+            raise PluginConfigError(
+                "no title tells surely who its subject is, so nothing was written; run it without --yes, or give rules with "
+                "--id-rule"
+            )
+        if ask is not None and not ask.confirm(
+            f"Write {listed([str(file.path) for file in files])}?", default=True
+        ):
+            raise KeyboardInterrupt
+        writer.write_all(files)
+    _after(flags, files, login)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Say that Ctrl-C left everything as it was."""
+    try:
+        yield
+    except (KeyboardInterrupt, EOFError):
+        say("Stopped. Nothing was written.", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def _output(flags: Flags, ask: Dialog | None) -> Flags:
+    """Settle which file is written, before anything is asked of a server."""
+    while flags.output.exists() and not flags.update:
+        if ask is None:
+            raise PluginConfigError(
+                f"{flags.output} is there already; add --update to change it, or name a new file with --output"
+            )
+        if ask.choose(
+            f"{flags.output} is there already.", {"Add to it (--update)": True, "Write another file": False}
+        ):
+            return replace(flags, update=True)
+        flags = replace(flags, output=Path(ask.text("Which file?", check=_new_file)))
+    if flags.update and not flags.output.exists():
+        raise PluginConfigError(f"{flags.output} is not there; leave --update out to make it")
+    if not flags.output.parent.is_dir():
+        raise PluginConfigError(
+            f"{flags.output.parent} is no folder; make it, or name another file with --output"
+        )
+    return flags
+
+
+def _new_file(name: str) -> str | None:
+    if not name:
+        return "A file's name, such as mwl_config.json."
+    return None if not Path(name).exists() else f"{name} is there, too."
+
+
+def _existing(flags: Flags) -> SourceSettings | None:
+    if not flags.update:
+        return None
+    settings = select_source(flags.output, flags.source)
+    PipelineConfig.from_dict(settings.config, source_name=settings.name, offline=True)
+    return settings
+
+
+def _login(flags: Flags, ask: Dialog | None) -> Login:
+    environ = environment()
+    if ask is None or (environ.get(USERNAME) and environ.get(PASSWORD) and flags.username is None):
+        if flags.username is not None:
+            environ[USERNAME] = flags.username
+        return Login(Credentials.from_environment(environ), is_typed=flags.username is not None)
+    return _asked_login(flags, ask, environ.get(USERNAME, ""))
+
+
+def _asked_login(flags: Flags, ask: Dialog, known: str = "") -> Login:
+    user = flags.username or ask.text("Calpendo user", known, check=_user)
+    password = ""
+    while not password.strip():
+        password = ask.password(f"Password of {user} (it is not shown)")
+    return Login(Credentials.from_environment({USERNAME: user, PASSWORD: password}), is_typed=True)
+
+
+def _user(name: str) -> str | None:
+    if not name:
+        return "The login name of a local Calpendo user."
+    return "A name without a colon." if ":" in name else None
+
+
+def _where(flags: Flags, existing: SourceSettings | None, ask: Dialog | None) -> Server | None:
+    """Settle the server's address; None where there is none, because exported bookings are read."""
+    known = existing.config if existing else {}
+    insecure = flags.insecure or known.get("allow_insecure_http") is True
+    address = flags.url or known.get("base_url") or environment().get("CALPENDO_API_URL", "")
+    if flags.from_file is not None and flags.url is None:
+        return None
+    if not address:
+        if ask is None:
+            raise PluginConfigError("name the server with --url, or a file of bookings with --from")
+        address = ask.text(
+            "Calpendo's address, such as https://example.calpendo.com",
+            check=lambda text: _address(text, insecure=insecure),
+        )
+    base_url, path = checked_address(address, insecure=insecure)
+    return Server(base_url, flags.api_path or path or str(known.get("api_path", "")), insecure)
+
+
+def _read(
+    flags: Flags, existing: SourceSettings | None, server: Server | None, login: Login | None
+) -> SiteReading:
+    if flags.from_file is not None:
+        reading = read_file(flags.from_file)
+        if server is None:
+            return reading
+        return replace(reading, base_url=server.base_url, api_path=server.api_path or "/webdav")
+    assert server is not None  # noqa: S101  there are both wherever a server is asked
+    assert login is not None  # noqa: S101
+    known = existing.config if existing else {}
+    terminal(err=True).print(
+        plain(f"Reading resources, statuses and titles of ninety days at {server.base_url} ...", "dim")
+    )
+    return read_site(
+        server.base_url,
+        login.credentials,
+        datetime.now(UTC),
+        api_path=server.api_path,
+        timezone=flags.timezone or str(known.get("timezone", "")) or machine_zone() or "UTC",
+        insecure=server.insecure,
+    )
+
+
+def _address(text: str, *, insecure: bool) -> str | None:
+    try:
+        checked_address(text, insecure=insecure)
+    except PluginConfigError as error:
+        # One line of 80 columns is all that there is for it.
+        if "unencrypted" in str(error):
+            return "Write https://, because plain http would send the password unencrypted."
+        return "An address without login and query, such as https://example.calpendo.com"
+    return None
+
+
+def _tell_reading(reading: SiteReading) -> None:
+    console = terminal()
+    where = f"The API answers at {reading.base_url}{reading.api_path}. " if reading.requests else ""
+    console.print(f"{where}{len(reading.payloads)} bookings were read.")
+    for note in reading.notes:
+        console.print(plain(f"! {note}", "yellow"))
+    if not reading.payloads:
+        console.print(
+            plain(
+                "! there are no bookings in these ninety days, so nothing can be learnt from titles", "yellow"
+            )
+        )
+
+
+def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
+    """Settle everything for a new configuration."""
+    resources, stations = _resources(flags, reading, ask)
+    payloads = proposals.of_resources(reading.payloads, resources)
+    statuses = _statuses(flags, payloads, ask)
+    titles = proposals.propose_titles(payloads)
+    ids, names, ignore = _titles(flags, titles, payloads, ask)
+    return Choices(
+        base_url=reading.base_url,
+        api_path=reading.api_path,
+        resources=resources,
+        stations=stations,
+        statuses=statuses,
+        id_rules=ids,
+        name_rules=names,
+        ignore=ignore,
+        timezone=_timezone(flags, reading, ask),
+        fetch_mode=_fetch_mode(flags, reading, ask),
+        date_format=reading.date_format,
+    )
+
+
+def _resources(
+    flags: Flags, reading: SiteReading, ask: Dialog | None
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Settle the resources with their modality, and the AE titles of their stations."""
+    found = proposals.propose_resources(reading)
+    by_name = {each.name: each for each in found}
+    wanted: dict[str, str | None] = {}
+    stations: dict[str, str] = {}
+    if flags.resources:
+        for given in flags.resources:
+            name, _, rest = given.rpartition("=") if "=" in given else (given, "", "")
+            modality, _, station = rest.partition(":")
+            wanted[name] = modality or (by_name[name].modality if name in by_name else None)
+            if station:
+                stations[name] = station
+    elif ask is None:
+        wanted = {each.name: each.modality for each in found if each.is_proposed}
+        if not wanted:
+            raise PluginConfigError(
+                "no resource is surely a scanner by its name; name those that are wanted with --resource NAME=MODALITY"
+                + (f": {listed([each.name for each in found])}" if found else "")
+            )
+    else:
+        wanted, stations = _asked_resources(found, ask)
+    _tell_resources(found, wanted)
+    return wanted, stations
+
+
+def _asked_resources(
+    found: Sequence[proposals.Resource], ask: Dialog
+) -> tuple[dict[str, str | None], dict[str, str]]:
+    if found:
+        titles = {
+            f"{each.name}  ({proposals.bookings(each.bookings)}{_why_not(each)})": each for each in found
+        }
+        ticked = ask.tick(
+            "Which resources belong on the list?",
+            {title: each.is_proposed for title, each in titles.items()},
+        )
+        names = [titles[title].name for title in ticked]
+    else:
+        names = [
+            ask.text(
+                "Name of the resource, as Calpendo spells it", check=lambda text: None if text else "A name."
+            )
+        ]
+    told = {each.name: each.modality for each in found}
+    wanted: dict[str, str | None] = {name: told.get(name) for name in names}
+    sure = [f"{name} is {modality}" for name, modality in wanted.items() if modality]
+    is_right = not sure or ask.confirm(f"{listed(sure)}: right?", default=True)
+    for name, modality in wanted.items():
+        if modality is None or not is_right:
+            wanted[name] = ask.text(
+                f"Modality of {name}: MR, CT, PT, EEG, US, OT ...", modality or "MR", check=_modality
+            ).upper()
+    stations: dict[str, str] = {}
+    if ask.confirm("Does a console ask for its own station's AE title?", default=False):
+        answers = {name: ask.text(f"AE title of {name} (Enter: none)", check=_ae_title) for name in names}
+        stations = {name: title for name, title in answers.items() if title}
+    return wanted, stations
+
+
+def _why_not(each: proposals.Resource) -> str:
+    if each.modality is not None:
+        return f", {each.modality}"
+    return ", no scanner by its name" if each.no_scanner else ", modality not told by its name"
+
+
+def _modality(text: str) -> str | None:
+    fits = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 _]{0,15}", text)
+    return None if fits else "A DICOM modality: at most 16 letters and digits, such as MR."
+
+
+def _ae_title(text: str) -> str | None:
+    fits = not text or (len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text)
+    return None if fits else "At most 16 ASCII characters without a backslash, or nothing."
+
+
+def _tell_resources(found: Sequence[proposals.Resource], wanted: Mapping[str, str | None]) -> None:
+    console = terminal()
+    told = [f"{name} ({modality or 'modality not known'})" for name, modality in wanted.items()]
+    console.print(plain(f"Resources: {listed(told)}."))
+    if left := [
+        f"{each.name} ({proposals.bookings(each.bookings)}{_why_not(each)})"
+        for each in found
+        if each.name not in wanted
+    ]:
+        console.print(plain(f"Not taken: {listed(left)}."))
+
+
+def _pairs(given: Sequence[str], flag: str, example: str) -> dict[str, str]:
+    pairs = {}
+    for text in given:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise PluginConfigError(f"{flag}: write NAME=VALUE, such as {example}")
+        pairs[name] = value
+    return pairs
+
+
+_STATUSES: Mapping[str, str] = {
+    f"{SCHEDULED}: to come (approved, requested, tentative)": SCHEDULED,
+    f"{IN_PROGRESS}: the scan runs": IN_PROGRESS,
+    f"{COMPLETED}: the scan is done": COMPLETED,
+    f"{DISCONTINUED}: cancelled, denied, nobody came": DISCONTINUED,
+}
+
+
+def _statuses(flags: Flags, payloads: Sequence[dict[str, Any]], ask: Dialog | None) -> dict[str, str]:
+    """Settle what each status means that the table does not know already."""
+    given = _pairs(flags.statuses, "--status", '--status "Provisional=SCHEDULED"')
+    console = terminal()
+    found = [
+        status
+        for status in proposals.propose_statuses(payloads)
+        if status.name not in given and not status.is_built_in
+    ]
+    meanings = {status.name: status.meaning for status in found if status.meaning is not None}
+    if meanings:
+        told = [f"{name} = {meaning}" for name, meaning in meanings.items()]
+        console.print(plain(f"Statuses: {listed(told)}."))
+    is_right = ask is None or not meanings or ask.confirm("Is that what these statuses mean?", default=True)
+    for status in found:
+        if ask is not None and (status.meaning is None or not is_right):
+            doubt = "" if status.meaning else ", in no language known here"
+            meanings[status.name] = ask.choose(
+                f"What does {status.name} mean ({proposals.bookings(status.bookings)}{doubt})?",
+                _STATUSES,
+                next(
+                    title for title, meaning in _STATUSES.items() if meaning == (status.meaning or SCHEDULED)
+                ),
+            )
+        elif status.meaning is None:
+            console.print(
+                plain(
+                    f"! the status {status.name!r} is not understood and counts as SCHEDULED; say with "
+                    f'--status "{status.name}=..." what it means',
+                    "yellow",
+                )
+            )
+    return meanings | given
+
+
+def _titles(
+    flags: Flags, titles: Titles, payloads: Sequence[dict[str, Any]], ask: Dialog | None
+) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...], tuple[str, ...]]:
+    """Settle the rules for ids and names, and the titles to ignore."""
+    ids: list[Mapping[str, Any]] = [_rule_of(text, "--id-rule") for text in flags.id_rules]
+    names: list[Mapping[str, Any]] = [_rule_of(text, "--name-rule") for text in flags.name_rules]
+    ignore = [*titles.ignore, *flags.ignore]
+    if ask is None:
+        if not ids:
+            ids = [proposals.as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt]
+        if not names:
+            names = [proposals.as_rule(rule) for rule in titles.name_rules]
+        _tell_titles(titles, reveal=flags.reveal)
+        return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
+    counted = proposals.counted_titles(payloads)
+    for number, title_form in enumerate(titles.forms[:_WAYS], 1):
+        _show_form(title_form, number, len(titles.forms), reveal=True)
+        if title_form.nobody:
+            patterns = [
+                pattern for pattern in titles.ignore if proposals.is_in(pattern, title_form.examples[0][0])
+            ]
+            if patterns and not ask.confirm("Ignore these: nobody is scanned?", default=True):
+                ignore = [pattern for pattern in ignore if pattern not in patterns]
+            continue
+        _ask_form(title_form, counted, ids, names, ignore, ask)
+    rest = titles.forms[_WAYS:]
+    for title_form in rest:
+        _keep(title_form, ids, names)
+    _tell_rest(rest)
+    return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
+
+
+def _keep(title_form: TitleForm, ids: list[Mapping[str, Any]], names: list[Mapping[str, Any]]) -> None:
+    """Take what is sure of a form."""
+    if title_form.id_rule is not None and not title_form.id_rule.visit_in_doubt:
+        _add(title_form.id_rule, ids)
+        _add(title_form.name_rule, names)
+
+
+def _add(rule: SuggestedRule | None, rules: list[Mapping[str, Any]]) -> None:
+    if rule is not None and (written := proposals.as_rule(rule)) not in rules:
+        rules.append(written)
+
+
+def _rule_of(text: str, flag: str) -> dict[str, Any]:
+    try:
+        rule = json.loads(text)
+    except ValueError:
+        rule = None
+    if not isinstance(rule, dict) or not isinstance(rule.get("pattern"), str):
+        raise PluginConfigError(
+            f'{flag}: write a rule as JSON, such as {{"pattern": "^([A-Z]+[0-9]+)_", "group": 1}}'
+        )
+    return rule
+
+
+def _ask_form(
+    title_form: TitleForm,
+    counted: Mapping[str, int],
+    ids: list[Mapping[str, Any]],
+    names: list[Mapping[str, Any]],
+    ignore: list[str],
+    ask: Dialog,
+) -> None:
+    """Ask what becomes of titles that are written alike, and note it."""
+    teach, leave = {"Say what the id and the name are": "edit"}, {"Leave them to be looked at": "leave"}
+    answers = leave | teach
+    if title_form.id_rule is not None:
+        doubt = title_form.id_rule.visit_in_doubt
+        answers = {"Keep: the visit is no part of the id" if doubt else "Keep": "keep"}
+        if title_form.name_rule is not None:
+            answers["Keep the id, leave the name out"] = "id"
+        answers |= teach | leave
+    answers["Ignore them: they are no subjects"] = "ignore"
+    chosen = ask.choose("What shall become of these titles?", answers)
+    if chosen == "ignore":
+        words = sorted({re.escape(title.casefold()) for title, _, _ in title_form.examples})
+        pattern = ask.text(
+            "Ignore titles in which this is found (a word, or a regular expression)",
+            words[0],
+            check=_searchable,
+        )
+        ignore.append(pattern)
+        return
+    id_rule, name_rule = title_form.id_rule, title_form.name_rule
+    if chosen == "edit":
+        title = title_form.examples[0][0]
+        id_rule = _taught(counted, title, "patient_id", "id", ask)
+        name_rule = _taught(counted, title, "patient_name", "name (Enter: none)", ask)
+    if chosen == "leave":
+        return
+    _add(id_rule, ids)
+    if chosen != "id":
+        _add(name_rule, names)
+
+
+def _taught(
+    counted: Mapping[str, int], title: str, target: str, what: str, ask: Dialog
+) -> SuggestedRule | None:
+    """Make a rule of what a person says is the id or the name in a title."""
+    while value := ask.text(f"In the title  {title}  the {what} is"):
+        rule = rule_for(counted, title, value, target)
+        if rule is not None:
+            for sample in rule.shown_samples(reveal=True):
+                terminal().print(plain(f"    {sample}", "dim"))
+            return rule
+        terminal().print(
+            plain(
+                "No rule can be made of that; write a part of the title as it stands there, or nothing.",
+                "yellow",
+            )
+        )
+    return None
+
+
+def _searchable(text: str) -> str | None:
+    try:
+        pattern = re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        return f"This is no regular expression: {error.msg}."
+    return "This is found in every title." if pattern.search("") else None
+
+
+def _tell_titles(titles: Titles, *, reveal: bool) -> None:
+    for number, title_form in enumerate(titles.forms[:_WAYS], 1):
+        _show_form(title_form, number, len(titles.forms), reveal=reveal)
+    _tell_rest(titles.forms[_WAYS:])
+
+
+def _tell_rest(forms: Sequence[TitleForm]) -> None:
+    if forms:
+        counted = proposals.bookings(sum(each.bookings for each in forms))
+        understood = sum(each.bookings for each in forms if each.id_rule)
+        terminal().print(
+            f"{len(forms)} more ways of writing titles, with {counted}, {understood} of them understood."
+        )
+
+
+def _show_form(title_form: TitleForm, number: int, of: int, *, reveal: bool) -> None:
+    console: Terminal = terminal()
+    what = (
+        "nobody is scanned: ignored"
+        if title_form.nobody
+        else "not understood: to be looked at"
+        if title_form.id_rule is None
+        else "the visit may be part of the id: not taken without being asked"
+        if title_form.id_rule.visit_in_doubt
+        else "understood"
+    )
+    counted = proposals.bookings(title_form.bookings)
+    console.print(plain(f"Titles {number} of {of}: {counted}, {what}", "bold"))
+    drawn = (lambda text: text) if reveal else shape
+    for title, patient_id, name in title_form.examples:
+        taken = (
+            ""
+            if patient_id is None
+            else f"  → id {drawn(patient_id)}" + (f", name {drawn(name)}" if name else "")
+        )
+        console.print(plain(f"    {drawn(title)}{taken}"))
+
+
+def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
+    """Settle the site's zone: Calpendo tells wall-clock times, so a wrong one shifts every scan."""
+    import pytz
+
+    pairs = proposals.clock_offsets(reading.payloads)
+    guess = machine_zone()
+    fits = guess is not None and proposals.agrees_with(guess, pairs)
+    if flags.timezone is not None:
+        if flags.timezone in pytz.all_timezones_set and not proposals.agrees_with(flags.timezone, pairs):
+            terminal().print(plain(f"! the bookings' own times do not agree with {flags.timezone}", "yellow"))
+        return flags.timezone
+    if ask is not None:
+        return ask.text("The site's time zone", guess if guess and fits else "", check=_zone)
+    if guess is None or not fits:
+        raise PluginConfigError(
+            "the site's time zone is not known; name it with --timezone, such as Europe/Berlin"
+        )
+    return guess
+
+
+def _zone(name: str) -> str | None:
+    import pytz
+
+    return None if name in pytz.all_timezones_set else "A name such as Europe/Berlin or America/Edmonton."
+
+
+def _fetch_mode(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str | None:
+    if flags.fetch_mode is not None:
+        return flags.fetch_mode
+    if not reading.has_modified:
+        return None
+    if ask is None or ask.confirm(
+        "Fetch only bookings that changed (2 requests a quiet cycle)?",
+        default=True,
+    ):
+        return "changed"
+    return None
+
+
+def _additions(
+    flags: Flags, existing: SourceSettings, reading: SiteReading, ask: Dialog | None
+) -> dict[str, Any]:
+    """Settle what is added to an existing source: rules for titles that its own miss, meanings, titles to ignore."""
+    checked = PipelineConfig.from_dict(existing.config, source_name=existing.name, offline=True)
+    added: dict[str, Any] = {}
+    resources: Mapping[str, str | None] = dict.fromkeys(checked.resources)
+    if flags.resources:
+        chosen, stations = _resources(flags, reading, ask)
+        added["resources"] = list(dict.fromkeys([*checked.resources, *chosen]))
+        added["resource_modality_mapping"] = {name: code for name, code in chosen.items() if code}
+        if stations:
+            added["resource_ae_title"] = stations
+        resources = {**resources, **chosen}
+    payloads = proposals.of_resources(reading.payloads, resources)
+    statuses = _statuses(flags, proposals.of_unknown_statuses(payloads, checked), ask)
+    if statuses:
+        added["status_mapping"] = statuses
+    titles = proposals.propose_titles(payloads, checked)
+    ids, names, ignore = _titles(flags, titles, payloads, ask)
+    if new := [pattern for pattern in ignore if pattern not in checked.ignore_titles]:
+        added["ignore_titles"] = [*checked.ignore_titles, *new]
+    mapping = {target: rules for target, rules in (("patient_id", ids), ("patient_name", names)) if rules}
+    if mapping:
+        added["field_mapping"] = proposals.appended(checked, mapping)
+    given = {"timezone": flags.timezone, "fetch_mode": flags.fetch_mode, "base_url": flags.url}
+    added |= {key: value for key, value in given.items() if value is not None}
+    if not added:
+        terminal().print("Nothing is missing from the file.")
+    return added
+
+
+def _prepared(
+    flags: Flags,
+    existing: SourceSettings | None,
+    config: dict[str, Any],
+    login: Login | None,
+    ask: Dialog | None,
+) -> tuple[list[writer.Prepared], dict[str, Any]]:
+    """Make every file ready; returns them, and the source's whole ``config`` as it will be."""
+    name = flags.source or (existing.name if existing else DEFAULT_NAME)
+    files: list[writer.Prepared] = []
+    if existing is None:
+        PipelineConfig.from_dict(config, source_name=name, offline=True)
+        beside: dict[str, Any] = {"_comment": writer.COMMENT}
+        if flags.service:
+            beside["db_path"] = "/var/lib/calpendo-pipeline/worklist.db"
+        files.append(
+            writer.new_configuration(flags.output, writer.with_comments(config, name), beside=beside)
+        )
+        whole = config
+    else:
+        files.append(writer.updated_configuration(flags.output, config, flags.source))
+        whole = writer.options_of(files[0].text, existing.name)
+    env = _env(flags, login, ask)
+    if env is not None:
+        files.append(env)
+    if flags.service:
+        template = sample_path("calpendo-pipeline.service").read_text(encoding="utf-8")
+        unit = writer.service_unit(template, flags.output, env.path if env else None)
+        path = flags.output.parent / "calpendo-pipeline.service"
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != unit:
+            raise PluginConfigError(f"{path} is there already; remove it first, or leave --service out")
+        files.append(writer.Prepared(path, unit))
+    return files, whole
+
+
+def _env(flags: Flags, login: Login | None, ask: Dialog | None) -> writer.Prepared | None:
+    path = flags.env_file
+    if login is None:
+        return None
+    if (
+        path is None
+        and ask is not None
+        and login.is_typed
+        and ask.confirm(
+            "Write the login into .env, readable by you alone?",
+            default=True,
+        )
+    ):
+        path = Path(".env")
+    if path is None:
+        return None
+    if writer.git_would_take(path):
+        terminal().print(
+            plain(f"! {path} lies in a git tree that does not ignore it: add it to .gitignore", "bold yellow")
+        )
+    return writer.env_file(path, login.credentials.username, login.credentials.password)
+
+
+def _after(flags: Flags, files: Sequence[writer.Prepared], login: Login | None) -> None:
+    """Verify what was written, and say what comes next."""
+    from pipeline.commands.verify import verify
+
+    console = terminal()
+    console.print(plain(f"Written: {listed([str(file.path) for file in files])}.", "bold"))
+    code = 0
+    if login is not None:
+        os.environ |= {USERNAME: login.credentials.username, PASSWORD: login.credentials.password}
+        try:
+            verify(config=flags.output, source=flags.source)
+        except typer.Exit as ended:
+            code = ended.exit_code
+    if login is not None and login.is_typed and not any(file.mode == 0o600 for file in files):
+        console.print(f"The login is written nowhere. Set {USERNAME} and {PASSWORD} before the next command.")
+    console.print(plain(f"Next: calpendo-pipeline preview --config {flags.output}"))
+    if code:
+        raise typer.Exit(code)

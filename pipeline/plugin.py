@@ -22,8 +22,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import polars as pl
+
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.calpendo.log import SourceLogger
+from pipeline.delivery import withdrawal
 from pipeline.delivery.cycle import Cycle
 from pipeline.delivery.history import amend_last_run
 from pipeline.delivery.ledger import Ledger
@@ -35,6 +38,7 @@ from pipeline.report import RunReport
 if TYPE_CHECKING:
     from pipeline.batch import Kept
     from pipeline.calpendo.client import CalpendoClient
+    from pipeline.calpendo.window import Window
     from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.credentials import Credentials
     from pipeline.delivery.decide import Answers, Checked, Delivery, Plan
@@ -96,6 +100,7 @@ class CalendoPlugin(DataSourcePlugin):
         self._settings: tuple[PipelineConfig, Credentials] | None = None
         self._client: CalpendoClient | None = None
         self._ledger: Ledger | None = None
+        self._window: Window | None = None
         self._rehearses = False
         self._known = KnownBookings()
         self._kept: dict[str, Kept] = {}
@@ -231,6 +236,22 @@ class CalendoPlugin(DataSourcePlugin):
             with self._ready()[1].transaction() as connection:
                 amend_last_run(connection, self.last_report)
 
+    def whole_list(self) -> list[Entry]:
+        """Return the whole list as the last ``fetch_entries`` left it, in the order of starts: what the host should show.
+
+        Every booking of that cycle's window as it was emitted last, changed by the cycle or not, and all else that waits for
+        its acknowledgement. A booking that was withdrawn stays on it as DISCONTINUED until the window has left it behind;
+        one whose details could not be fetched stays as it was. Empty before the first cycle.
+        """
+        if self._window is None:
+            return []
+        window, ledger = self._window, self._ready()[1]
+        lines = ledger.lines((), window.query_start, window.end)
+        ids = lines.filter(withdrawal.stands_in(window.start, window.end) | (pl.col("state") == "pending"))
+        ordered = ids.sort("start_utc", "booking_id")["booking_id"].to_list()
+        found = ledger.entries(ordered)
+        return [found[booking_id] for booking_id in ordered]
+
     def ledger_path(self) -> Path | None:
         """Return where this host's ledger lies; None for ``:memory:``."""
         return ledger_path(self._checked()[0], self.host)
@@ -340,11 +361,13 @@ class CalendoPlugin(DataSourcePlugin):
         try:
             done = self._stages(cycles, sync_interval, days)
         except PluginError as error:
+            text = f"{type(error).__name__}: {error}"
+            self._tell_failure(f"fetch failed: {text}", error)
             for (plugin, _), cycle in zip(hosts, cycles, strict=True):
-                plugin._note_failure(cycle, error)
+                plugin.last_report = cycle.failed(error, text)
             raise
         for (plugin, _), (answers, checked, delivery, report) in zip(hosts, done, strict=True):
-            plugin.last_report = report
+            plugin.last_report, plugin._window = report, answers.window
             plugin._notices.tell(answers, checked, delivery, report, config)
             plugin._on_step("returning")
         return [delivery for _, _, delivery, _ in done]
@@ -355,7 +378,8 @@ class CalendoPlugin(DataSourcePlugin):
         first, *others = cycles
         try:
             done = []
-            for cycle, answers in zip(cycles, first.fetch_with(others, sync_interval, days), strict=True):
+            fetched = first.fetch_with(others, sync_interval, days)
+            for cycle, answers in zip(cycles, fetched, strict=True):
                 checked = cycle.batch(answers, first.judged)
                 done.append((answers, checked, *cycle.deliver(answers, checked)))
         except PluginError:
@@ -366,11 +390,6 @@ class CalendoPlugin(DataSourcePlugin):
             return done
         # Raised out here, because a foreign error's text may hold a patient's name: it must not hang behind this one.
         raise PluginSchemaError(broken)
-
-    def _note_failure(self, cycle: Cycle, error: PluginError) -> None:
-        text = f"{type(error).__name__}: {error}"
-        self._tell_failure(f"fetch failed: {text}", error)
-        self.last_report = cycle.failed(error, text)
 
     def _tell_failure(self, text: str, error: PluginError) -> None:
         """Log a failed cycle in one line (T005); the traceback at DEBUG, or a server that is down would fill the log."""

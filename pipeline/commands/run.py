@@ -48,9 +48,18 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="Write the entries to a .parquet, .ndjson or .csv file, replacing it.", dir_okay=False
+            help="Write the changes since the last run with this file to a .parquet, .ndjson or .csv file, replacing it: an"
+            " empty one where nothing changed. With --full, the whole list.",
+            dir_okay=False,
         ),
     ] = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Give the whole list of the window, not the changes only; a withdrawn booking stays on it as DISCONTINUED.",
+        ),
+    ] = False,
     worklist_dir: Annotated[
         Path | None,
         typer.Option(
@@ -85,6 +94,11 @@ def run(
         from pipeline.errors import PluginConfigError
         from pipeline.output import refuse_unusable_path
 
+        if full and dry_run:
+            raise PluginConfigError(
+                "--full and --dry-run: a plan shows the changes; write one of them (calpendo-pipeline preview shows the"
+                " whole list)"
+            )
         if output is not None:
             refuse_unusable_path(output)
         if dry_run and every is not None:
@@ -98,7 +112,7 @@ def run(
         settings = select_source(config, source)
         interval = settings.sync_interval if every in (None, SYNC_INTERVAL) else _seconds(every or "")
         console = terminal()
-        with _outlets(settings, output, worklist_dir) as outlets:
+        with _outlets(settings, output, worklist_dir, full=full) as outlets:
             if dry_run:
                 _show_plan(outlets.first, interval, console, as_json=as_json)
             elif every is None:
@@ -119,9 +133,13 @@ def _seconds(every: str) -> float:
 
 @dataclass
 class Done:
-    """What one cycle did: the first host's entries and report, and what became of the worklist directory."""
+    """What one cycle did: the first host's entries and report, and what became of the worklist directory.
+
+    ``entries`` are those to show or to write: the changes, which are ``returned``, or the whole list.
+    """
 
     entries: list[dict[str, Any]] = field(repr=False)
+    returned: list[dict[str, Any]] = field(repr=False)
     report: RunReport
     kept: Kept | None = None
 
@@ -133,6 +151,7 @@ class Outlets:
     shown: CalendoPlugin | None
     output: Path | None
     worklist: WorklistPlugin | None
+    full: bool
 
     @property
     def plugins(self) -> list[CalendoPlugin]:
@@ -150,7 +169,7 @@ class Outlets:
         from pipeline.plugin import fetch_for
 
         try:
-            entries = fetch_for(self.plugins, interval)[0]
+            returned = fetch_for(self.plugins, interval)[0]
         except PluginFetchError:
             if self.worklist is not None:
                 # What is past goes, and what is missing comes back, whether the server answers or not.
@@ -161,12 +180,13 @@ class Outlets:
             kept = None if self.worklist is None else self.worklist.keep_files()
         except PluginError as error:
             failure = error  # The other host gets what is its own all the same.
+        entries = self.first.whole_list() if self.full else returned
         if self.output is not None:
             self._write(entries)
         if failure is not None:
             raise failure
         report = self.first.last_report if self.shown is None else _with_what_is_shown(self.first.last_report)
-        return Done(entries, report, kept)
+        return Done(entries, returned, report, kept)
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
         from pipeline.batch import process_batch
@@ -178,11 +198,14 @@ class Outlets:
     def acknowledge(self, done: Done) -> None:
         """Say that the entries are written or shown; those of a worklist directory are, where their files lie."""
         if self.shown is not None:
-            self.shown.acknowledge(entry["source_record_id"] for entry in done.entries)
+            # Of the whole list, the rest is acknowledged already.
+            self.shown.acknowledge(entry["source_record_id"] for entry in done.returned)
 
 
 @contextmanager
-def _outlets(settings: SourceSettings, output: Path | None, worklist_dir: Path | None) -> Iterator[Outlets]:
+def _outlets(
+    settings: SourceSettings, output: Path | None, worklist_dir: Path | None, *, full: bool
+) -> Iterator[Outlets]:
     from pipeline.delivery.ledger_file import CALLER, output_host
     from pipeline.plugin import CalendoPlugin
 
@@ -201,7 +224,7 @@ def _outlets(settings: SourceSettings, output: Path | None, worklist_dir: Path |
 
             worklist = stack.enter_context(WorklistPlugin(settings.name, options, directory))
             worklist.validate_config()
-        yield Outlets(shown, output, worklist)
+        yield Outlets(shown, output, worklist, full)
 
 
 def _show(outlets: Outlets, done: Done, console: Console, *, as_json: bool) -> None:
@@ -211,11 +234,15 @@ def _show(outlets: Outlets, done: Done, console: Console, *, as_json: bool) -> N
         say(_json(_document(outlets, done)))
     else:
         if outlets.output is not None:
-            console.print(f"{len(done.entries)} entries written to {outlets.output}")
+            console.print(f"{len(done.entries)} entries written to {outlets.output}{_said(outlets, done)}")
         elif outlets.worklist is None and done.entries:
             console.print(entries_table(done.entries, zone=outlets.first.settings.output_timezone))
+        elif outlets.worklist is None and outlets.full:
+            console.print("No booking of the window is on the list.")
         elif outlets.worklist is None:
-            console.print("Nothing is new, changed or withdrawn since the last run.")
+            console.print(
+                "Nothing is new, changed or withdrawn since the last run. (--full shows the whole list.)"
+            )
         if outlets.worklist is not None and done.kept is not None:
             console.print(f"{outlets.worklist.directory.path}: {done.kept.to_text()}")
         console.print(done.report.to_text())
@@ -228,6 +255,15 @@ def _show(outlets: Outlets, done: Done, console: Console, *, as_json: bool) -> N
             err=True,
         )
         raise typer.Exit(FAILED)
+
+
+def _said(outlets: Outlets, done: Done) -> str:
+    """Say what kind of list was written, where that is not plain."""
+    if outlets.full:
+        return f": the whole list, with {len(done.returned)} that changed"
+    if not done.entries:
+        return ": nothing changed since the last run with this file; --full writes the whole list"
+    return ""
 
 
 def _repeat(outlets: Outlets, interval: float, console: Console, *, as_json: bool) -> None:

@@ -45,6 +45,13 @@ def live_in_window(start: datetime, end: datetime) -> pl.Expr:
     )
 
 
+def stands_in(start: datetime, end: datetime) -> pl.Expr:
+    """Select ledger lines of any status that start in ``[start, end)``, or began before and still run at ``start``."""
+    begins, ends = pl.col("start_utc"), pl.col("end_utc").fill_null(pl.col("start_utc"))
+    first = microseconds(start)
+    return (begins < microseconds(end)) & ((begins >= first) | (ends > first))
+
+
 def shown_in(
     lines: pl.DataFrame, start: datetime, end: datetime, running_since: datetime | None
 ) -> list[int]:

@@ -114,11 +114,6 @@ class HostedPlugin(CalendoPlugin):
         """Log it at DEBUG only: Pylantir writes the same error into its own line."""
         self.lgr.debug("%s", text, exc_info=error)
 
-    def interrupt(self) -> None:
-        """Cut the requests under way; a cycle of another thread ends at once with ``PluginFetchError``."""
-        if self._client is not None:
-            self._client.close()
-
     def reconcile(self, database: Path | None) -> None:
         """Look which delivered rows Pylantir's database lost or holds otherwise, and have them sent again.
 

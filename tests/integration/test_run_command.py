@@ -77,6 +77,27 @@ def test_a_second_cycle_has_nothing_to_say(settings, tmp_path) -> None:
     assert frame.schema["scheduled_start_date"] == pl.Date
 
 
+def test_the_whole_list_stays_in_the_file(settings, server, tmp_path) -> None:
+    """Promise: `--full` writes every booking of the window in each run; a deleted one stays as DISCONTINUED."""
+    output = tmp_path / "list.csv"
+    arguments = ("--config", settings, "--output", output)
+    _run(*arguments, "--full")
+    first = pl.read_csv(output)
+    assert len(first) > 10
+    assert _run(*arguments, "--full").exit_code == 0
+    assert pl.read_csv(output).equals(first), "the second file is not empty"
+    assert "nothing changed since the last run with this file; --full" in _run(*arguments).output
+    assert pl.read_csv(output).is_empty()
+    assert _run(*arguments, "--full", "--dry-run").exit_code == 2
+    gone = int(first.filter(pl.col("performed_procedure_step_status") == "SCHEDULED")["source_record_id"][0])
+    server.delete(gone)
+    assert "the whole list, with 1 that changed" in _run(*arguments, "--full").output
+    last = pl.read_csv(output)
+    assert last["source_record_id"].equals(first["source_record_id"])
+    off = last.filter(pl.col("source_record_id") == gone)["performed_procedure_step_status"]
+    assert off.to_list() == ["DISCONTINUED"]
+
+
 def test_entries_that_could_not_be_written_are_sent_again(settings, tmp_path, monkeypatch) -> None:
     """Design, at least once: a cycle whose file the disk refuses delivers nothing, and the next one has it all."""
     output = tmp_path / "entries.ndjson"

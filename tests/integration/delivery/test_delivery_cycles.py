@@ -520,6 +520,29 @@ def test_a_short_retention_never_forgets_the_window(make_site: MakeSite) -> None
     assert site.plugin.last_entries(NOW - timedelta(days=9), NOW + timedelta(days=9)) == []
 
 
+def test_the_whole_list(make_site: MakeSite) -> None:
+    """Promise: the whole list holds what stands in the window, runs into it, was withdrawn, or waits, and nothing twice."""
+    site = make_site(include_running=True, max_booking_hours=3)
+    assert site.plugin.whole_list() == []
+    site.simulator.put(booking(8, site.now - timedelta(hours=2), minutes=150))
+    site.simulator.put(booking(9, site.now - timedelta(hours=2), minutes=30))
+    site.fetch()
+
+    def listed() -> dict[int, str]:
+        entries = site.plugin.whole_list()
+        return {int(entry["source_record_id"]): entry["performed_procedure_step_status"] for entry in entries}
+
+    everything = dict.fromkeys((8, 1, 2, 3, 4, 5), "SCHEDULED")
+    assert listed() == everything
+    assert list(listed()) == list(everything), "in the order of their starts"
+    site.simulator.delete(1)
+    site.simulator.put(booking(2, site.now + timedelta(days=9)))
+    site.fetch()
+    assert listed() == everything | {1: OFF}, "what moved away is told of once"
+    site.fetch()
+    assert listed() == {number: status for number, status in (everything | {1: OFF}).items() if number != 2}
+
+
 def test_the_last_entries_of_a_span(site: Site) -> None:
     """Interface for hosts: the last entries in a window, in the order of their starts, as full dicts."""
     first = site.fetch()

@@ -148,7 +148,9 @@ def test_every_public_name_is_there_and_explained(name: str) -> None:
     assert public.__doc__
     assert public.__doc__ != Exception.__doc__
     assert name in dir(pipeline)
-    documents = (ROOT / "README.md").read_text() + (ROOT / "ARCHITECTURE.md").read_text()
+    documents = "".join(
+        (ROOT / page).read_text() for page in ("README.md", "docs/python.md", "ARCHITECTURE.md")
+    )
     assert re.search(rf"\b{name}\b", documents), f"{name} stands in no document"
 
 

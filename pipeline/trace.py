@@ -993,6 +993,8 @@ class _Teller:
     def _decisive_step(self) -> str:
         found = self._found
         kind = found.cause or found.fate
+        if found.fate in STANDING and self._is_moved_away():
+            return "window"
         if found.fate in STANDING:
             return self._delivery_step if found.status in TO_SCAN else "status"
         if kind is Fate.FILTERED:
@@ -1005,10 +1007,17 @@ class _Teller:
             return self._delivery_step
         return "calpendo"
 
+    def _is_moved_away(self) -> bool:
+        """Return whether a booking that a host was given now lies outside the window; the host gets its new time."""
+        start, seen = self._start(), self._seen
+        if start is None or self._found.status not in TO_SCAN:
+            return False
+        return not is_inside(seen.window, start, self._end(), self._config)
+
     def _is_on_list(self) -> bool:
         found = self._found
         if found.fate in STANDING:
-            return found.status in TO_SCAN
+            return found.status in TO_SCAN and not self._is_moved_away()
         if found.fate in (Fate.HELD, Fate.FETCH_FAILED, Fate.GONE) and self._kept.line is not None:
             return self._seen.is_shown(self._kept.line)
         return False
@@ -1083,6 +1092,9 @@ class _Teller:
         host = _told(self._host.name)
         if obstacle is not None:
             return f"is not on the list: {obstacle}."
+        if fate in STANDING and self._is_moved_away():
+            sent = "; the next cycle sends its new time" if fate is Fate.CHANGED else ""
+            return f"is not on the list now: {self._window_words()}{sent}."
         if fate in STANDING and not on_list:
             still = "; the next cycle takes it off" if kept.stands and self._seen.fault is None else ""
             return f"is not on the list: {self._status_words()}{self._modified()}{still}."

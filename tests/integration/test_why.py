@@ -76,6 +76,8 @@ class World:
         self.simulator.delete(5)
         self.simulator.edit(7, title="no subject")
         self.simulator.put(booking(14))
+        moved = booking(9, NOW + timedelta(days=2))
+        self.simulator.put(moved)
         self.files = {path: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
 
     def why(self, number: int | None, **options: Any) -> Trace:
@@ -130,6 +132,12 @@ FATES: dict[int, tuple[Fate, bool, str, str]] = {
         True,
         "gate",
         "finds the same: the pattern for patient_id does not",
+    ),
+    9: (
+        Fate.CHANGED,
+        False,
+        "window",
+        "appears 2026-06-11 08:00 America/Edmonton (UTC-06:00); the next cycle sends its",
     ),
     10: (Fate.GONE, False, "calpendo", "no longer exists in Calpendo"),
     11: (Fate.WITHDRAWN, False, "calpendo", "taken off the list by the next cycle: it no longer exists"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import pipeline
 from pipeline.trace import Fate, Verdict, _Inquiry, _sites
@@ -124,3 +128,46 @@ def test_the_ledger_of_a_caller_beside_it_is_told_too(
     told = ask(here, tmp_path, 1)[1]
     assert (told.fate, told.on_list, told.from_server) == (Fate.UNCHANGED, True, False)
     assert "set by Calpendo; a scanner that asks now is shown it" in step(told, "pylantir")
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+def test_what_is_told_is_what_a_scanner_is_shown_after_the_next_cycle(
+    site: Callable, tmp_path: Path, seed: int
+) -> None:
+    """Issue: whatever people, the scanner and other hands did, exactly what is on the list is then shown to a scanner."""
+    rng = random.Random(seed)
+    here = site(OURS)
+    numbers = range(1, 26)
+    for number in numbers:
+        status = rng.choice(["Approved"] * 6 + ["Cancelled", "Completed", "In Progress", "Verschoben"])
+        title = rng.choice([f"SUB{number}_Doe"] * 8 + ["", f"SÜB{number}_Roe"])
+        hours = rng.choice([0.1, 1, 5, 12, 23, 30, -0.2, -3])
+        here.sim.put(booking(number, title, hours=hours, minutes=rng.choice([20, 60]), status=status))
+    here.sync()
+    for number in numbers:
+        match rng.randrange(12):
+            case 0:
+                here.sim.delete(number)
+            case 1:
+                here.sim.edit(number, title=f"SUB{number}_Neu")
+            case 2:
+                here.sim.edit(number, status=rng.choice(["Cancelled", "Approved", "Completed"]))
+            case 3:
+                here.sim.edit(number, resource="Elsewhere")
+            case 4:
+                here.sim.edit(
+                    number, formattedName=span(site_now() + timedelta(hours=rng.choice([2, 40])), 30)
+                )
+            case 5 | 6:
+                with contextlib.suppress(AssertionError):
+                    here.host.mpps(f"SUB{number}", rng.choice(["IN_PROGRESS", "COMPLETED", "DISCONTINUED"]))
+            case 7:
+                with contextlib.closing(sqlite3.connect(here.host.database)) as database, database:
+                    database.execute("DELETE FROM worklist_items WHERE source_record_id = ?", (str(number),))
+    told = ask(here, tmp_path, *numbers)
+    here.sync()
+    expected = {f"SUB{number}" for number, verdict in told.items() if verdict.on_list}
+    assert expected == set(here.shown)
+    again = ask(here, tmp_path, *numbers)
+    shown = {number for number, verdict in again.items() if "now is shown it" in step(verdict, "pylantir")}
+    assert {f"SUB{number}" for number in shown} == set(here.shown)

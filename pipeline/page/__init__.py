@@ -23,6 +23,10 @@ from pipeline.display import count, visible
 from pipeline.errors import PluginConfigError
 
 NOTHING = "–"
+SHORT = 16
+"""Characters of a value that stays on one line: a date and time."""
+SMALL = 11
+"""Characters of a value of which two stand side by side where the page is narrow: a clock time, a status, a number."""
 
 
 def render(room: str, template: str, *, scripts: Iterable[str] = (), **values: Any) -> str:
@@ -62,17 +66,22 @@ def table(
         caption: what the table holds.
         code: keys whose values are set as code.
     """
+    lines = [
+        {key: visible(str(row[key])) if row.get(key) not in (None, "") else NOTHING for key in headings}
+        for row in rows
+    ]
+    widths = {key: max((len(line[key]) for line in lines), default=0) for key in headings}
     head = Markup().join(
         Markup('<th scope="col" role="columnheader">{}</th>').format(heading) for heading in headings.values()
     )
     body = Markup().join(
         Markup('<tr role="row">{}</tr>\n').format(
             Markup().join(
-                _cell(row.get(key), heading, is_first=not place, is_code=key in code)
+                _cell(line[key], heading, is_first=not place, is_code=key in code, width=widths[key])
                 for place, (key, heading) in enumerate(headings.items())
             )
         )
-        for row in rows
+        for line in lines
     )
     return Markup(
         '<div class="table"><table class="plain" role="table"><caption>{}</caption>\n'
@@ -80,11 +89,11 @@ def table(
     ).format(visible(caption), head, body)
 
 
-def _cell(value: object, heading: str, *, is_first: bool, is_code: bool) -> Markup:
-    text = escape(visible(str(value))) if value not in (None, "") else escape(NOTHING)
-    shown = Markup("<code>{}</code>").format(text) if is_code and text != NOTHING else text
+def _cell(text: str, heading: str, *, is_first: bool, is_code: bool, width: int) -> Markup:
+    shown = Markup("<code>{}</code>").format(text) if is_code and text != NOTHING else escape(text)
     kind = 'th scope="row" role="rowheader"' if is_first else 'td role="cell"'
-    return Markup(f'<{kind} data-label="{{}}"><span>{{}}</span></{kind[:2]}>').format(heading, shown)  # noqa: S704
+    kept = "" if width > SHORT else ' class="short"' if width > SMALL else ' class="short small"'
+    return Markup(f'<{kind}{kept} data-label="{{}}"><span>{{}}</span></{kind[:2]}>').format(heading, shown)  # noqa: S704
 
 
 def write_page(page: str, path: Path, *, is_private: bool) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config_file import SourceSettings
+from pipeline.config_file import DEFAULT_NAME, SourceSettings
 from pipeline.delivery.changes import from_text
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
@@ -23,7 +23,7 @@ from pipeline.pylantir import host_rows
 from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.hosted import booking_number
 from pipeline.pylantir.plugin import CalendoPylantirPlugin
-from pipeline.pylantir.sources import ledger_names
+from pipeline.pylantir.sources import UNNAMED, ledger_names
 from pipeline.pylantir.wire import WireRecord, to_wire
 from pipeline.pylantir.worklist_filter import make_filter, output_zone
 from pipeline.transform.columns import to_rows
@@ -107,7 +107,10 @@ def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | 
         )
     }
     since = (now - timedelta(hours=config.max_booking_hours)).astimezone(zone) - timedelta(days=1)
-    before, can_look = _rows(source.database, core.row_name, entries, since)
+    # The file names the source for sure; the plugin knows what its rows are called only once it has seen one.
+    names = [core.book.host_name or source.name]
+    names += [UNNAMED] if names == [DEFAULT_NAME] else []
+    before, can_look = _rows(source.database, names, entries, since)
     after = dict(before)
     for record in records:
         number = booking_number(record)
@@ -125,22 +128,23 @@ def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | 
         now,
         before,
         after,
-        _shown(after, core.row_name, source.config, core.ledger.connection, now),
+        _shown(after, names[0], source.config, core.ledger.connection, now),
         {number: to_wire(entry, transliterating=config.transliterate) for number, entry in entries.items()},
         can_look,
     )
 
 
 def _rows(
-    database: Path | None, name: str, ids: Iterable[int], since: datetime
+    database: Path | None, names: Iterable[str], ids: Iterable[int], since: datetime
 ) -> tuple[dict[int, Row], bool]:
     """Return a source's rows that may be on the list or belong to one of these bookings, in the table's order."""
     if database is None:
         return {}, False
     try:
-        rows = host_rows.read_rows(database, name, list(ids)) | host_rows.read_shown(
-            database, name, since.date()
-        )
+        rows: dict[int, Row] = {}
+        for name in names:
+            rows |= host_rows.read_rows(database, name, list(ids))
+            rows |= host_rows.read_shown(database, name, since.date())
     except sqlite3.Error:
         return {}, False
     return dict(sorted(rows.items(), key=lambda item: item[1]["id"])), True

@@ -204,10 +204,6 @@ OFF_THE_LIST: dict[str, Reason] = {
         "Nothing, or book it again in Calpendo.",
     ),
     "gone": Reason("The booking was deleted.", "Nothing, or book it again in Calpendo."),
-    "held": Reason(
-        "The booking no longer stands in Calpendo; it stays on the list until another cycle confirms that.",
-        "Nothing: see calpendo-pipeline status if it persists.",
-    ),
     "fetch_failed": Reason(
         "The booking's details could not be fetched now; the list keeps what it has of it.",
         "Nothing: they are asked for again in each cycle; see calpendo-pipeline status if it persists.",

@@ -80,12 +80,12 @@ _MAILS: Final = ("email", "mail", "emailAddress")
 # What nobody has to change in Calpendo.
 _NOBODYS_FAULT: Final = frozenset(
     {
+        *reasons.HELD,
         "cancelled",
         "completed",
         "not_yet",
         "over",
         "withdrawn",
-        "held",
         "fetch_failed",
         "window",
         "title_ignored",
@@ -391,13 +391,13 @@ def by_caller(plan: Plan) -> dict[int, Received]:
         )
     for number, line in delivery.stood.items():
         if number not in found:
-            is_held = number in delivery.verdict.held
+            waits = delivery.verdict.waiting.get(number)
             entry = from_text(line.entry)
             found[number] = Received(
                 entry,
                 entry[STATUS_KEY] in _TO_BE_SCANNED,
-                "held" if is_held else "unchanged",
-                reason="held" if is_held else "fetch_failed",
+                "held" if waits else "unchanged",
+                reason=waits or "fetch_failed",
             )
     return found
 
@@ -416,25 +416,24 @@ def by_pylantir(done: Rehearsal) -> dict[int, Received]:
         labels = [*repaired.get(number, ())]
         if wire is not None:
             labels += [f"{name}:{kind}" for name, kinds in wire.repaired.items() for kind in kinds]
-        reason = None
-        if number in delivery.verdict.held:
-            reason = "held"
-        elif number in failed:
-            reason = "fetch_failed"
-        elif delivery.kinds.get(number) == "withdrawn":
-            reason = "withdrawn"
-        elif wire is not None and wire.fault:
-            reason = "not_sendable"
+        waits = delivery.verdict.waiting.get(number)
+        told = {
+            "fetch_failed": number in failed,
+            "withdrawn": delivery.kinds.get(number) == "withdrawn",
+            "not_sendable": wire is not None and wire.fault is not None,
+        }
+        reason = waits or next((code for code, holds in told.items() if holds), None)
         differences = _differences(before, after) if before is not None and after is not None else []
         change: str | None = "unchanged"
-        if reason in ("held", "withdrawn"):
-            change = reason
-        elif after is None:
-            change = None
+        if waits:
+            change = "held"
+        elif after is None or (before is None and after[STATUS_KEY] not in _TO_BE_SCANNED):
+            change = None  # It was on no list, and comes on none.
         elif before is None:
             change = "new"
         elif differences:
-            change = "withdrawn" if reason == "not_sendable" else "changed"
+            # A scan that runs stays on the list until it ends, whatever became of its booking.
+            change = "withdrawn" if reason in ("withdrawn", "not_sendable") else "changed"
         if after is None or reason == "not_sendable":
             entry = wire.record if wire is not None else {}
         else:
@@ -555,14 +554,9 @@ def _of_payload(payload: object, wanted: set[str]) -> dict[str, Any]:
     """Return what a row of the list says, as far as it can be read."""
     if not isinstance(payload, dict):
         return {}
-    title = value_at(payload, "title")
-    scanner = value_at(payload, "properties.resource.formattedName") or value_at(
-        payload, "properties.resource"
-    )
-    return {
-        "title": title if isinstance(title, str) else None,
-        "scanner": _scanner(scanner if isinstance(scanner, str) else None, wanted),
-    } | _person(payload)
+    resource = "properties.resource"
+    scanner = _text_at(payload, [f"{resource}.{key}" for key in _NAMES] + [resource])
+    return {"title": _text_at(payload, ["title"]), "scanner": _scanner(scanner, wanted)} | _person(payload)
 
 
 def _scanner(resource: str | None, wanted: set[str]) -> str | None:
@@ -585,6 +579,7 @@ def _person(payload: object) -> dict[str, str | None]:
 
 
 def _text_at(payload: dict[str, Any], paths: Iterable[str]) -> str | None:
+    """Return the first text at one of these paths, with a mark for what no encoding can carry."""
     for path in paths:
         value = value_at(payload, path)
         if isinstance(value, str) and value.strip():
@@ -636,8 +631,8 @@ def _reasons(booking: Mapping[str, Any], got: Received | None, now: datetime, us
         return []
     start, end = booking.get("start_utc"), booking.get("end_utc")
     status = got.entry.get(STATUS_KEY)
-    if got.reason in ("held", "withdrawn", "fetch_failed", "not_sendable"):
-        return [str(got.reason)]
+    if got.reason is not None:
+        return [got.reason]
     if status == DISCONTINUED:
         return ["cancelled"]
     if status == "COMPLETED":

@@ -61,7 +61,8 @@ def render_preview(found: Preview) -> str:
         off=table(_OFF, _told(off), caption="Bookings that are not on the list", code=_CODE)
         if len(off)
         else None,
-        changes=table(_CHANGES, changes, caption="Changes, booking by booking") if changes else None,
+        changes=table(_CHANGES, changes, caption="Changes, field by field") if changes else None,
+        new=found.frame.filter(change="new")["booking_id"].to_list(),
     )
 
 
@@ -84,10 +85,5 @@ def _changes(frame: pl.DataFrame) -> Iterator[Mapping[str, Any]]:
         named = {"booking_id": row["booking_id"], "change": row["change"]}
         if row["differences"] and row["change"] == "changed":
             yield from ({**named, **difference} for difference in row["differences"])
-        elif row["change"] in ("new", "withdrawn", "held"):
-            yield {
-                **named,
-                "old"
-                if row["change"] != "new"
-                else "new": f"{day_and_time(row)} {row['patient_id'] or ''}".strip(),
-            }
+        elif row["change"] in ("withdrawn", "held"):
+            yield {**named, "old": f"{day_and_time(row)} {row['patient_id'] or ''}".strip()}

@@ -456,6 +456,8 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         ("status", "--json", *config),
         ("quarantine", "list", "--all", *config),
         ("quarantine", "replay", *config),
+        ("preview", "--host", "caller", *config),
+        ("preview", "--json", "--days", 2, "--html", desk.folder / "preview.html", *config),
         ("why", 1, *config),
         ("why", 1, "--json", *config),
         ("why", 2001, *config),
@@ -476,10 +478,18 @@ def test_the_commands_show_patients_only_where_they_are_asked_to(desk: Desk) -> 
         done = desk.call("quarantine", "show", item.name, *config)
         assert done.exit_code == 0, (item.name, done.exception)
         assert (item.name, heard(done.output)) == (item.name, [])
-    for command in (("quarantine", "show", items[0].name), ("why", 1)):
+    page = desk.folder / "preview.html"
+    assert heard(page.read_text()) == []
+    for command in (
+        ("quarantine", "show", items[0].name),
+        ("why", 1),
+        ("preview", "--json", "--html", page, "--host", "caller"),
+    ):
         revealed = desk.call(*command, "--reveal", *config)
         assert TITLE in revealed.output
         assert heard(revealed.output + revealed.stderr, LOGIN) == []
+    assert TITLE in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert heard(desk.call("quarantine", "purge", "--older-than", "0s", *config).output) == []
 
 

@@ -18,6 +18,11 @@ _DRAW = """
 const places = document.querySelectorAll("[data-chart]");
 Promise.all([...places].map((place) => {
   const spec = JSON.parse(document.getElementById(place.dataset.chart).textContent);
+  if (place.clientWidth < 480) spec.config.legend = {...spec.config.legend, columns: 1};
+  for (const part of [spec, ...(spec.layer || [])]) {
+    const axis = part.encoding && part.encoding.y && part.encoding.y.axis;
+    if (axis && axis.labelLimit) axis.labelLimit = Math.min(axis.labelLimit, place.clientWidth * 0.42);
+  }
   return vegaEmbed(place, spec, {renderer: "svg", actions: false, ast: true});
 })).then(() => { document.documentElement.dataset.drawn = places.length; });
 """

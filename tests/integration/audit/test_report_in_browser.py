@@ -213,6 +213,62 @@ def test_it_fits_a_laptop_and_paper(browser: Any, page: Path) -> None:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("kind", ["audit", "preview"])
+def test_a_phone_reads_words_and_a_keyboard_reaches_them(
+    browser: Any, page: Path, tmp_path: Path, kind: str
+) -> None:
+    """Report: at 390 px no cell is a few letters wide and nothing sticks out; the first Tab leads past the head."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        open_page(browser, page if kind == "audit" else preview_page(tmp_path / "preview.html"))
+        assert (
+            browser.execute_script(
+                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            <= 0
+        )
+        cells = browser.execute_script(
+            """
+            return [...document.querySelectorAll("[data-label]")].map((cell) => [
+              cell.getBoundingClientRect().width,
+              cell.scrollWidth - cell.clientWidth,
+              getComputedStyle(cell, "::before").content,
+            ]);
+            """
+        )
+        assert len(cells) > 20
+        assert all(width >= 120 and over <= 0 and label != "none" for width, over, label in cells)
+        browser.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+        assert browser.switch_to.active_element.get_attribute("href").endswith("#content")
+        assert browser.get_log("browser") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def preview_page(path: Path) -> Path:
+    """Write the preview of the sample's main day, as nobody has it yet."""
+    from pipeline.calpendo.simulator import CalpendoSimulator
+    from pipeline.credentials import Credentials
+    from pipeline.sample import sample_bookings
+    from pipeline.verify.preview import preview
+    from pipeline.verify.preview_page import render_preview
+
+    with CalpendoSimulator(sample_bookings()) as server:
+        found = preview(
+            {**sample_config(), "base_url": server.url, "state_path": ":memory:"},
+            credentials=Credentials(server.username, server.password),
+            clock=lambda: datetime(2026, 11, 23, 14, tzinfo=UTC),
+        )
+    path.write_text(render_preview(found), encoding="utf-8")
+    return path
+
+
 def test_a_hostile_title_stays_text(browser: Any, tmp_path: Path) -> None:
     """Privacy: a title that is markup is shown, when revealed, and never run."""
     title = "<img src=x onerror=\"document.title='run'\"></script><script>document.title='run'</script>"
@@ -225,7 +281,7 @@ def test_a_hostile_title_stays_text(browser: Any, tmp_path: Path) -> None:
     }
     page = write(tmp_path / "hostile.html", bookings=[booking], reveal=True)
     open_page(browser, page)
-    assert browser.title.startswith("Worklist audit")
+    assert browser.title.startswith("Contains patient data: Worklist audit")
     assert browser.get_log("browser") == []
     assert "Contains patient data" in browser.execute_script("return document.body.innerText")
     assert title in browser.find_element("id", "table-statuses").text

@@ -27,8 +27,10 @@ from hypothesis.stateful import (
 )
 
 from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.delivery.decide import Plan
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError
+from pipeline.verify.preview import by_caller, previewed
 from tests.integration.delivery.delivery_site import OFFSET, RESOURCE, KilledError, Site, booking
 from tests.integration.delivery.host_double import OFF, STATUS, Host, Oracle
 
@@ -101,7 +103,8 @@ class Delivery(RuleBasedStateMachine):
     def begin(self, **options: Any) -> None:
         """Set up the site with one configuration."""
         state = Path(self.directory.name) / "ledger.sqlite"
-        self.site = Site(self.simulator, state, full_refresh=3, **options)
+        # Faults are what the rules say; a machine under load is none of them.
+        self.site = Site(self.simulator, state, full_refresh=3, detail_timeout=60, **options)
         self.explicit = options["acknowledge"] == "explicit"
         for number in range(1, 8):
             self.book(number, (60 + 10 * number, 45))
@@ -213,12 +216,34 @@ class Delivery(RuleBasedStateMachine):
             assert self.faulty
             return
         assert self.contents(ledger) == before
+        self.look(plan)
         if not self.faulty and self.fetch():
             assert list(self.host.returned.values()) == plan.entries
             self.host.commit()
             if self.explicit:
                 self.site.plugin.acknowledge(self.host.returned)
                 self.host.confirm()
+
+    def look(self, plan: Plan) -> None:
+        """See that a preview of the plan leaves no listed booking out, and shows what would be delivered."""
+        config = self.site.plugin.settings
+        frame = previewed(plan, config, "caller", by_caller(plan), self.site.now, reveal=True).frame
+        rows = {row["booking_id"]: row for row in frame.iter_rows(named=True)}
+        assert len(rows) == len(frame), "one row per booking"
+        delivery = plan.delivery
+        listed = delivery.answers.listed
+        elsewhere = delivery.checked.listed.filtered.filter(reason="window")["booking_id"].to_list()
+        assert set(listed.listed) - set(listed.cut) - set(elsewhere) <= rows.keys()
+        for entry in plan.entries:
+            row = rows[int(entry["source_record_id"])]
+            assert (row["status"], row["day"], row["time"]) == (
+                entry[STATUS],
+                entry["scheduled_start_date"],
+                entry["scheduled_start_time"],
+            )
+        changing = {number for number, kind in delivery.kinds.items() if kind != "resent"}
+        shown = {number for number, row in rows.items() if row["change"] in ("new", "changed", "withdrawn")}
+        assert changing - {number for number, kind in delivery.kinds.items() if kind == "unchanged"} == shown
 
     @staticmethod
     def contents(path: Path) -> list[str]:

@@ -24,7 +24,9 @@ from hypothesis.stateful import (
 
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.pylantir import CalendoPylantirPlugin
+from pipeline.verify.preview import Preview, preview
 from tests.integration.pylantir.bookings import booking, site_now, source, span
+from tests.integration.pylantir.test_rehearsal import listed, served
 from tests.integration.pylantir.worklist_host import WorklistHost
 
 PLACES = st.integers(1, 22)
@@ -59,6 +61,8 @@ class Truth:
 
 class AnyDay(RuleBasedStateMachine):
     """Simulator, plugin and host under random events; whenever a cycle goes through, the list is right."""
+
+    foretells = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,9 +163,18 @@ class AnyDay(RuleBasedStateMachine):
 
     @rule()
     def sync(self) -> None:
-        """A cycle without faults."""
-        self.host.cycle(self.plugin, self.source)
+        """A cycle without faults, and what a preview foretold of the list after it."""
+        found = self.preview() if self.foretells else None
+        self.host.cycle(self.plugin, self.source, interval=self.source["sync_interval"] + 300)
         self.settled = True
+        assert found is None or listed(found) == served(self.host.find())
+
+    def preview(self) -> Preview:
+        """Preview the next cycle, and see that it leaves ledger and rows as they are."""
+        rows = self.host.rows()
+        found = preview({"db_path": str(self.host.database), "data_sources": [self.source]}, reveal=True)
+        assert self.host.rows() == rows
+        return found
 
     @rule()
     def sync_with_a_failing_commit(self) -> None:
@@ -220,10 +233,16 @@ class AnyDay(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def run(examples: int, steps: int) -> None:
+class AnyDayForetold(AnyDay):
+    """The same, each good cycle foretold."""
+
+    foretells = True
+
+
+def run(examples: int, steps: int, machine: type[AnyDay] = AnyDay) -> None:
     """Run the machine."""
     run_state_machine_as_test(
-        AnyDay,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -240,5 +259,5 @@ def test_some_days() -> None:
 
 @pytest.mark.slow
 def test_many_days() -> None:
-    """Many long days: no row lost, doubled or resurrected."""
-    run(examples=60, steps=40)
+    """Many long days: no row lost, doubled or resurrected, and each list as a preview foretold it."""
+    run(examples=60, steps=40, machine=AnyDayForetold)

@@ -7,9 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pipeline.verify.preview import Preview, preview
-from tests.integration.pylantir.bookings import RESOURCE, booking, site_now
+from tests.integration.pylantir.bookings import RESOURCE, booking, site_now, span
 from tests.integration.pylantir.scanner import Line
+from tests.integration.pylantir.test_scanners_day import Day, morning
 
 COLUMNS = ("patient_id", "patient_name", "day", "time", "modality", "status", "study")
 MAPPING = {
@@ -134,3 +137,61 @@ def test_a_database_that_was_edited_is_seen(site: Callable, tmp_path: Path) -> N
     assert found.frame["differences"].to_list() == [
         [{"field": "patient_name", "old": "Somebody^Else", "new": "^Doe"}]
     ]
+
+
+@pytest.mark.slow
+def test_a_preview_is_what_a_real_pylantir_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done when: preview equals, entry for entry, what a real Pylantir then serves to a C-FIND, step after step of a day."""
+    for name, value in (
+        ("CALPENDO_USERNAME", "demo"),
+        ("CALPENDO_PASSWORD", "demo"),
+        ("XDG_STATE_HOME", str(tmp_path / "state")),
+    ):
+        monkeypatch.setenv(name, value)
+    day = Day(tmp_path, [*morning(), booking(12, "SUB12_Żółć", hours=3), booking(13, "SÜB13_Grün", hours=3)])
+
+    def foretell() -> Preview:
+        return preview(tmp_path / "mwl_config.json", reveal=True)
+
+    def agrees() -> Preview:
+        found = foretell()
+        day.cycles()
+        assert listed(found) == served(list(day.scanner.find().lines))
+        return found
+
+    try:
+        day.cycles()
+        agrees()
+        # The host is down while Calpendo goes on: what it will have missed is foretold, too.
+        day.pylantir.kill()
+        day.sim.put(booking(20, "SUB20_New", hours=5))
+        day.sim.edit(1, title="SUB1_White-Gray", sex="Male")
+        day.sim.edit(2, status="Cancelled")
+        day.sim.delete(3)
+        day.sim.edit(5, formattedName=span(site_now() + timedelta(hours=40), 60))
+        found = foretell()
+        day.pylantir.start()
+        day.cycles()
+        assert listed(found) == served(list(day.scanner.find().lines))
+        assert changes(found)[20] == "new"
+        assert changes(found)[1] == "changed"
+        assert changes(found)[3] == "withdrawn"
+        instance = day.scanner.begin("SUB4", "^Blue")
+        day.sim.edit(4, title="SUB4_Blue-Green")
+        agrees()
+        day.scanner.end(instance)
+        agrees()
+        day.sim.edit(2, status="Approved")
+        assert set(agrees().frame["booking_id"]) >= {1, 2, 4, 6, 10, 12, 13, 20}
+    finally:
+        day.close()
+
+
+def test_what_one_host_was_given_says_nothing_of_another(site: Callable, tmp_path: Path) -> None:
+    """Contract: the same file previewed for a caller is compared with the caller's ledger, in the caller's form."""
+    here = site(state_path=str(tmp_path / "ledger.sqlite"), patient_name_form="as_extracted")
+    here.sim.put(booking(1, "S1_Müller"))
+    here.sync()
+    under, caller = previewed(here), previewed(here, host="caller", days=2)
+    assert (changes(under), changes(caller)) == ({1: "unchanged"}, {1: "new"})
+    assert [found.frame["patient_name"][0] for found in (under, caller)] == ["Muller", "Müller"]

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from pipeline.audit import Audit, audit, read_payloads
 from pipeline.audit.model import findings, number, percent, verdict
 from pipeline.audit.page import picture, pictures, render_page, table
+from pipeline.audit.page.picture import BAD, GOOD, LOOK, NOTHING
 from pipeline.display import visible
 from pipeline.sample import sample_bookings, sample_config
 
@@ -168,3 +171,49 @@ def test_the_findings_are_sentences(sample: Audit) -> None:
     assert percent(0.5) == "50 %"
     assert number(1, "booking") == "1 booking"
     assert number(12_345, "booking") == "12\u202f345 bookings"
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of a colour (WCAG 2.2)."""
+    digits = colour.removeprefix("#")
+    digits = digits if len(digits) == 6 else "".join(2 * digit for digit in digits)
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2)."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_colour_can_be_told_from_its_ground() -> None:
+    """WCAG 2.2 AA, 1.4.3 and 1.4.11: texts 4.5 to 1 on each ground of the pages, marks of charts 3 to 1."""
+    style = (files("pipeline.page") / "page.css").read_text(encoding="utf-8")
+    named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", style))
+    grounds = {"#fff", *re.findall(r"background: (#[0-9a-f]{3,6})", style)}
+    assert len(grounds) >= 3
+    for name in ("ink", "muted", "good", "look", "bad"):
+        for ground in grounds:
+            assert contrast(named[name], ground) >= 4.5, (name, ground)
+    for colour in (GOOD, LOOK, BAD, NOTHING, named["edge"]):
+        assert contrast(colour, "#fff") >= 3, colour
+
+
+def test_a_cell_says_its_heading(sample: Audit) -> None:
+    """Report: where the page is narrow, a line of a table becomes blocks, and each cell stands behind its heading."""
+    seen = Seen(page_of(sample))
+    cells = [attributes for tag, attributes in seen.tags if tag == "td" and "headers" in attributes]
+    assert cells
+    assert all(cell.get("data-label") and cell.get("role") == "cell" for cell in cells)
+    heads = [attributes for tag, attributes in seen.tags if tag == "th"]
+    assert all(head.get("scope") == "col" for head in heads)
+    assert {"main", "header", "footer", "nav"} <= {tag for tag, _ in seen.tags}
+
+
+def test_a_revealed_page_says_so_in_its_title(sample: Audit) -> None:
+    """Privacy: a page with names is known by its title, where it lies among others."""
+    revealed = replace(sample, overview=replace(sample.overview, revealed=True))
+    assert "<title>Contains patient data: Worklist audit" in page_of(revealed)
+    assert "<title>Worklist audit" in page_of(sample)

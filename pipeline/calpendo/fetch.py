@@ -420,7 +420,7 @@ class _Gathering:
         """
         paths = bulk_paths(self._config)
         not_possible = "fetch_mode bulk is not possible here, details are fetched instead"
-        rows = self._list_with(window, _plain(paths), not_possible)
+        rows = self._list_with(window, plain_paths(paths), not_possible)
         if rows is None:
             return False
         incomplete = _incomplete(rows, self._config)
@@ -474,9 +474,7 @@ class _Gathering:
         if not kept_back:
             return None
         self._payloads[number] = detail
-        return (
-            f"the list leaves {', '.join(_plain(tuple(kept_back)))} empty where a booking's details have it"
-        )
+        return f"the list leaves {', '.join(plain_paths(tuple(kept_back)))} empty where a booking's details have it"
 
     def _list_what_changed(self, window: Window, known: KnownBookings | None) -> bool:
         """Take what did not change from ``known``; return False where the list shows no modification times.
@@ -680,14 +678,14 @@ def _may_be_scan(row: dict[str, Any]) -> bool:
 _TIMES = tuple(field.paths[0] for field in BOOKING_FIELDS if field.is_range)
 _NAME = "formattedName"
 _HASHED = tuple(field.paths[0] for field in BOOKING_FIELDS if field.hashed and field.paths[0] != _NAME)
-_FIELDS = ("id", "biskitType", _NAME, *_HASHED, *_TIMES, "properties.cancelled")
+BASIC_PATHS = ("id", "biskitType", _NAME, *_HASHED, *_TIMES, "properties.cancelled")
 # Fields of a subtype: a query over all bookings that names them is refused, so they come with the operator query.
 _SUBTYPE_ROOTS = frozenset({"Operator", "operator"})
 
 MODIFIED = "properties.modified"
 # More than the modification time, because a server may print it in whole seconds, or not set it for a new name of a
 # project or resource: a row that differs in anything from the cycle before is fetched again.
-CHANGED_PATHS = tuple(path.removeprefix(UNDER) for path in (*_FIELDS, MODIFIED))
+CHANGED_PATHS = tuple(path.removeprefix(UNDER) for path in (*BASIC_PATHS, MODIFIED))
 
 
 def bulk_paths(config: PipelineConfig) -> tuple[str, ...]:
@@ -696,7 +694,7 @@ def bulk_paths(config: PipelineConfig) -> tuple[str, ...]:
     wanted = (
         source for source in sources if source.removeprefix(UNDER).partition(".")[0] not in _SUBTYPE_ROOTS
     )
-    return tuple(dict.fromkeys((*_FIELDS, *wanted)))
+    return tuple(dict.fromkeys((*BASIC_PATHS, *wanted)))
 
 
 def stamp(row: dict[str, Any]) -> str | None:
@@ -723,7 +721,7 @@ def as_payload(row: dict[str, Any], paths: tuple[str, ...], *, named: bool) -> d
     return payload
 
 
-def _plain(paths: tuple[str, ...]) -> tuple[str, ...]:
+def plain_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     """Return the paths as a query names them: without ``properties.`` at their front."""
     return tuple(dict.fromkeys(path.removeprefix(UNDER) for path in paths))
 
@@ -758,7 +756,7 @@ def _lacking(rows: list[dict[str, Any]], paths: tuple[str, ...]) -> str | None:
     lacking = [path for path in absent if path not in ("formattedName", *_TIMES)]
     if not timed:
         lacking.append("formattedName or dateRange")
-    return f"no row of the list has {', '.join(_plain(tuple(lacking)))}" if lacking else None
+    return f"no row of the list has {', '.join(plain_paths(tuple(lacking)))}" if lacking else None
 
 
 def _has_times(row: dict[str, Any]) -> bool:

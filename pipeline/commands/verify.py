@@ -19,8 +19,12 @@ def verify(
     source: Annotated[
         str | None, typer.Option(help="Only this source; without it, all sources of the file.")
     ] = None,
+    at_least: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Percent of the bookings that a field's patterns have to match."),
+    ] = 80.0,
 ) -> None:
-    """Check environment, configuration, login, server, resource names, zone data and registration.
+    """Check environment, configuration, login, server, resource names, zone data and registration, and try the mapping.
 
     Writes nothing and fetches no booking's details. Exit code 0: ready; 1: something has to be fixed first, in any source.
     """
@@ -36,7 +40,7 @@ def verify(
     for name in names:
         if len(names) > 1:
             console.print(plain(f"source {name!r}:"), style="bold")
-        checks = run_checks(config, name).checks
+        checks = run_checks(config, name, at_least=at_least).checks
         width = max(len(check.name) for check in checks)
         for check in checks:
             if check.name in _OF_THE_MACHINE and check in found:

@@ -25,17 +25,19 @@ def verify(
     *,
     environ: Mapping[str, str] | None = None,
     now: datetime | None = None,
+    at_least: float = 80.0,
 ) -> Verification:
-    """Check file, login, options, registration, zone data, and the server itself.
+    """Check file, login, options, registration, zone data, the server itself, and what the mapping makes of its bookings.
 
-    ``now`` is aware; ``environ`` None means the process's environment with ``.env`` behind it. Never raises for
-    anything that a configuration, an environment or a server can do: each becomes a line.
+    ``now`` is aware; ``environ`` None means the process's environment with ``.env`` behind it; ``at_least`` is the percent of
+    the bookings that a field's patterns have to match. Never raises for anything that a configuration, an environment or
+    a server can do: each becomes a line.
     """
-    return Verification(tuple(_checks(Path(path), source, environ, now or datetime.now(UTC))))
+    return Verification(tuple(_checks(Path(path), source, environ, now or datetime.now(UTC), at_least)))
 
 
 def _checks(
-    path: Path, source: str | None, environ: Mapping[str, str] | None, now: datetime
+    path: Path, source: str | None, environ: Mapping[str, str] | None, now: datetime, at_least: float
 ) -> Iterator[Check]:
     yield local.versions()
     settings = config = credentials = None
@@ -76,7 +78,8 @@ def _checks(
         return
     from pipeline.verify.server import server
 
-    yield from server(config, credentials, now, settings.sync_interval)
+    hosted = local.under_pylantir(settings, environ)
+    yield from server(config, credentials, now, settings.sync_interval, hosted=hosted, at_least=at_least)
 
 
 def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime) -> Iterator[Check]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from pipeline.config import PipelineConfig
+from pipeline.config_file import SourceSettings
 from pipeline.verify.model import Check, failed, ok, skipped, warning
 from pipeline.wording import install
 
@@ -116,6 +117,17 @@ def state(config: PipelineConfig) -> Check:
         "ledger",
         f"{path} cannot be written",
         'name a file in a writable folder with "state_path", or mend the rights',
+    )
+
+
+def under_pylantir(settings: SourceSettings, environ: Mapping[str, str]) -> PipelineConfig | None:
+    """Return the configuration as Pylantir reads it, where the file is Pylantir's own and Pylantir is installed."""
+    if settings.database is None or find_spec("pylantir") is None:
+        return None
+    from pipeline.pylantir.options import with_host_defaults
+
+    return PipelineConfig.from_dict(
+        with_host_defaults(settings.config), source_name=settings.name, environ=environ
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import pytz
+
 from pipeline.calpendo.client import CalpendoClient
+from pipeline.calpendo.fetch import BASIC_PATHS, bulk_paths, plain_paths
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.responses import AnswerFault, AuthenticationFault, RefusedFault, UnreachableFault
-from pipeline.calpendo.window import window_for
+from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginFetchError
 from pipeline.verify.model import Check, failed, ok, warning
+from pipeline.verify.trial import AT_LEAST, DAYS, Rows, asked_span, tried
 from pipeline.wording import near_miss
 
 IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
@@ -22,9 +26,18 @@ IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
 
 
 def server(
-    config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float
+    config: PipelineConfig,
+    credentials: Credentials,
+    now: datetime,
+    sync_interval: float,
+    *,
+    hosted: PipelineConfig | None = None,
+    at_least: float = AT_LEAST,
 ) -> Iterator[Check]:
-    """Ask for the window's bookings and for the resources; the lines stop where nothing more can be learnt."""
+    """Ask for the window's bookings and for the resources; the lines stop where nothing more can be learnt.
+
+    The mapping is then tried on one more list. ``hosted``: the configuration as Pylantir reads it, where it is Pylantir's.
+    """
     hasty = config.model_copy(update=IMPATIENT)
     try:
         window = window_for(hasty, now, sync_interval)
@@ -46,13 +59,45 @@ def server(
             f"the server lists {len(rows)} for the window {span} and what may still run at its start",
         )
         yield from _resources(client, config)
+        found = yield from _rows_to_try(client, hasty, asked_span(window, now), rows)
+    today = now.astimezone(pytz.timezone(config.timezone)).date()
+    yield from tried(
+        found, hosted or config, window, today, at_least=at_least, under_pylantir=hosted is not None
+    )
 
 
-def _list(client: CalpendoClient, queries: Iterable[str]) -> list[Any]:
+def _rows_to_try(
+    client: CalpendoClient, config: PipelineConfig, span: Window, listed: list[Any]
+) -> Generator[Check, None, Rows]:
+    """Return the bookings of a longer span with the mapped fields, or what the window's list told, with a line that says so."""
+    every = plain_paths(bulk_paths(config))
+    # A server may refuse a whole list for one path that it does not know.
+    for paths in dict.fromkeys((every, plain_paths(BASIC_PATHS))):
+        try:
+            rows = _list(client, query_variants(config, span), paths)
+        except PluginFetchError as error:
+            refusal = error
+            continue
+        if paths != every:
+            yield warning(
+                "mapping",
+                "the server refuses a list with all mapped fields: what is not on it cannot be judged",
+                "check the spelling of the paths in field_mapping",
+            )
+        return Rows(rows, chosen=paths == every)
+    yield warning(
+        "mapping",
+        f"the last {DAYS} days could not be listed, the window's bookings alone were looked at: {refusal}",
+        "try again, or shorten the list with status_filter or resources",
+    )
+    return Rows(listed, chosen=False)
+
+
+def _list(client: CalpendoClient, queries: Iterable[str], paths: Sequence[str] = ()) -> list[Any]:
     refused: RefusedFault | None = None
     for query in queries:
         try:
-            return client.query("Calpendo.Booking", query)
+            return client.query("Calpendo.Booking", query, paths)
         except RefusedFault as fault:
             refused = fault
     assert refused is not None  # noqa: S101  there is always at least one query

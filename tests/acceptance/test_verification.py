@@ -66,7 +66,7 @@ def only(verification: Verification, name: str, state: State) -> Check:
 
 
 def test_everything_in_place(write: Write, simulator: CalpendoSimulator) -> None:
-    """T025: checks all prerequisites, and passes where they are met; nothing but two lists is asked of the server."""
+    """T025: checks all prerequisites, and passes where they are met; nothing but three lists is asked of the server."""
     verification = verify(write(), environ=LOGIN)
     assert verification.passed, [check for check in verification.checks if check.state is State.FAILED]
     for name in (
@@ -84,7 +84,9 @@ def test_everything_in_place(write: Write, simulator: CalpendoSimulator) -> None
     assert [re.split(r"/(?=AND)", request.path)[0] for request in simulator.requests] == [
         "/webdav/q/Calpendo.Booking",
         "/webdav/b/Calpendo.Resource",
+        "/webdav/q/Calpendo.Booking",
     ]
+    assert "paths=id," in simulator.requests[-1].path
 
 
 def test_a_pattern_at_risk_is_shown(write: Write) -> None:
@@ -99,6 +101,34 @@ def test_a_pattern_at_risk_is_shown(write: Write) -> None:
     verification = verify(write(field_mapping=rules), environ=LOGIN)
     (line,) = lines(verification, "patterns", State.WARNING)
     assert re.search(r"patient_name: on the invented title 'a_a+!' \(48 characters\)", line.found)
+    assert verification.passed
+
+
+def test_the_mapping_is_tried(write: Write) -> None:
+    """Issue: a pattern that matches no title of the window or of thirty days is a failure, with a form to write a rule for."""
+    rule = {"source_field": "title", "_extract": {"pattern": "^(P[0-9]{4})-V", "group": 1}}
+    verification = verify(write(field_mapping={"patient_id": rule}), environ=LOGIN)
+    (line,) = lines(verification, "mapping", State.FAILED)
+    assert re.match(r"patient_id: 0 of \d+ bookings matched \(0 %\); at least 80 % have to be", line.found)
+    assert "AAA999_" in line.advice
+    assert not verification.passed
+
+
+@pytest.mark.parametrize("refused", ["sex", "paths="])
+def test_a_server_that_refuses_the_mapped_fields_is_said(
+    write: Write, simulator: CalpendoSimulator, refused: str
+) -> None:
+    """Issue: what cannot be judged from a list is said as such, and never counted as wrong."""
+    simulator.faults.add("status", match=refused, code=400)
+    mapping = {
+        "patient_id": "title",
+        "patient_sex": {"source_field": "properties.sex", "_extract": {"pattern": "M|F"}},
+    }
+    verification = verify(write(field_mapping=mapping), environ=LOGIN)
+    (line,) = lines(verification, "mapping", State.WARNING)
+    assert ("refuses a list" if refused == "sex" else "could not be listed") in line.found
+    (line,) = lines(verification, "mapping", State.SKIPPED)
+    assert line.found.startswith("patient_sex: no booking of the list has a value")
     assert verification.passed
 
 
@@ -314,8 +344,8 @@ def test_the_command_prints_one_line_a_check(
     done = CliRunner().invoke(app, ["--config", str(write(timezone="UTC"))])
     assert done.exit_code == 0, done.output
     *printed, verdict = done.output.splitlines()
-    assert verdict == "Ready."
-    assert all(re.match(r"(ok|skipped) +[A-Za-z]", line) for line in printed)
+    assert verdict.startswith("Ready")
+    assert all(re.match(r"(ok|skipped|warning) +[A-Za-z]|  ", line) for line in printed)
 
 
 def test_the_command_returns_one_on_failure(app: typer.Typer, write: Write) -> None:

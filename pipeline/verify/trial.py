@@ -1,0 +1,385 @@
+"""The mapping tried on real bookings before a scanner shows what comes out: those of the window and of thirty days (T025).
+
+The bookings are rows of a list, which may hold less than a booking's details do. What they lack cannot be judged, and is
+said as such; it is never counted as wrong. Texts show as shapes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline.batch import process_batch
+from pipeline.calpendo.fetch import as_payload, bulk_paths
+from pipeline.calpendo.window import Window
+from pipeline.fields import SOURCE
+from pipeline.matching import BoundedMatcher
+from pipeline.transform.entries import STATUS, STUDY, patterned_rules
+from pipeline.transform.extraction import caught_by
+from pipeline.transform.flags import unknown_statuses
+from pipeline.transform.paths import UNDER, booking_id, find
+from pipeline.transform.reasons import (
+    DUPLICATE_BOOKING_ID,
+    END_BEFORE_START,
+    TIMES_MISSING,
+    TIMES_UNREADABLE,
+    explain,
+    field_reason,
+)
+from pipeline.transform.selection import RESOURCE, RESOURCE_NAME, TITLE_IGNORED, Selection
+from pipeline.transform.shapes import shape, shape_expr
+from pipeline.transform.text import comparable
+from pipeline.verify.model import Check, failed, ok, skipped, warning
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from pipeline.batch import Batch
+    from pipeline.config import PipelineConfig
+    from pipeline.mapping import FieldRule
+
+DAYS = 30
+"""How far back bookings are looked at."""
+AT_LEAST = 80.0
+"""Percent of the bookings that a field's patterns have to match, unless ``--at-least`` says otherwise."""
+_UNKNOWN_SHARE = 0.05
+_SAME_FOR = 5
+"""Different titles that get one value: from here on, and where they are more than half of all, it is no chance."""
+_EXAMPLES = 3
+_MOST_STATUSES = 10
+_TIMES = ("formattedName", "properties.dateRange.start")
+_TIME_CODES = (TIMES_MISSING, TIMES_UNREADABLE, END_BEFORE_START)
+_RESOURCES = ("properties.resource.formattedName", "properties.resource.name", "properties.resource")
+
+Sent = Mapping[str, Any]
+
+
+def asked_span(window: Window, now: datetime) -> Window:
+    """Return the window made longer: from thirty days ago to its own end, or to now where that is later."""
+    begin = now.astimezone(window.start.tzinfo) - timedelta(days=DAYS)
+    start = min(window.start, begin)
+    return Window(start, max(window.end, now.astimezone(window.end.tzinfo)), min(window.query_start, start))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a list; ``chosen`` says that the mapped fields were asked for by name, and not the server's own choice."""
+
+    rows: Sequence[Mapping[str, Any]]
+    chosen: bool
+
+    def have(self, *paths: str) -> bool:
+        """Tell whether any row has a value at one of the paths."""
+        return any(find(dict(row), path)[1] is not None for row in self.rows for path in paths)
+
+
+def tried(
+    found: Rows,
+    config: PipelineConfig,
+    window: Window,
+    today: date,
+    *,
+    at_least: float = AT_LEAST,
+    under_pylantir: bool = False,
+) -> Iterator[Check]:
+    """Yield a line per thing that a person should know of what the mapping makes of these bookings.
+
+    Args:
+        found: the rows.
+        config: the configuration, as its host reads it.
+        window: what the next cycle asks for.
+        today: the last day on which a patient can be born.
+        at_least: percent of the bookings that a field's patterns have to match.
+        under_pylantir: what Pylantir would send is looked at.
+    """
+    rows = [
+        dict(row) for row in found.rows if isinstance(row, Mapping) and booking_id(row.get("id")) is not None
+    ]
+    found = Rows(rows, found.chosen)
+    has_study = any(rule.target == STUDY and found.have(rule.source) for rule in config.rules)
+    selection = Selection(
+        resources=config.resources if found.have(*_RESOURCES) else (),
+        status=config.status_filter if found.have("status") else None,
+        allowed_studies=config.allowed_studies if has_study else None,
+    )
+    paths = bulk_paths(config)
+    payloads = [as_payload(row, paths, named=True) for row in rows]
+    batch = process_batch(payloads, config, selection=selection, today=today)
+    trial = _Trial(found, config, batch, window, under_pylantir=under_pylantir)
+    yield from trial.ignored()
+    if trial.asked.is_empty():
+        yield skipped(
+            "mapping", f"not tried: no booking of the last {DAYS} days or of the window is asked for"
+        )
+        return
+    yield from trial.fields(at_least)
+    yield from trial.sameness()
+    yield from trial.statuses()
+    yield from trial.outcome()
+    yield from trial.quiet_resources()
+
+
+class _Trial:
+    """One batch of list rows, and what is to be said of it."""
+
+    def __init__(
+        self,
+        found: Rows,
+        config: PipelineConfig,
+        batch: Batch,
+        window: Window,
+        *,
+        under_pylantir: bool,
+    ) -> None:
+        self.found = found
+        self.config = config
+        self.batch = batch
+        self.window = window
+        is_older = pl.col("reject_reasons").list.contains(DUPLICATE_BOOKING_ID)
+        self.asked = batch.asked_for.filter(pl.col("fault").is_null() & ~is_older)
+        self.sent: dict[int, Sent] = dict(zip(batch.accepted["row"], batch.to_dicts(), strict=True))
+        self.held: Counter[str] = Counter()
+        self.host_repairs: dict[str, set[int]] = defaultdict(set)
+        if under_pylantir:
+            self._send()
+
+    def _send(self) -> None:
+        """Make of the entries what Pylantir sends."""
+        from pipeline.pylantir.wire import to_wire
+
+        for row, entry in self.sent.items():
+            wire = to_wire(entry, transliterating=self.config.transliterate)
+            self.sent[row] = wire.record
+            if wire.fault:
+                self.held[wire.fault] += 1
+            for name, kinds in wire.repaired.items():
+                for kind in kinds:
+                    self.host_repairs[field_reason(name, kind)].add(int(entry["source_record_id"]))
+
+    def ignored(self) -> Iterator[Check]:
+        """Say how many titles are left out; more than half of them is a pattern that means too much."""
+        name = "ignored titles"
+        left_out = self.batch.filtered.filter(pl.col("reason") == TITLE_IGNORED)["title"].unique(
+            maintain_order=True
+        )
+        if left_out.is_empty():
+            return
+        every = len(left_out) + self.asked["title"].drop_nulls().n_unique()
+        told = f"ignore_titles leaves out {len(left_out)} of {every} different titles, such as {shape(left_out[0])}"
+        if 2 * len(left_out) > every:
+            yield failed(
+                name,
+                told,
+                'write patterns that only such bookings hold, such as "ignore_titles": ["phantom"]',
+            )
+        else:
+            yield ok(name, told)
+
+    def fields(self, at_least: float) -> Iterator[Check]:
+        """Say for each field with patterns how many bookings they match, and which mapped paths no booking has."""
+        for rule in self.config.rules:
+            if self.found.have(rule.source):
+                continue
+            told = f"{rule.target}: no booking of the list has a value at {rule.source!r}"
+            if self.found.chosen and rule.source in bulk_paths(self.config):
+                yield warning(
+                    "mapping", told, "check the path's spelling, and that this user may see the field"
+                )
+            else:
+                yield skipped("mapping", f"{told}: it cannot be judged from a list")
+        for rule in patterned_rules(self.config):
+            if self.found.have(rule.source):
+                yield from self._field(rule, at_least)
+
+    def _field(self, rule: FieldRule, at_least: float) -> Iterator[Check]:
+        source = pl.col(f"{SOURCE}{rule.source}")
+        given = self.asked.filter((source != "").fill_null(value=False))
+        if given.is_empty():
+            yield skipped("mapping", f"{rule.target}: no booking that is asked for has {rule.source!r}")
+            return
+        is_missed = given["unmatched"].list.contains(rule.target)
+        matched, every = given.filter(~is_missed), given.height
+        percent = 100 * matched.height / every
+        told = f"{rule.target}: {matched.height} of {every} bookings matched ({percent:.0f} %)"
+        used: Counter[int] = Counter()
+        if len(rule.extractions) > 1:
+            with BoundedMatcher() as matcher:
+                used.update(
+                    caught_by(matched[f"{SOURCE}{rule.source}"], rule.extractions, matcher).drop_nulls()
+                )
+            counts = (f"{place + 1}: {used[place]}" for place in range(len(rule.extractions)))
+            told += f", by rule {', '.join(counts)}"
+        if examples := self._examples(rule, matched):
+            told += f"; {', '.join(examples)}"
+        missed = given.filter(is_missed).select(shape_expr(source).alias("shape"))["shape"]
+        if matched.is_empty() or percent < at_least:
+            commonest, count = missed.value_counts(sort=True).row(0)
+            where = "a title that is no subject's stands in ignore_titles" if rule.source == "title" else ""
+            yield failed(
+                "mapping",
+                f"{told}; at least {at_least:g} % have to be",
+                f"write a rule for {commonest!r} ({count} bookings), the commonest form that is missed"
+                + (f"; {where}" if where else "")
+                + "; calpendo-pipeline audit suggests rules",
+            )
+        else:
+            yield ok("mapping", told)
+        idle = [place + 1 for place in range(len(rule.extractions)) if used and not used[place]]
+        if idle:
+            numbers = ", ".join(map(str, idle))
+            yield warning(
+                "mapping",
+                f"{rule.target}: rule {numbers} of {len(rule.extractions)} is the first to match of no booking",
+                "check its pattern and its place: the first rule that matches counts",
+            )
+        whole = len(missed)
+        if rule.target == "patient_id" and rule.on_no_match == "original" and whole:
+            yield warning(
+                "mapping",
+                f"patient_id: {whole} bookings that no pattern matches go out with all of {rule.source!r} as their id",
+                'write "on_no_match": "reject", so that they are shown in the quarantine and not to a scanner',
+            )
+
+    def _examples(self, rule: FieldRule, matched: pl.DataFrame) -> list[str]:
+        """Return what is sent for three bookings of different shapes, the commonest first."""
+        shapes = (
+            matched.select("row", rule.target, shape_expr(pl.col(f"{SOURCE}{rule.source}")).alias("shape"))
+            .group_by("shape", maintain_order=True)
+            .agg(pl.len(), pl.col("row").first(), pl.col(rule.target).first())
+            .sort("len", descending=True, maintain_order=True)
+            .head(_EXAMPLES)
+        )
+        told = []
+        for text, _, row, value in shapes.iter_rows():
+            made = self.sent[row].get(rule.target) if row in self.sent else value
+            is_code = rule.target in (STATUS, "modality")
+            told.append(f"{text} → {made if is_code else shape(str(made or ''))}")
+        return told
+
+    def sameness(self) -> Iterator[Check]:
+        """Say where many different titles get one and the same id, or name."""
+        for target in ("patient_id", "patient_name"):
+            rows = self.asked.filter((pl.col(target) != "").fill_null(value=False) & (pl.col("title") != ""))
+            if rows.is_empty():
+                continue
+            titles = rows["title"].n_unique()
+            by_value = rows.group_by(target).agg(pl.col("title").n_unique()).sort("title", descending=True)
+            value, count = by_value.row(0)
+            if count < _SAME_FOR or 2 * count <= titles:
+                continue
+            told = f"{target}: {count} of {titles} different titles get the same value ({shape(value)})"
+            if target == "patient_id":
+                yield failed(
+                    "mapping",
+                    told,
+                    "let the pattern take what differs from subject to subject, or map another field",
+                )
+            else:
+                yield warning("mapping", told, "let the pattern take the name, or leave the field out")
+
+    def statuses(self) -> Iterator[Check]:
+        """Say which statuses no table knows: such bookings are SCHEDULED, be they cancelled."""
+        name = "statuses"
+        sources = [rule.source for rule in self.config.rules if rule.target == STATUS] or ["status"]
+        if not self.found.have(*sources):
+            yield skipped(name, "the list shows none: they cannot be judged")
+            return
+        live = ~self.asked["cancelled"].fill_null(value=False)
+        counts = unknown_statuses(self.config, self.asked, live)
+        if not counts:
+            yield ok(name, f"each of {self.asked.height} bookings has one that is known")
+            return
+        start, end = (
+            pl.lit(moment.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us"))
+            for moment in (self.window.start, self.window.end)
+        )
+        inside = (pl.col("start_utc") < end) & ((pl.col("start_utc") >= start) | (pl.col("end_utc") > start))
+        in_window = self.asked.select(inside.fill_null(value=False)).to_series()
+        now_unknown = sum(unknown_statuses(self.config, self.asked, live & in_window).values())
+        total = sum(counts.values())
+        listed = ", ".join(f"{status!r} {count}" for status, count in list(counts.items())[:_MOST_STATUSES])
+        told = f"{total} of {self.asked.height} bookings have one that is not known and count as SCHEDULED: {listed}"
+        if now_unknown:
+            told += f"; {now_unknown} of them in the window"
+        is_serious = now_unknown or total >= _UNKNOWN_SHARE * self.asked.height
+        yield (failed if is_serious else warning)(name, told, self._status_line(list(counts)))
+
+    def _status_line(self, unknown: Sequence[str]) -> str:
+        if any(
+            rule.target == STATUS and rule.source.removeprefix(UNDER) != "status"
+            for rule in self.config.rules
+        ):
+            return "add them to status_mapping, or map another field"
+        named = [status for status in unknown if status][:_MOST_STATUSES]
+        if not named:
+            return "let this user see the bookings' status in Calpendo"
+        table = {**self.config.status_mapping, **dict.fromkeys(named, "SCHEDULED")}
+        written = json.dumps(table, ensure_ascii=False)
+        return f'write "status_mapping": {written}, with COMPLETED or DISCONTINUED for each that means so'
+
+    def outcome(self) -> Iterator[Check]:
+        """Count what would be rejected, repaired, or kept back by Pylantir."""
+        absent = {rule.target for rule in self.config.rules if not self.found.have(rule.source)}
+        every = self.batch.asked_for.height
+        has_times = self.found.have(*_TIMES)
+        if not has_times:
+            yield skipped("rejections", "the list shows no times: they cannot be judged")
+        rejected: dict[str, set[int]] = defaultdict(set)
+        for row, codes in self.batch.rejected.select("row", "reasons").iter_rows():
+            for code in codes:
+                can_tell = has_times or code not in _TIME_CODES
+                if can_tell and not any(code.startswith(f"{target}_") for target in absent):
+                    rejected[code].add(row)
+        yield from _counted("rejections", rejected, every, "would be rejected")
+        repaired = {
+            field_reason(target, kind): set(ids)
+            for target, kinds in self.batch.flags.repaired.items()
+            for kind, ids in kinds.items()
+            if target not in absent
+        }
+        for code, ids in self.host_repairs.items():
+            repaired[code] = repaired.get(code, set()) | ids
+        yield from _counted("repairs", repaired, every, "would go out with a field that was repaired")
+        for fault, count in self.held.items():
+            yield warning(
+                "held back",
+                f"{count} of {every} bookings cannot be sent by Pylantir: {fault}",
+                "correct them in Calpendo, or let the mapping take what Pylantir can send",
+            )
+
+    def quiet_resources(self) -> Iterator[Check]:
+        """Say which configured resources had no booking: a name that nothing is booked on is often another's."""
+        if not self.found.have(*_RESOURCES):
+            return
+        seen = {
+            comparable(name)
+            for frame, columns in (
+                (self.batch.asked_for, (RESOURCE, RESOURCE_NAME)),
+                (self.batch.filtered, (RESOURCE,)),
+            )
+            for column in columns
+            for name in frame[column].drop_nulls().unique()
+        }
+        quiet = [name for name in self.config.resources if comparable(name) not in seen]
+        if quiet:
+            yield warning(
+                "quiet resources",
+                f"no booking in {DAYS} days: {', '.join(map(repr, quiet))}",
+                "check that these are the resources that people book",
+            )
+
+
+def _counted(name: str, found: Mapping[str, set[int]], every: int, fate: str) -> Iterator[Check]:
+    """Yield a line that counts the bookings, and each code's, with the remedy for the commonest."""
+    if not found:
+        return
+    codes = Counter({code: len(ids) for code, ids in found.items()})
+    listed = ", ".join(f"{code} {count}" for code, count in codes.most_common())
+    told = f"{len(set().union(*found.values()))} of {every} bookings {fate}: {listed}"
+    yield warning(name, told, explain(codes.most_common(1)[0][0]).remedy)

@@ -65,10 +65,13 @@ TO_SCAN = ("SCHEDULED", "IN_PROGRESS")
 """The statuses of what stands on a scanner's list; the others are done or cancelled."""
 MOST_FOUND = 50
 """So many bookings at most are told for one text."""
+SILENCE = timedelta(minutes=15)
+"""So long, and a few cycles, may pass without a success before that is said."""
 SEARCHED = timedelta(days=7)
 """How far before and after the present a text is searched for on the server."""
 
 _LONGEST_NAME = 64
+_MISSED = 5
 _STEPS = {"title_ignored": "ignore_titles"}
 """The step that a reason of the filter belongs to, where it has another name."""
 
@@ -667,10 +670,21 @@ class _Inquiry:
             told = f"{self._not_asked()} What follows is what ledger and quarantine hold."
             self.notes.insert(0, told)
         interval = self._interval(self._hosts[0].name)
+        self._notice_silence(self._hosts[0], interval)
         matcher = self._open.enter_context(BoundedMatcher())
         seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault, matcher)
         rows = self._pylantirs_rows(ids)
         return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
+
+    def _notice_silence(self, host: _Host, interval: float) -> None:
+        """Say when no cycle has succeeded for so long that the service may not run: what comes next may not come."""
+        last = host.last_success
+        if last is not None and self.now - last > max(SILENCE, _MISSED * timedelta(seconds=interval)):
+            at = last.astimezone(pytz.timezone(self.config.timezone))
+            self.notes.append(
+                f"No cycle has succeeded for {_told(host.name)} since {at:%Y-%m-%d %H:%M} {self.config.timezone}: look whether"
+                " the service runs (calpendo-pipeline status)."
+            )
 
     def _not_asked(self) -> str:
         return f"Calpendo could not be asked: {_first_words(self._fault or '')}."

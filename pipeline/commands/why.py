@@ -91,12 +91,13 @@ def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], *, today: bool)
         for step in verdict.steps:
             if len(verdicts) <= _WHOLE:
                 _show_step(console, step)
-            elif step.decided and step.advice:
+            elif step.decided and step.advice not in ("", "Nothing."):
                 _show_indented(console, f"→ {step.advice}")
     if len(verdicts) > _WHOLE:
         on_list = sum(verdict.on_list for verdict in verdicts)
         console.print(
-            f"{on_list} of {len(verdicts)} bookings are on the list. Every step of one: calpendo-pipeline why NUMBER"
+            f"{on_list} of {len(verdicts)} bookings are on the list, or come on it with the next cycle."
+            " Every step of one: calpendo-pipeline why NUMBER"
         )
 
 

@@ -219,6 +219,13 @@ def test_values_are_shown_only_where_they_are_asked_for(world: World) -> None:
     assert "'SUB002': took 'SUB002' of title 'SUB002_Neu_Ada'" in str(shown)
 
 
+def test_a_service_that_is_silent_is_noticed(world: World) -> None:
+    """Issue: what the next cycle would do may never come, so a service that seems not to run is named."""
+    (note,) = world.why(14, now=NOW + timedelta(hours=1)).notes
+    assert "No cycle has succeeded for the caller since 2026-06-10 08:00 America/Edmonton" in note
+    assert world.why(14, now=NOW + timedelta(minutes=10)).notes == ()
+
+
 def test_all_of_the_day(world: World) -> None:
     """Issue: without a number, all of the site's day: listed ones, and what a ledger knows of it; in order of starts."""
     trace = world.why(None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -18,8 +21,41 @@ _HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Cannot go on",
 
 
 def say(text: str, *, err: bool = False, fg: str | None = None, bold: bool | None = None) -> None:
-    """Write a text, or JSON, to standard output or standard error; nothing in it acts on the terminal."""
-    typer.secho(visible(text, keep=LINES), err=err, fg=fg, bold=bold)
+    """Write a text, or JSON, to standard output or standard error; nothing in it acts on the terminal.
+
+    What goes to standard error is for people: it is broken between words where the terminal, or ``COLUMNS``, ends.
+    """
+    shown = visible(text, keep=LINES)
+    typer.secho(_wrapped(shown) if err else shown, err=err, fg=fg, bold=bold)
+
+
+def _wrapped(text: str) -> str:
+    """Break lines that are too long for standard error; no word is broken, and what goes on is indented."""
+    width = _error_columns()
+    if width is None:
+        return text
+    lines = []
+    for line in text.split(LINES):
+        margin = line[: len(line) - len(line.lstrip(" "))]
+        parts = textwrap.wrap(
+            line,
+            max(width, 20),
+            subsequent_indent=f"{margin}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        lines += parts or [line]
+    return LINES.join(lines)
+
+
+def _error_columns() -> int | None:
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isascii() and asked.isdigit() and int(asked):
+        return int(asked)
+    with suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    return None
 
 
 @contextmanager
@@ -59,6 +95,5 @@ def unforeseen(error: Exception) -> int:
 
 
 def _say(heading: str, text: str) -> None:
-    typer.echo(
-        f"{typer.style(f'{heading}:', fg=typer.colors.RED, bold=True)} {visible(text, keep=LINES)}", err=True
-    )
+    said = _wrapped(f"{heading}: {visible(text, keep=LINES)}").removeprefix(f"{heading}:")
+    typer.echo(typer.style(f"{heading}:", fg=typer.colors.RED, bold=True) + said, err=True)

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 NO_TERMINAL_COLUMNS = 140
 """The width of a pipe, where ``COLUMNS`` says nothing."""
 _NARROWEST = 20
-_NAME_COLUMNS, _SENTENCE_COLUMNS, _SENTENCE = 16, 28, 64
-"""A column of names, or of sentences (more than 64 characters), that is narrower is harder to read than a block."""
+_SENTENCE = 64
+_LAYOUTS = ((True, 16, 28), (False, 12, 28))
+"""Tables to try before blocks: with lines between the columns or not, and how narrow a column of names may be, and one of
+sentences (more than 64 characters): what is narrower is harder to read than a block."""
 _HANGING = "  "
-_LONG_WORD = re.compile(r".{3,7}[_^/.,;:-]+ *|.{1,8} *", re.DOTALL)
-"""Parts of a long word: eight characters, which are at most sixteen cells, and what stands between the parts."""
+_DASH = "—"
+_WORD = 12
+_LONG_WORD = re.compile(r".{3,5}[_^/.,;:-]+ *|.{1,6} *", re.DOTALL)
+"""Parts of a longer word: six characters, which are at most twelve cells, and what stands between the parts."""
 
 Cell = str | int | float | Text | Sequence[str] | None
 """A value of a record; a sequence is a list of values, and a line may break between two of them."""
@@ -124,7 +128,7 @@ class Records:
 
     Args:
         headings: each column's key in a row, and its heading.
-        rows: the records. A value that is None shows as a dash; an empty text is left out of a block.
+        rows: the records. A value that is None shows as a dash in a table; a block leaves it out, and an empty text too.
         title: a line above.
         caption: a line below.
         prose: keys whose values are sentences or names, which may go on in a next line at a blank, and in a table within
@@ -151,15 +155,21 @@ class Records:
         """Render as the width allows."""
         if self._title:
             yield _sentences(Text(self._title, style="bold"), options.max_width)
-        widths = self._widths(options.max_width)
-        if widths is not None:
-            yield self._table(widths)
+        for lined, *readable in _LAYOUTS:
+            widths = self._widths(options.max_width, lined, *readable)
+            if widths is not None:
+                yield self._table(widths, lined)
+                break
         else:
             yield from self._blocks(options.max_width)
         if self._caption:
             yield _sentences(Text(self._caption, style="dim"), options.max_width)
 
-    def _widths(self, width: int) -> list[int] | None:
+    def fits(self, width: int) -> bool:
+        """Tell whether the records are a table at this width."""
+        return any(self._widths(width, *layout) is not None for layout in _LAYOUTS)
+
+    def _widths(self, width: int, lined: bool, name: int, sentence: int) -> list[int] | None:
         """Return each column's width, or None where the table would not fit."""
         titles = [_words(heading) for heading in self._headings.values()]
         columns = list(zip(*self._rows, strict=True)) or [()] * len(titles)
@@ -168,10 +178,10 @@ class Records:
             natural = max([_width(heading), *(_width(pieces) for _, pieces in cells)])
             parts = [part for _, pieces in cells for part in (_short(pieces) if prose else pieces)]
             widest = max(_width([part]) for part in [*heading, *parts])
-            readable = _NAME_COLUMNS if natural <= _SENTENCE else _SENTENCE_COLUMNS
+            readable = name if natural <= _SENTENCE else sentence
             least.append(max(widest, min(natural, readable)) if prose else widest)
             most.append(natural)
-        left = width - 1 - 3 * len(titles) - sum(least)
+        left = width - sum(least) - (3 * len(titles) + 1 if lined else 2 * len(titles) - 2)
         if left < 0:
             return None
         # What is left goes to the columns that need the least to be whole.
@@ -181,8 +191,11 @@ class Records:
             left -= more
         return least
 
-    def _table(self, widths: Sequence[int]) -> Table:
-        table = Table()
+    def _table(self, widths: Sequence[int], lined: bool) -> Table:
+        if lined:
+            table = Table()
+        else:
+            table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold underline")
         for (key, heading), width in zip(self._headings.items(), widths, strict=True):
             table.add_column(
                 _broken(Text(heading), _words(heading), width),
@@ -204,7 +217,7 @@ class Records:
             if number:
                 yield Text("")
             for heading, (text, pieces) in zip(self._headings.values(), row, strict=True):
-                if text.plain:
+                if text.plain and text.plain != _DASH:
                     line = Text.assemble((f"{heading}: ", "dim"), text)
                     yield _kept(_broken(line, [f"{heading}: ", *pieces], width, _HANGING))
 
@@ -212,7 +225,7 @@ class Records:
 def _pieces(value: Cell, prose: bool) -> tuple[Text, list[str]]:
     """Return a cell's text, and the pieces in which it stays whole."""
     if value is None:
-        return Text("—", style="dim"), ["—"]
+        return Text(_DASH, style="dim"), [_DASH]
     if isinstance(value, (list, tuple)):
         items = [visible(str(item)) for item in value]
         pieces = [f"{item}, " for item in items[:-1]] + items[-1:]
@@ -229,9 +242,7 @@ def _words(line: str) -> list[str]:
 def _short(words: Iterable[str]) -> list[str]:
     """Split words that are too long for a narrow column: where a name has a mark, else anywhere."""
     return [
-        part
-        for word in words
-        for part in ([word] if _width([word]) <= _NAME_COLUMNS else _LONG_WORD.findall(word))
+        part for word in words for part in ([word] if _width([word]) <= _WORD else _LONG_WORD.findall(word))
     ]
 
 

@@ -119,7 +119,7 @@ def _show(found: Health) -> None:
     from rich.text import Text
 
     from pipeline.commands.ledgers import shown
-    from pipeline.commands.render import Records, plain, terminal
+    from pipeline.commands.render import Cell, Records, plain, terminal
     from pipeline.transform.reasons import HELD, explain
 
     console = terminal()
@@ -149,22 +149,26 @@ def _show(found: Health) -> None:
     if not found.runs:
         return
     counts = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")
+    rows: list[dict[str, Cell]] = [
+        {
+            "started": f"{run.started:%Y-%m-%d %H:%M:%S}",
+            "outcome": Text(run.outcome, style="red" if run.outcome == "failed" else ""),
+            **{name: getattr(run, name) for name in counts},
+            "counts": [
+                f"{name.replace('_', ' ')} {getattr(run, name)}" for name in counts if getattr(run, name)
+            ],
+            "seconds": f"{run.total_seconds:.2f}",
+        }
+        for run in found.runs
+    ]
+    title = "Last runs, newest first (times in UTC)"
     columns = ("started", "outcome", *counts, "seconds")
+    wide = Records(
+        {name: name.replace("_", " ") for name in columns}, rows, title=title, right=(*counts, "seconds")
+    )
+    narrow = ("started", "outcome", "seconds", "counts")
     console.print(
-        Records(
-            {name: name.replace("_", " ") for name in columns},
-            (
-                {
-                    "started": f"{run.started:%Y-%m-%d %H:%M:%S}",
-                    "outcome": Text(run.outcome, style="red" if run.outcome == "failed" else ""),
-                    **{name: getattr(run, name) for name in counts},
-                    "seconds": f"{run.total_seconds:.2f}",
-                }
-                for run in found.runs
-            ),
-            title="Last runs, newest first (times in UTC)",
-            right=(*counts, "seconds"),
-        )
+        wide if wide.fits(console.width) else Records({name: name for name in narrow}, rows, title=title)
     )
     if found.runs[0].error:
         console.print(f"last error: {found.runs[0].error}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
+from pipeline.commands.exits import say
 from pipeline.commands.render import NO_TERMINAL_COLUMNS, Records, Terminal, terminal
 
 VALUES = st.text(
@@ -41,6 +42,7 @@ def records(draw: st.DrawFn) -> list[dict[str, object]]:
     return draw(st.lists(row, min_size=1, max_size=4))
 
 
+@settings(max_examples=15)
 @given(rows=records(), width=st.integers(40, 220))
 def test_no_id_status_or_reason_is_broken(rows: list[dict[str, object]], width: int) -> None:
     """Terminal promise: at 40 columns or more each id, status and reason stands unbroken, in a table or in a block."""
@@ -49,11 +51,12 @@ def test_no_id_status_or_reason_is_broken(rows: list[dict[str, object]], width: 
         for value in (row["id"], str(row["status"]), *row["reasons"]):
             assert value in printed
     lines = printed.splitlines()
-    if lines[1].startswith("┏"):
-        assert len(lines) > 4 + len(rows)
+    if Records(HEADINGS, rows, prose=["remedy"]).fits(width):
+        assert len(lines) > 1 + len(rows)
         assert all(cell_len(line) <= width for line in lines)
 
 
+@settings(max_examples=15)
 @given(
     words=st.lists(st.from_regex(r"[a-z0-9/_.]{1,70}", fullmatch=True), max_size=12),
     width=st.integers(20, 90),
@@ -66,11 +69,16 @@ def test_a_sentence_breaks_between_words_only(words: list[str], width: int) -> N
 
 
 def test_the_same_records_are_a_table_or_blocks() -> None:
-    """Terminal promise: records that fit are a table; where they do not, each is a block of `key: value` lines."""
+    """Terminal promise: records that fit are a table, at last one without lines; else each is a block of `key: value` lines."""
     rows = [{"id": "7", "status": "SCHEDULED", "reasons": ["patient_id_missing"], "remedy": None}]
     assert "│ 7       │ SCHEDULED │ patient_id_missing │ —" in _printed(Records(HEADINGS, rows), 80)
-    block = "booking: 7\nstatus: SCHEDULED\nreasons: patient_id_missing\nwhat to do: —\n"
-    assert _printed(Records(HEADINGS, rows), 50) == block
+    light = "booking  status     reasons             what to do\n"
+    light += "7        SCHEDULED  patient_id_missing  —"
+    assert [
+        line.rstrip() for line in _printed(Records(HEADINGS, rows), 50).splitlines()
+    ] == light.splitlines()
+    block = "booking: 7\nstatus: SCHEDULED\nreasons: patient_id_missing\n"
+    assert _printed(Records(HEADINGS, rows), 42) == block
 
 
 @pytest.mark.parametrize(
@@ -93,3 +101,16 @@ def test_columns_count_in_a_pipe(monkeypatch, capsys, asked: str | None, width: 
     assert (console.width, console.wraps) == (width, wraps)
     console.print("word " * 100)
     assert (capsys.readouterr().out.count("\n") > 1) is wraps
+
+
+def test_messages_break_between_words(monkeypatch, capsys) -> None:
+    """Terminal promise: a message on standard error is broken between words; standard output may be JSON and is not."""
+    text = "Note: the file data/calpendo_config_example.json is used\n  - patient_id: one"
+    monkeypatch.setenv("COLUMNS", "40")
+    say(text, err=True)
+    say(text)
+    wrapped = "Note: the file\n  data/calpendo_config_example.json is\n  used\n  - patient_id: one\n"
+    assert capsys.readouterr() == (text + "\n", wrapped)
+    monkeypatch.delenv("COLUMNS")
+    say(text, err=True)
+    assert capsys.readouterr().err == text + "\n"

@@ -24,7 +24,7 @@ NAME = "Wellensittich"
 
 def call(*arguments: object, **environ: str) -> Result:
     """Run a command with the simulator's login."""
-    login = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo", "COLUMNS": "160"}
+    login = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo", "COLUMNS": "400"}
     return CliRunner().invoke(cli.app, list(map(str, arguments)), env=login | environ)
 
 

@@ -41,7 +41,7 @@ from pipeline.credentials import Credentials
 from pipeline.delivery import quarantine
 from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.cycle import Cycle, wanted
-from pipeline.delivery.decide import Answers, Checked, Delivery, decide
+from pipeline.delivery.decide import Delivery, decide
 from pipeline.delivery.history import health
 from pipeline.delivery.ledger import Ledger, Line, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
@@ -57,7 +57,7 @@ from pipeline.transform.selection import Selection
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable
 from pipeline.transform.times import iso_instants
-from pipeline.verify.server import IMPATIENT
+from pipeline.verify.server import IMPATIENT, list_rows
 
 T = TypeVar("T")
 
@@ -400,16 +400,14 @@ class _Found:
 
 
 class _Cycle:
-    """The next cycle of one host, on a copy of its ledger that holds only the bookings asked about."""
+    """What the next cycle of one host does, booking by booking."""
 
-    def __init__(self, config: PipelineConfig, answers: Answers, ledger: Ledger, cycle: Cycle) -> None:
-        self.answers = answers
-        self.checked: Checked = cycle.batch(answers)
-        self.delivery: Delivery = decide(answers, self.checked, ledger, config)
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery, self.answers = delivery, delivery.answers
         self._reasons: dict[int, str] = {}
-        self._filters: dict[int, str] = dict.fromkeys(answers.listed.cut, "window")
+        self._filters: dict[int, str] = dict.fromkeys(self.answers.listed.cut, "window")
         self._entries: dict[int, dict[str, Any]] = {}
-        for batch in self.checked.batches:
+        for batch in delivery.checked.batches:
             self._reasons |= dict(batch.rejected.select("booking_id", "reason").iter_rows())
             self._filters |= dict(batch.filtered.select("booking_id", "reason").iter_rows())
             self._entries |= zip(batch.accepted["booking_id"].to_list(), batch.to_dicts(), strict=True)
@@ -506,7 +504,7 @@ class _Host:
         except NothingFetchedError as error:
             self.failed = error.failed
             return
-        self.cycle = _Cycle(self.config, answers, ledger, cycle)
+        self.cycle = _Cycle(decide(answers, cycle.batch(answers), ledger, self.config))
 
 
 class _Inquiry:
@@ -586,19 +584,14 @@ class _Inquiry:
         """List the bookings that begin in a span, whatever becomes of them; none where the server cannot be asked."""
         client = self._client(config)
         client.asked_about = None
-        refused: RefusedFault | None = None
-        for query in query_variants(config, window):
-            try:
-                return [row for row in client.query(BOOKING, query) if _id_of(row) is not None]
-            except RefusedFault as fault:
-                refused = refused or fault
-            except AnswerFault as fault:
-                self.notes.append(f"Calpendo's list could not be used: {_first_words(str(fault))}.")
-                return []
-            except PluginFetchError as fault:
-                self._fault = str(fault)
-                return []
-        self.notes.append(f"Calpendo refused the list: {_first_words(str(refused))}.")
+        try:
+            return [
+                row for row in list_rows(client, query_variants(config, window)) if _id_of(row) is not None
+            ]
+        except (AnswerFault, RefusedFault) as fault:
+            self.notes.append(f"Calpendo's list could not be searched: {_first_words(str(fault))}.")
+        except PluginFetchError as fault:
+            self._fault = str(fault)
         return []
 
     def of_the_day(self) -> set[int]:

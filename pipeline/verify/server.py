@@ -46,7 +46,7 @@ def server(
         return
     with CalpendoClient(hasty, credentials) as client:
         try:
-            rows = _list(client, query_variants(hasty, window))
+            rows = list_rows(client, query_variants(hasty, window))
         except PluginFetchError as error:
             yield _unanswered(error, hasty, credentials, now, sync_interval)
             return
@@ -74,7 +74,7 @@ def _rows_to_try(
     # A server may refuse a whole list for one path that it does not know.
     for paths in dict.fromkeys((every, plain_paths(BASIC_PATHS))):
         try:
-            rows = _list(client, query_variants(config, span), paths)
+            rows = list_rows(client, query_variants(config, span), paths)
         except PluginFetchError as error:
             refusal = error
             continue
@@ -93,7 +93,8 @@ def _rows_to_try(
     return Rows(listed, chosen=False)
 
 
-def _list(client: CalpendoClient, queries: Iterable[str], paths: Sequence[str] = ()) -> list[Any]:
+def list_rows(client: CalpendoClient, queries: Iterable[str], paths: Sequence[str] = ()) -> list[Any]:
+    """Return the rows of the first of several forms of a list query that the server takes; raises PluginFetchError."""
     refused: RefusedFault | None = None
     for query in queries:
         try:
@@ -146,7 +147,7 @@ def _elsewhere(config: PipelineConfig) -> list[tuple[str, str]]:
 def _answers(config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float) -> bool:
     with CalpendoClient(config, credentials) as client:
         try:
-            _list(client, query_variants(config, window_for(config, now, sync_interval)))
+            list_rows(client, query_variants(config, window_for(config, now, sync_interval)))
         except PluginFetchError:
             return False
     return True

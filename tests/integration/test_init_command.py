@@ -347,7 +347,9 @@ def test_enter_takes_every_proposal(
     )
 
 
-@pytest.mark.parametrize("presses", [0, 5, pytest.param(7, marks=pytest.mark.slow), 9])
+@pytest.mark.parametrize(
+    "presses", [5, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, 2, 7, 9))]
+)
 def test_ctrl_c_leaves_nothing(
     presses: int, server: CalpendoSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +369,23 @@ def test_ctrl_c_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_file_that_is_there_is_added_to_on_wish(
+    server: CalpendoSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Init: the dialog asks before it touches a file that is there, and shows only titles that its rules miss."""
+    assert call(*ready(server, tmp_path)).exit_code == 0
+    for number in range(6):
+        server.put(booking(200 + number, f"{PEOPLE[number]} (SUB{number + 1:03d})"))
+    # Add to it; keep the new form; leave what nobody understands; write.
+    done = answered("\r" * 4, ["--output", tmp_path / "mwl.json"], monkeypatch)
+    assert done.exit_code == 0, done.output
+    assert "Ann Doe (SUB001) → id SUB001" in re.sub(r"\s+", " ", done.stdout)
+    assert "SUB001 - Ann Doe" not in done.stdout
+    assert len(config_of(tmp_path / "mwl.json")["field_mapping"]["patient_id"]["_extract"]) == 2
+
+
+@pytest.mark.slow
 def test_a_person_shows_what_the_id_is(
     server: CalpendoSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -561,6 +561,51 @@ def test_asking_why_tells_shapes(tmp_path: Path) -> None:
     assert heard(everything_of(caught.value) + ear.text()) == []
 
 
+def test_setting_a_site_up_shows_no_value(tmp_path: Path) -> None:
+    """Issue: init and audit --write-config tell shapes, in the terminal, the log and the file; the login is in .env alone."""
+    today = datetime.now().replace(hour=12, minute=0, second=0, microsecond=0)  # noqa: DTZ005
+    titles = [f"SUB{number:03d} - {NAME}{chr(96 + number)} {TITLE}" for number in range(1, 9)]
+    titles += [f"[{PROJECT.upper()}] {number}" for number in range(1201, 1205)] + [
+        f"Phantom {TITLE}",
+        f"{NAME} tbc",
+    ]
+    bookings = [sound(number, "A", today) | {"title": title} for number, title in enumerate(titles, 1)]
+    file, env = tmp_path / "mwl.json", tmp_path / ".env"
+    environ = {"CALPENDO_USERNAME": USERNAME, "CALPENDO_PASSWORD": PASSWORD, "COLUMNS": "200"}
+    told = []
+    with CalpendoSimulator(bookings, username=USERNAME, password=PASSWORD) as server, listening() as ear:
+        new = ("--url", server.url, "--timezone", "America/Edmonton", "--resource", f"{RESOURCE}=MR")
+        for arguments, password in (
+            (("init", "--output", file, "--yes", "--env-file", env, "--service", *new), PASSWORD),
+            (("init", "--output", file, "--yes", "--update"), PASSWORD),
+            (("init", "--output", tmp_path / "b.json", "--yes", *new), "wrong"),
+            (("audit", "--config", file, "--days", "1", "--write-config"), PASSWORD),
+        ):
+            call = list(map(str, arguments))
+            done = CliRunner().invoke(app, call, env=environ | {"CALPENDO_PASSWORD": password})
+            assert (
+                done.exit_code in (0, 1),
+                done.exception is None or isinstance(done.exception, SystemExit),
+            ) == (
+                True,
+                True,
+            ), done.output
+            told.append(done.output + done.stderr)
+    assert "SUB" not in "".join(told)
+    config = json.loads(file.read_text())["data_sources"][0]["config"]
+    assert len(config["field_mapping"]["patient_id"]["_extract"]) == 2
+    assert (
+        heard([*told, ear.text(), file.read_text(), (tmp_path / "calpendo-pipeline.service").read_text()])
+        == []
+    )
+    assert heard(env.read_text(), LOGIN[:2]) == [*LOGIN[:2]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".env",
+        "calpendo-pipeline.service",
+        "mwl.json",
+    ]
+
+
 @pytest.mark.slow
 def test_the_page_of_an_audit_shows_no_value(desk: Desk) -> None:
     """Issue: the page that goes from hand to hand is masked, charts, tables and sources alike."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audit.suggestions import rule_for
@@ -238,6 +238,7 @@ def test_what_cannot_be_shown_makes_no_rule() -> None:
         assert rule_for(titles, titles[0], value, "patient_id") is None or value == "Ann"
 
 
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=30), max_size=6))
 def test_any_titles_make_a_valid_configuration(titles: list[str]) -> None:
     """Init: whatever people wrote, what is proposed is a configuration that is accepted."""

@@ -429,10 +429,11 @@ def _titles(
         if not ids:
             ids = [proposals.as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt]
         if not names:
-            names = [proposals.as_rule(rule) for rule in titles.name_rules]
+            names = [*proposals.proposed_names(titles)]
         _tell_titles(titles, reveal=flags.reveal)
         return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
     counted = proposals.counted_titles(payloads)
+    nameless: list[SuggestedRule] = []
     for number, title_form in enumerate(titles.forms[:_WAYS], 1):
         _show_form(title_form, number, len(titles.forms), reveal=True)
         if title_form.nobody:
@@ -442,24 +443,31 @@ def _titles(
             if patterns and not ask.confirm("Ignore these: nobody is scanned?", default=True):
                 ignore = [pattern for pattern in ignore if pattern not in patterns]
             continue
-        _ask_form(title_form, counted, ids, names, ignore, ask)
+        kept = _ask_form(title_form, counted, ignore, ask)
+        _keep(*kept, ids, names, nameless)
     rest = titles.forms[_WAYS:]
     for title_form in rest:
-        _keep(title_form, ids, names)
+        # Too many to be asked about: what is sure of them is taken.
+        if title_form.id_rule is not None and not title_form.id_rule.visit_in_doubt:
+            _keep(title_form.id_rule, title_form.name_rule, ids, names, nameless)
     _tell_rest(rest)
+    names += [rule for rule in map(proposals.as_nameless, nameless) if rule not in names]
     return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
 
 
-def _keep(title_form: TitleForm, ids: list[Mapping[str, Any]], names: list[Mapping[str, Any]]) -> None:
-    """Take what is sure of a form."""
-    if title_form.id_rule is not None and not title_form.id_rule.visit_in_doubt:
-        _add(title_form.id_rule, ids)
-        _add(title_form.name_rule, names)
-
-
-def _add(rule: SuggestedRule | None, rules: list[Mapping[str, Any]]) -> None:
-    if rule is not None and (written := proposals.as_rule(rule)) not in rules:
-        rules.append(written)
+def _keep(
+    id_rule: SuggestedRule | None,
+    name_rule: SuggestedRule | None,
+    ids: list[Mapping[str, Any]],
+    names: list[Mapping[str, Any]],
+    nameless: list[SuggestedRule],
+) -> None:
+    """Note the rules of a form, each once; titles with an id and no name are told from those whose name is missed."""
+    for rule, rules in ((id_rule, ids), (name_rule, names)):
+        if rule is not None and (written := proposals.as_rule(rule)) not in rules:
+            rules.append(written)
+    if id_rule is not None and name_rule is None:
+        nameless.append(id_rule)
 
 
 def _rule_of(text: str, flag: str) -> dict[str, Any]:
@@ -475,14 +483,9 @@ def _rule_of(text: str, flag: str) -> dict[str, Any]:
 
 
 def _ask_form(
-    title_form: TitleForm,
-    counted: Mapping[str, int],
-    ids: list[Mapping[str, Any]],
-    names: list[Mapping[str, Any]],
-    ignore: list[str],
-    ask: Dialog,
-) -> None:
-    """Ask what becomes of titles that are written alike, and note it."""
+    title_form: TitleForm, counted: Mapping[str, int], ignore: list[str], ask: Dialog
+) -> tuple[SuggestedRule | None, SuggestedRule | None]:
+    """Ask what becomes of titles that are written alike; returns the rules for id and name, and notes what to ignore."""
     teach, leave = {"Say what the id and the name are": "edit"}, {"Leave them to be looked at": "leave"}
     answers = leave | teach
     if title_form.id_rule is not None:
@@ -501,17 +504,15 @@ def _ask_form(
             check=_searchable,
         )
         ignore.append(pattern)
-        return
+        return None, None
     id_rule, name_rule = title_form.id_rule, title_form.name_rule
     if chosen == "edit":
         title = title_form.examples[0][0]
         id_rule = _taught(counted, title, "patient_id", "id", ask)
         name_rule = _taught(counted, title, "patient_name", "name (Enter: none)", ask)
     if chosen == "leave":
-        return
-    _add(id_rule, ids)
-    if chosen != "id":
-        _add(name_rule, names)
+        return None, None
+    return id_rule, None if chosen == "id" else name_rule
 
 
 def _taught(

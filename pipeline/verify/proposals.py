@@ -361,7 +361,7 @@ def proposed_choices(
             if status.meaning is not None and not status.is_built_in
         },
         id_rules=tuple(as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt),
-        name_rules=tuple(map(as_rule, titles.name_rules)),
+        name_rules=proposed_names(titles),
         ignore=titles.ignore,
         fetch_mode="changed" if reading.has_modified else None,
         date_format=reading.date_format,
@@ -388,6 +388,25 @@ _NO_NAME: Final = {"_comment": "no name stands in the titles", "pattern": "^()",
 def as_rule(suggested: SuggestedRule) -> dict[str, Any]:
     """Return an ``_extract`` object with a comment that says what it is for; the comment shows a shape, no title."""
     return {"_comment": f"{bookings(suggested.bookings)} like {suggested.shape}", **suggested.rule}
+
+
+def proposed_names(titles: Titles) -> tuple[dict[str, Any], ...]:
+    """Return the rules for names, and behind them one for each form of titles that holds an id and no name."""
+    nameless = [
+        each.id_rule
+        for each in titles.forms
+        if each.id_rule is not None and each.name_rule is None and not each.id_rule.visit_in_doubt
+    ]
+    return (*map(as_rule, titles.name_rules), *map(as_nameless, dict.fromkeys(nameless)))
+
+
+def as_nameless(id_rule: SuggestedRule) -> dict[str, Any]:
+    """Return an ``_extract`` object that takes no name from the titles from which a rule takes an id.
+
+    Without it such titles would count as ones whose name is missed.
+    """
+    pattern = f"^(){id_rule.pattern.removeprefix('^')}"
+    return {"_comment": f"no name stands in titles like {id_rule.shape}", "pattern": pattern, "group": 1}
 
 
 def bookings(number: int) -> str:

@@ -131,7 +131,14 @@ def test_flags_answer_every_question(server: CalpendoSimulator, tmp_path: Path) 
         "--id-rule",
         json.dumps(rule),
     ]
-    flags += ["--name-rule", '{"pattern": "- (.+)$", "group": 1}', "--ignore", "^ask", "--fetch-mode", "bulk"]
+    flags += [
+        "--name-rule",
+        '{"pattern": "^.+ - (.+)$", "group": 1}',
+        "--ignore",
+        "^ask",
+        "--fetch-mode",
+        "bulk",
+    ]
     done = call(*ready(server, tmp_path, *flags, "--api-path", "/api", "--source", "berlin", "--reveal"))
     assert done.exit_code == 0, done.output
     settings = select_source(tmp_path / "mwl.json")

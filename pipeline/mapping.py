@@ -76,12 +76,21 @@ def compile_problem(pattern: str) -> str:
 
 def searching(pattern: str) -> str:
     """Return a pattern for ``re.match`` that matches where this one is found anywhere in a text, without case."""
+    return _without_case(pattern, "(?s:.*?)")
+
+
+def without_case(pattern: str) -> str:
+    """Return a pattern that means the same and ignores case."""
+    return _without_case(pattern, "")
+
+
+def _without_case(pattern: str, before: str) -> str:
     flags = _GLOBAL_FLAGS.match(pattern)
     assert flags is not None  # noqa: S101  it matches the empty text, for the type checker
     rest = pattern[flags.end() :]
     # In verbose mode a comment may stand at the end, which only a line break ends.
     end = "\n" if "x" in flags[0] else ""
-    return f"{flags[0]}(?i)(?s:.*?)(?:{rest}{end})"
+    return f"{flags[0]}(?i){before}(?:{rest}{end})"
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import polars as pl
 
-from pipeline.mapping import compile_pattern, searching, taken_groups, template_parts
+from pipeline.mapping import compile_pattern, searching, taken_groups, template_parts, without_case
 from pipeline.transform.columns import map_distinct, places
 from pipeline.transform.rust_patterns import translate
 from pipeline.transform.text import comparable, rejoined
@@ -165,7 +165,7 @@ def searched(titles: pl.Series, patterns: Sequence[str], matcher: Matcher = matc
     filled = (titles != "").fill_null(value=False)
     for pattern in patterns:
         searching_pattern = searching(pattern)
-        rust = translate(searching_pattern, 0, without_case=True)
+        rust = translate(without_case(pattern), 0, anywhere=True)
         if rust is None:
             _, here, over = _by_matcher(titles, filled & ~found, searching_pattern, (0,), matcher)
             late |= over

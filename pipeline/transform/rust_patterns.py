@@ -93,11 +93,12 @@ class _Category(_Untranslatable):
 
 
 @lru_cache(maxsize=256)
-def translate(pattern: str, *groups: int, without_case: bool = False) -> Translation | None:
+def translate(pattern: str, *groups: int, anywhere: bool = False) -> Translation | None:
     """Return a Rust pattern whose groups are what ``re.match(pattern, value)`` has in these ones, or None.
 
     ``groups`` ascend; the first of them is group 1 of the Rust pattern, and so on. No match there is no match here, for
-    every non-empty value that is not excluded. ``pattern`` must compile. ``without_case``: also one that ignores case.
+    every non-empty value that is not excluded. ``pattern`` must compile. ``anywhere``: found where
+    ``re.search`` finds it, and it may ignore case.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,14 +106,15 @@ def translate(pattern: str, *groups: int, without_case: bool = False) -> Transla
             tree = _parser.parse(pattern)
         except RecursionError:
             return None
-    allowed = _HARMLESS_FLAGS | re.IGNORECASE if without_case else _HARMLESS_FLAGS
+    allowed = _HARMLESS_FLAGS | re.IGNORECASE if anywhere else _HARMLESS_FLAGS
     if tree.state.flags & ~allowed:
         return None
     for scope in Scope:
         if tree.state.flags & re.ASCII and scope is Scope.LOOKED_AT:
             continue
         try:
-            body = _Writer(groups, scope, tree.state.flags, allowed).whole(list(tree))
+            writer = _Writer(groups, scope, tree.state.flags, allowed)
+            body = writer.whole(list(tree), anywhere=anywhere)
         except _Category:
             continue
         except (_Untranslatable, RecursionError):
@@ -162,10 +164,11 @@ class _Writer:
         self.flags = flags
         self.allowed = allowed
 
-    def whole(self, items: list[tuple[Any, Any]]) -> str:
-        """Write the whole pattern, anchored at the start."""
+    def whole(self, items: list[tuple[Any, Any]], *, anywhere: bool) -> str:
+        """Write the whole pattern, anchored at the start unless it may be found anywhere."""
         body = self._sequence(items, always=True)
-        start = r"(?-u)\A" if self.scope is Scope.PRINTABLE_ASCII else r"\A"
+        start = "(?-u)" if self.scope is Scope.PRINTABLE_ASCII else ""
+        start += "" if anywhere else r"\A"
         if 0 in self.groups:
             return f"{start}({body})"
         while items and items[-1][0] in _REPEATS and items[-1][1][0] == 0:

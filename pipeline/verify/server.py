@@ -16,7 +16,7 @@ from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.credentials import Credentials
-from pipeline.errors import PluginConfigError, PluginFetchError
+from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.verify.model import Check, failed, ok, warning
 from pipeline.verify.trial import AT_LEAST, DAYS, Rows, asked_span, tried
 from pipeline.wording import near_miss
@@ -61,9 +61,14 @@ def server(
         yield from _resources(client, config)
         found = yield from _rows_to_try(client, hasty, asked_span(window, now), rows)
     today = now.astimezone(pytz.timezone(config.timezone)).date()
-    yield from tried(
-        found, hosted or config, window, today, at_least=at_least, under_pylantir=hosted is not None
-    )
+    try:
+        yield from tried(
+            found, hosted or config, window, today, at_least=at_least, under_pylantir=hosted is not None
+        )
+    except PluginError as error:
+        yield warning(
+            "mapping", f"could not be tried: {error}", "try again; run --dry-run shows the whole cycle"
+        )
 
 
 def _rows_to_try(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from re import _constants as sre  # type: ignore[attr-defined]  # no public name for Python's parse tree
 from typing import TYPE_CHECKING, Any
 
-from pipeline.mapping import searching, taken_groups
+from pipeline.mapping import searching, taken_groups, without_case
 from pipeline.matching import VALUE_STEPS, BoundedMatcher
 from pipeline.pattern_cost import CHARACTERS, REPEATS, characters, most_steps, parsed
 from pipeline.transform.extraction import TIMED_OUT
@@ -40,7 +40,7 @@ def patterns(config: PipelineConfig) -> Iterator[Check]:
                 loss = "the booking is rejected" if rule.target == "patient_id" else "the field is left empty"
                 yield _slow(which, title, loss)
     for place, pattern in enumerate(config.ignore_titles):
-        title = slow_title(searching(pattern), 0, without_case=True)
+        title = slow_title(pattern, 0, anywhere=True)
         if title is not None:
             yield _slow(f"ignore_titles[{place}]", title, "the booking is not ignored")
 
@@ -54,12 +54,14 @@ def _slow(which: str, title: str, loss: str) -> Check:
     )
 
 
-def slow_title(pattern: str, *groups: int, without_case: bool = False) -> str | None:
-    """Invent a title on which a pattern is slow, or return None where none was found."""
-    rust = translate(pattern, *groups, without_case=without_case)
+def slow_title(pattern: str, *groups: int, anywhere: bool = False) -> str | None:
+    """Invent a title on which a pattern is slow, or return None where none was found; ``anywhere``: one of ``ignore_titles``."""
+    rust = translate(without_case(pattern) if anywhere else pattern, *groups, anywhere=anywhere)
     # The linear engine takes it, but for titles beyond ASCII where case plays no part.
-    if rust is not None and not (without_case and rust.scope is Scope.PRINTABLE_ASCII):
+    if rust is not None and not (anywhere and rust.scope is Scope.PRINTABLE_ASCII):
         return None
+    if anywhere:
+        pattern = searching(pattern)
     for length in _LENGTHS:
         if most_steps(pattern, length, is_ascii=rust is None) <= VALUE_STEPS:
             continue

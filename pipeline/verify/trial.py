@@ -18,6 +18,7 @@ import polars as pl
 from pipeline.batch import process_batch
 from pipeline.calpendo.fetch import as_payload, bulk_paths
 from pipeline.calpendo.window import Window
+from pipeline.config.types import STEP_STATUSES
 from pipeline.fields import SOURCE
 from pipeline.matching import BoundedMatcher
 from pipeline.transform.entries import STATUS, STUDY, patterned_rules
@@ -35,6 +36,7 @@ from pipeline.transform.reasons import (
 from pipeline.transform.selection import RESOURCE, RESOURCE_NAME, TITLE_IGNORED, Selection
 from pipeline.transform.shapes import shape, shape_expr
 from pipeline.transform.text import comparable
+from pipeline.verify.known_words import meaning_of_status
 from pipeline.verify.model import Check, failed, ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -319,9 +321,17 @@ class _Trial:
         named = [status for status in unknown if status][:_MOST_STATUSES]
         if not named:
             return "let this user see the bookings' status in Calpendo"
-        table = {**self.config.status_mapping, **dict.fromkeys(named, "SCHEDULED")}
+        meanings = {status: meaning_of_status(status) for status in named}
+        table = {
+            **self.config.status_mapping,
+            **{name: meaning or "SCHEDULED" for name, meaning in meanings.items()},
+        }
         written = json.dumps(table, ensure_ascii=False)
-        return f'write "status_mapping": {written}, with COMPLETED or DISCONTINUED for each that means so'
+        doubtful = [repr(name) for name, meaning in meanings.items() if meaning is None]
+        told = f'write "status_mapping": {written}'
+        if doubtful:
+            told += f", and for {', '.join(doubtful)} what it means: one of {', '.join(STEP_STATUSES)}"
+        return told
 
     def outcome(self) -> Iterator[Check]:
         """Count what would be rejected, repaired, or kept back by Pylantir."""

@@ -145,7 +145,14 @@ def test_unknown_statuses(unknown: int, days_ago: float, state: State) -> None:
     (line,) = [check for check in found if check.name == "statuses"]
     assert line.state is state
     assert f"'Bestätigt' {unknown}" in line.found
-    assert '"status_mapping": {"Abgesagt": "DISCONTINUED", "Bestätigt": "SCHEDULED"}' in line.advice
+    assert line.advice == 'write "status_mapping": {"Abgesagt": "DISCONTINUED", "Bestätigt": "SCHEDULED"}'
+
+
+def test_what_a_status_means_is_asked_where_it_is_not_known() -> None:
+    """Issue: the line to write, with what a word surely means, and a question for any other."""
+    found = lines([*titled(TITLES), row(30, "P1-V1", status="Storniert"), row(31, "P2-V1", status="Zeta")])
+    (line,) = [check for check in found if check.name == "statuses"]
+    assert '"Storniert": "DISCONTINUED", "Zeta": "SCHEDULED"}, and for \'Zeta\' what it means' in line.advice
 
 
 def test_a_cancelled_booking_needs_no_status() -> None:

@@ -89,6 +89,7 @@ def show(
     """Show one rejected booking: why, and its payload with every value masked by its shape."""
     with exit_codes():
         from pipeline.commands.ledgers import find_ledgers
+        from pipeline.commands.render import terminal
         from pipeline.delivery.quarantine import masked, opened
         from pipeline.transform.reasons import explain
 
@@ -96,10 +97,11 @@ def show(
         if not found:
             say(f"there is no booking {item_id} in quarantine", fg=typer.colors.RED, err=True)
             raise typer.Exit(FAILED)
+        console = terminal()
         # Several only where there is no booking's id: each host counts such payloads by itself.
         for item in found:
             for reason in item.reasons:
-                say(f"{reason}: {' '.join(explain(reason))}")
+                console.print(f"{reason}: {' '.join(explain(reason))}")
             say(_written((opened if reveal else masked)(item.payload)))
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -71,6 +74,8 @@ def rehearse(source: SourceSettings, *, days: int | None = None, **options: Any)
     Raises:
         PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``CalendoPlugin.fetch_entries``.
     """
+    if "sqlalchemy" not in sys.modules:
+        threading.Thread(target=_warm_up, name="calpendo-warm-up").start()
     plugin = CalendoPylantirPlugin()
     plugin.configure(source.config, source.name, **options)
     name = _owner(plugin.core.settings, source)
@@ -78,6 +83,12 @@ def rehearse(source: SourceSettings, *, days: int | None = None, **options: Any)
         plugin.configure(source.config, name, **options)
     with contextlib.closing(plugin), contextlib.closing(plugin.rehearsal(source.database)) as twin:
         return _rehearsed(twin, source, days)
+
+
+def _warm_up() -> None:
+    """Load what looks at the rows, a second's work, while the network keeps the cycle waiting."""
+    for name in ("pydicom.valuerep", "sqlalchemy.orm", "pylantir.models"):
+        import_module(name)
 
 
 def _owner(config: PipelineConfig, source: SourceSettings) -> str:

@@ -21,7 +21,7 @@ from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config_file import SourceSettings, select_source
 from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.decide import moved_away
-from pipeline.delivery.ledger_file import CALLER, PYLANTIR
+from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR
 from pipeline.transform import reasons
 from pipeline.transform.columns import to_rows
 from pipeline.transform.paths import value_at
@@ -123,7 +123,7 @@ class Received:
     reason: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Preview:
     """What a host would be shown now, and what the next cycle changes about it.
 
@@ -140,9 +140,14 @@ class Preview:
     end: datetime
     made: datetime
     is_revealed: bool
-    frame: pl.DataFrame = field(repr=False)
-    shapes: pl.DataFrame = field(repr=False)
+    frame: pl.DataFrame
+    shapes: pl.DataFrame
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show whose list it is, and how long."""
+        counts = self.counts
+        return f"Preview({self.source!r}, {self.host!r}: {counts['on_list']} on the list, {counts['off_list']} off it)"
 
     @property
     def on_list(self) -> pl.DataFrame:
@@ -251,6 +256,21 @@ def preview(
     if host == PYLANTIR:
         return _under_pylantir(settings, days, reveal=reveal, **options)
     return _for_a_caller(settings, host, days, warnings, reveal=reveal, **options)
+
+
+def sample_preview(*, reveal: bool = False) -> Preview:
+    """Preview the sample's main day at a simulated site, for who has no server at hand; nothing is left behind."""
+    from pipeline.calpendo.simulator import CalpendoSimulator
+    from pipeline.credentials import Credentials
+    from pipeline.sample import MAIN_DAY, sample_bookings, sample_config
+
+    with CalpendoSimulator(sample_bookings()) as site:
+        return preview(
+            {**sample_config(), "base_url": site.url, "state_path": MEMORY},
+            credentials=Credentials(site.username, site.password),
+            clock=lambda: datetime.combine(MAIN_DAY, time(14), UTC),
+            reveal=reveal,
+        )
 
 
 def _settings(config: AnyConfig, source: str | None) -> SourceSettings | PipelineConfig:

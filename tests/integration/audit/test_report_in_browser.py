@@ -253,19 +253,10 @@ def test_a_phone_reads_words_and_a_keyboard_reaches_them(
 
 def preview_page(path: Path) -> Path:
     """Write the preview of the sample's main day, as nobody has it yet."""
-    from pipeline.calpendo.simulator import CalpendoSimulator
-    from pipeline.credentials import Credentials
-    from pipeline.sample import sample_bookings
-    from pipeline.verify.preview import preview
+    from pipeline.verify.preview import sample_preview
     from pipeline.verify.preview_page import render_preview
 
-    with CalpendoSimulator(sample_bookings()) as server:
-        found = preview(
-            {**sample_config(), "base_url": server.url, "state_path": ":memory:"},
-            credentials=Credentials(server.username, server.password),
-            clock=lambda: datetime(2026, 11, 23, 14, tzinfo=UTC),
-        )
-    path.write_text(render_preview(found), encoding="utf-8")
+    path.write_text(render_preview(sample_preview()), encoding="utf-8")
     return path
 
 

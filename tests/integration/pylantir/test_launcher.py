@@ -238,6 +238,17 @@ def test_the_service_file_starts_what_pylantirs_own_did() -> None:
     )
 
 
+def test_the_other_service_file_differs_in_what_it_runs_alone() -> None:
+    """The unit for worklist files is as confined as Pylantir's, and may write its directory besides."""
+    one, other = (
+        set((ROOT / "data" / name).read_text().partition("[Unit]")[2].splitlines())
+        for name in ("calpendo-pipeline.service", "calpendo-worklist.service")
+    )
+    names = {line.partition("=")[0] for line in one ^ other if not line.startswith("#")}
+    assert names == {"Description", "ExecStart", "ReadWritePaths"}
+    assert any(line.endswith("run --config /etc/calpendo-pipeline/mwl_config.json --every") for line in other)
+
+
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: tuple[str, str]):
     """Return a function that starts with a file's content (None: no file) and gives what was refused."""

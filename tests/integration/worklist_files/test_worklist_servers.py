@@ -30,6 +30,7 @@ from tests.integration.pylantir.bookings import ZONE, booking, site_now, span
 from tests.integration.worklist_files import worklist_servers
 from tests.integration.worklist_files.worklist_servers import (
     TITLE,
+    AsShown,
     Line,
     Orthanc,
     Wlmscpfs,
@@ -301,6 +302,28 @@ def play_day(day: Process, servers: list[WorklistServer], scratch: Path) -> None
     settled()
     log = day.log.read_text()
     assert not [name for name in ("SUB", "White", "Wanda", "Ersatz", "Rose", "小龙") if name in log]
+
+
+@pytest.mark.slow
+def test_the_configurations_that_the_docs_show_work(tmp_path: Path) -> None:
+    """docs/hosts.md: the source and Orthanc as shown, with a scanner that is named and one that is not."""
+    page = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text(encoding="utf-8")
+    source = json.loads(page.split("```json")[1].split("```")[0])["data_sources"][0]
+    directory = tmp_path / "served" / TITLE
+    directory.mkdir(parents=True)
+    bookings = [booking(1, "SUB1_Müller^Jürgen"), booking(2, "SUB2_李^小龙", resource="7T Research")]
+    with CalpendoSimulator(bookings) as simulator, AsShown(directory, tmp_path / "orthanc") as server:
+        config = source["config"] | {"base_url": simulator.url, "api_path": "/webdav", "timezone": ZONE}
+        config["state_path"] = str(tmp_path / "state" / "ledger.sqlite")
+        assert config.pop("worklist_dir").endswith(TITLE)
+        login = Credentials("demo", "demo")
+        with WorklistPlugin(source["name"], config, directory, credentials=login) as plugin:
+            plugin.fetch_entries(source["sync_interval"])
+            assert plugin.keep_files().written == 2
+        assert [(line[0], line[10]) for line in ask(server, "PRISMA")] == [("Müller^Jürgen", "PRISMA")]
+        assert [(line[0], line[5]) for line in ask(server, "TERRA")] == [("李^小龙", "2")]
+        with pytest.raises(AssertionError):
+            ask(server, "STRANGER")
 
 
 def kill_while_writing(folder: Path, times: int) -> None:

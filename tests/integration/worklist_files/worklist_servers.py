@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -142,6 +143,23 @@ MINIMAL: dict[str, Any] = {
 }
 
 
+class AsShown(Orthanc):
+    """Orthanc with the configuration that ``docs/hosts.md`` shows; only what is this machine's own differs."""
+
+    def configuration(self, scratch: Path) -> Path:
+        """Write the shown configuration."""
+        shown = {**json.loads(shown_block("worklists.json")), **json.loads(shown_block("orthanc.json"))}
+        assert shown["Worklists"].pop("Database") == f"/var/lib/calpendo-worklists/{TITLE}"
+        shown["Worklists"]["Database"] = str(self.directory)
+        return written_configuration(scratch, shown, self.port)
+
+
+def shown_block(name: str) -> str:
+    """Return the block of the docs that follows a test's mark."""
+    page = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text(encoding="utf-8")
+    return page.split(f"<!-- test: {name} -->")[1].split("```")[1].partition("\n")[2]
+
+
 def written_configuration(scratch: Path, settings: Mapping[str, Any], port: int) -> Path:
     """Write a configuration of Orthanc that listens on a port of the test's own and keeps what it stores there."""
     storage = scratch / "storage"
@@ -167,7 +185,9 @@ class Wlmscpfs(WorklistServer):
         """Make the lock file and return the command line."""
         assert self.directory.name == TITLE
         (self.directory / "lockfile").touch()
-        return [_program("wlmscpfs"), "-csk", "-dfp", str(self.directory.parent), str(self.port)]
+        program, *options = shlex.split(shown_block("wlmscpfs"))
+        here = {"/var/lib/calpendo-worklists": str(self.directory.parent), "4242": str(self.port)}
+        return [_program(program), *(here.get(option, option) for option in options)]
 
 
 def _line(answer: Dataset) -> Line:

@@ -335,11 +335,10 @@ def _wait_for(condition) -> None:
 def test_a_signal_ends_it_within_seconds(tmp_path: Path, number: int, state: str) -> None:
     """Promise: Ctrl-C and SIGTERM end the server within seconds, also in the middle of a cycle and of an association."""
     with CalpendoSimulator([booking(1, "SUB001_Doe")]) as sim:
-        if state == "asking":
-            sim.faults.add("delay", match="/q/", seconds=50)
+        slow = sim.faults.add("delay", match="/q/", seconds=50) if state == "asking" else None
         settings = source(sim.url, "mri", list_timeout=60, batch_deadline=120)
         with PylantirProcess(tmp_path, [settings | {"sync_interval": 600}]) as pylantir:
-            _wait_for(lambda: (state == "asking" and sim.requests) or pylantir.rows())
+            _wait_for(lambda: slow.hits if slow else pylantir.rows())
             with pylantir.scanner.association(ModalityWorklistInformationFind):
                 code, seconds = pylantir.end(number)
     assert code == 0, pylantir.output()

@@ -40,3 +40,22 @@ def test_why_of_a_day_costs_little_beside_the_network(tmp_path: Path) -> None:
         site.close()
     assert len(told.verdicts) == 50
     assert spent < 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["caller", "pylantir"])
+def test_a_preview_of_a_day_costs_little_beside_the_network(tmp_path: Path, host: str) -> None:
+    """Issue: `preview` of 50 bookings takes less than two seconds of the processor, what only it loads included."""
+    config = {"state_path": str(tmp_path / "ledger.sqlite"), "api_path": "/webdav"}
+    with CalpendoSimulator([booking(number) for number in range(1, 51)]) as simulator:
+        site = Site(simulator, tmp_path / "ledger.sqlite")
+        source = {"name": "mri", "type": "calpendo", "config": site.config | config}
+        file = {"db_path": str(tmp_path / "worklist.db"), "data_sources": [source]}
+        login = Credentials("demo", "demo")
+        site.fetch()
+        site.close()
+        began = time.process_time()
+        found = pipeline.preview(file, host=host, credentials=login, clock=lambda: site.now)
+        spent = time.process_time() - began
+    assert found.counts["on_list"] == 50
+    assert spent < 2

@@ -394,6 +394,8 @@ def _role(group: Group, index: int) -> str | None:
         arms = joined and all(text.isupper() for text in group.columns[index - 2].texts)
         prefixed = prefixed or (arms and not before & ASIDE_WORDS)
         return "plain" if widest >= (2 if prefixed else 3) else "short"
+    if letters <= EXAMINATIONS and min(map(len, digits)) > 2:
+        return "plain"  # EEG101 is a subject of the EEG lab: no scanner has such a number.
     if letters <= ASIDE_WORDS:
         return None
     if letters <= VISIT_LETTERS and widest <= 2:
@@ -613,7 +615,7 @@ def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collecti
                 continue
             if any(
                 all(profile.fits(value) for value in values)
-                and (profile.is_telling or _may_be_an_id(group, index))
+                and (profile.is_telling or _role(group, index) not in (None, "short"))
                 for profile in profiles
             ):
                 found[index] = place
@@ -629,14 +631,6 @@ def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collecti
         return None
     place = next(iter(found.values()))
     return place if _tells_subjects_apart(group, place) else None
-
-
-def _may_be_an_id(group: Group, index: int) -> bool:
-    """True for a number that is no visit and no quantity; ``EEG101`` is no scanner where ids look like that."""
-    if _role(group, index) not in (None, "short"):
-        return True
-    parts = [letters_of(text) for text in group.columns[index].texts]
-    return all(head.casefold() in EXAMINATIONS and len(digits) > 2 for head, digits, _ in parts)
 
 
 def _doubt_visits(groups: Sequence[Group]) -> None:

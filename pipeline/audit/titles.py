@@ -64,6 +64,13 @@ NOT_SUBJECTS = _set(
 )
 """Words of bookings that are for no subject."""
 
+_ALSO_NAMES = _set(
+    "demo demonstration kurs curso cursus seminar workshop formation formación formacion formazione formação holiday closed "
+    "engineer inspection führung einweisung einarbeitung storing chiuso fechado cerrado"
+)
+"""Those of them that may be a name, or stand beside a subject: they count where no number could be an id."""
+_NUMBER = re.compile(r"(?<!\d)(?!(?:19|20)\d\d(?!\d))\d{2,}")
+
 _COMPOUNDS = [
     "phantom",
     "fantom",
@@ -207,6 +214,8 @@ def not_subjects(title: str, disputed: Collection[str] = ()) -> frozenset[str]:
     found = {word.casefold() for word in words(title)} & NOT_SUBJECTS
     found |= {part for part in _COMPOUNDS if part in folded and not any(part in word for word in found)}
     found |= set(_PHRASES.findall(folded))
+    if found <= _ALSO_NAMES and _NUMBER.search(title):
+        return frozenset()
     return frozenset(found - {*disputed})
 
 

@@ -164,6 +164,27 @@ CONVENTIONS: dict[str, tuple[dict[str, str | None], Values | None]] = {
         },
         ["Ana", "Bo", "Cy", None, None, None, None, None],
     ),
+    "a name like a course": (
+        {
+            "SUB001_Ana_Kurs": "SUB001",
+            "SUB002_Bo_Demo": "SUB002",
+            "SUB003_Cy_Probe": "SUB003",
+            "Demo": None,
+            "Kurs 2026": None,
+        },
+        ["Ana_Kurs", "Bo_Demo", "Cy_Probe", None, None],
+    ),
+    "subjects called by the examination": (
+        {
+            "EEG101_Ana_Ejemplo": "EEG101",
+            "EEG102_Bo_Muster": "EEG102",
+            "EEG103_Cy_Probe": "EEG103",
+            "SUB001_Di_Test": "SUB001",
+            "SUB002_Ed_Sample": "SUB002",
+            "SUB003_Li_Wu": "SUB003",
+        },
+        ["Ana_Ejemplo", "Bo_Muster", "Cy_Probe", "Di_Test", "Ed_Sample", "Li_Wu"],
+    ),
     "arms of a study": (
         {"HC-001_F0": "HC-001", "PT-002_F0": "PT-002", "HC-001_F1": "HC-001", "PT-004_F0": "PT-004"},
         None,
@@ -209,6 +230,7 @@ NOTHING: dict[str, list[str]] = {
     "six digits of a date": ["Doe 240503", "Major 240611", "Wu 240702"],
     "years": ["Doe 2023", "Major 2024", "Wu 2022"],
     "field strengths": ["Smith 3T", "Doe 7T", "Lee 3T"],
+    "rooms of many digits": ["MRI101 Smith", "MRI102 Doe", "MRI101 Lee", "MRI102 Kim"],
     "scanners": ["MRI12 Smith", "MRI13 Doe", "MRI14 Lee"],
     "ages": ["Smith 45y", "Doe 37y", "Lee 61y"],
     "ordinals": ["1st visit Smith", "2nd visit Doe", "3rd visit Lee"],

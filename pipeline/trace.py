@@ -1403,6 +1403,30 @@ class _Teller:
             }.get(found.fate)
             sent += f"; {todo}" if todo else ""
         self._add(name, sent + last)
+        self._tell_file(host)
+
+    def _tell_file(self, host: _Host) -> None:
+        """Name the worklist file of a booking, where the host is a directory of them."""
+        kind, _, place = host.name.partition(":")
+        if kind != WORKLIST:
+            return
+        from pipeline.worklist_files.directory import WorklistDirectory, source_digest
+
+        digest = source_digest(host.config.source_name, host.config.base_url)
+        directory = WorklistDirectory(Path(place), digest, int(host.config.worklist_file_mode, 8))
+        path = directory.file(self._number)
+        try:
+            state = directory.state_of(self._number)
+        except OSError as error:
+            self._add("file", f"{path} cannot be read ({error.strerror})")
+            return
+        told = {
+            "whole": f"{path} holds it, as it was delivered last",
+            "damaged": f"{path} is there, but not as it was written; the next cycle writes it anew",
+            "foreign": f"{path} is not this program's",
+            "absent": f"none; it would be {path}",
+        }
+        self._add("file", told[state], "remove it" if state == "foreign" else "")
 
     def _tell_pylantir(self, obstacle: str | None) -> None:
         rows, number = self._pylantir, self._number

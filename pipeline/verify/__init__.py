@@ -102,6 +102,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     yield from local.zones(config, now)
     yield local.output_zone(config, now)
     yield local.state(config)
+    yield from local.worklist_files(config)
 
 
 def _faults(name: str, error: PluginConfigError, where: str = "") -> Iterator[Check]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.config_file import SourceSettings
+from pipeline.errors import PluginConfigError
 from pipeline.verify.model import Check, failed, ok, skipped, warning
 from pipeline.wording import install
 
@@ -117,6 +119,89 @@ def state(config: PipelineConfig) -> Check:
         "ledger",
         f"{path} cannot be written",
         'name a file in a writable folder with "state_path", or mend the rights',
+    )
+
+
+def worklist_files(config: PipelineConfig) -> Iterator[Check]:
+    """Look at the directory of worklist files, where there is one: can it be written, who reads it, who has a station."""
+    if config.worklist_dir is None:
+        return
+    from pipeline.delivery.ledger_file import ledger_path
+    from pipeline.worklist_files.directory import WorklistDirectory, source_digest
+
+    name = "worklist files"
+    place = Path(config.worklist_dir).expanduser().absolute()
+    mode = int(config.worklist_file_mode, 8)
+    directory = WorklistDirectory(place, source_digest(config.source_name, config.base_url), mode)
+    try:
+        directory.refuse_unusable(ledger_path(config))
+    except PluginConfigError as error:
+        found, _, advice = str(error).partition("; ")
+        yield failed(name, found, advice)
+        return
+    yield _readers(name, place, mode)
+    yield _stations(config)
+
+
+def _readers(name: str, place: Path, mode: int) -> Check:
+    """Say who can read what is written into a directory: its group has to be the worklist server's."""
+    written = f"{place} can be written"
+    if os.name != "posix":
+        return ok(name, written)
+    about = place.stat()
+    if mode & 0o004 and about.st_mode & 0o005 == 0o005:
+        return warning(
+            name,
+            f"{written}; every user of this machine can read the files",
+            'they hold patients\' names: write "worklist_file_mode": "0640" and give the directory the server\'s group',
+        )
+    group, others = _others_of(about.st_gid)
+    if not mode & 0o040 or about.st_mode & 0o050 != 0o050:
+        return failed(
+            name,
+            f"{written}, but its group {group!r} cannot read the files (directory {about.st_mode & 0o777:04o}, files {mode:04o})",
+            f'chmod g+rxs {place}, and "worklist_file_mode": "0640"',
+        )
+    if not others:
+        return warning(
+            name,
+            f"{written}, but no user besides this one is in its group {group!r}: the worklist server may not read it",
+            f"give it the server's group, for example: chgrp orthanc {place} && chmod g+rxs {place}",
+        )
+    return ok(name, f"{written}; its group {group!r} reads it: {', '.join(others[:5])}")
+
+
+def _others_of(number: int) -> tuple[str, list[str]]:
+    """Return a group's name, and its users besides root and this one."""
+    import grp
+    import pwd
+
+    try:
+        group = grp.getgrgid(number)
+    except KeyError:
+        return str(number), []
+    users = [*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == number)]
+    own = {user.pw_name for user in pwd.getpwall() if user.pw_uid in (0, os.geteuid())}
+    return group.gr_name, sorted(set(users) - own)
+
+
+def _stations(config: PipelineConfig) -> Check:
+    """Name the resources whose bookings would go out without a station; a console that filters would not see them."""
+    from pipeline.transform.vocabularies import by_beginning
+    from pipeline.worklist_files.dataset import UNKNOWN_STATION
+
+    find = by_beginning(config.resource_ae_title)
+    missing = [name for name in config.resources if find(name) is None]
+    mapped = next((rule.source for rule in config.rules if rule.target == "scheduled_station_aetitle"), None)
+    if not missing:
+        titles = ", ".join(f"{name} {find(name)}" for name in config.resources[:5])
+        return ok("stations", f"all {len(config.resources)} resources have a station: {titles}")
+    if mapped is not None:
+        return ok("stations", f"taken from {mapped!r}, else from resource_ae_title")
+    return failed(
+        "stations",
+        f"no station for {', '.join(map(repr, missing))}: its bookings go out for {UNKNOWN_STATION!r}, which no console asks for",
+        f'write, for example, "resource_ae_title": {{"{missing[0]}": "PRISMA"}}: the title that the scanner asks with',
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pipeline.delivery.ledger_file import sync_directory
 from pipeline.errors import PluginConfigError, PluginError
@@ -128,6 +128,16 @@ class WorklistDirectory:
     def file(self, number: int) -> Path:
         """Return the path of a booking's file."""
         return self.path / f"cp-{self._source}-{number}.wl"
+
+    def state_of(self, number: int) -> Literal["whole", "damaged", "foreign", "absent"]:
+        """Return what lies under the name of a booking's file."""
+        path = self.file(number)
+        if not path.is_symlink() and not path.exists():
+            return "absent"
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+            return "foreign"
+        stored = read_seal(path.read_bytes())
+        return "foreign" if stored is None else "damaged" if stored.made_of is None else "whole"
 
     def refuse_unusable(self, ledger: Path | None) -> None:
         """Raise ``PluginConfigError``, in one sentence, unless files can be kept here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import logging
 import os
@@ -12,10 +13,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config import PipelineConfig
 from pipeline.credentials import Credentials
 from pipeline.delivery.ledger_file import output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.plugin import CalendoPlugin, fetch_for
+from pipeline.trace import why
+from pipeline.verify.local import worklist_files
+from pipeline.verify.model import State
 from pipeline.worklist_files import directory as files
 from tests.integration.delivery.delivery_site import NOW, KilledError, booking
 from tests.integration.worklist_files.worklist_site import FilesSite
@@ -333,3 +338,47 @@ def test_debug_logs_hold_no_value(site: FilesSite, caplog: pytest.LogCaptureFixt
     told = caplog.text + repr(kept) + kept.to_text() + json.dumps(site.plugin.last_report.to_dict())
     for secret in ("Kanari", "SÜB001", "SUB002", "Jörg", "Jorg", "小龙"):
         assert secret not in told
+
+
+def looked_at(site: FilesSite, **changes: Any) -> dict[str, tuple[State, str]]:
+    """Return what `verify` says of the directory, by name of the check."""
+    config = PipelineConfig.from_dict(
+        {**site.config, "worklist_dir": str(site.directory), **changes}, environ={}
+    )
+    return {check.name: (check.state, check.found) for check in worklist_files(config)}
+
+
+def test_verify_knows_the_directory(site: FilesSite) -> None:
+    """Whether it can be written, who reads it, and whether each resource has a station; in one line each."""
+    os.chown(site.directory, -1, grp.getgrnam("daemon").gr_gid)
+    site.directory.chmod(0o2750)
+    state, found = looked_at(site)["worklist files"]
+    assert (state, "'daemon' reads it: daemon" in found) == (State.OK, True)
+    assert looked_at(site)["stations"][0] is State.OK
+    assert "3T Diagnostic" in looked_at(site, resource_ae_title={})["stations"][1]
+    assert looked_at(site, resource_ae_title={"EEG": "EEG"})["stations"][0] is State.FAILED
+    site.directory.chmod(0o700)
+    assert looked_at(site)["worklist files"][0] is State.FAILED
+    site.directory.chmod(0o755)
+    assert "every user" in looked_at(site, worklist_file_mode="0644")["worklist files"][1]
+    os.chown(site.directory, -1, 0)
+    assert "no user besides" in looked_at(site)["worklist files"][1]
+    state, found = looked_at(site, worklist_dir=str(site.directory / "absent"))["worklist files"]
+    assert (state, "does not exist" in found) == (State.FAILED, True)
+    assert not list(site.directory.iterdir()), "what was tried left nothing behind"
+
+
+def test_why_names_the_file_that_holds_a_booking(site: FilesSite) -> None:
+    """`why` says of a booking on the list where its file lies, and of one that has none where it would be."""
+    site.cycle()
+    site.simulator.edit(2, **CANCELLED)
+    site.cycle()
+    site.close()
+    found = {}
+    for number in (1, 2):
+        told = why(number, site.config, credentials=Credentials("demo", "demo"), now=site.now)
+        (verdict,) = told.verdicts
+        found[number] = [step.found for step in verdict.steps if step.name == "file"]
+    path = site.plugin.directory.file(1)
+    assert found[1] == [f"{path} holds it, as it was delivered last"]
+    assert found[2] == [f"none; it would be {site.plugin.directory.file(2)}"]

@@ -188,16 +188,20 @@ def process_batch(
         PluginConfigError: the configuration is wrong, or ``payloads`` is nothing that holds bookings.
         PluginSchemaError: a frame has not the known structure, or a payload would be lost or doubled.
     """
-    config = PipelineConfig.of(config)
-    if is_bookings_frame(payloads):
+    given: Sequence[Payload]
+    if isinstance(payloads, (list, tuple)) and isinstance(config, PipelineConfig):  # what a cycle hands over
+        given = payloads
+    elif is_bookings_frame(payloads):
         assert isinstance(payloads, (pl.DataFrame, pl.LazyFrame))  # noqa: S101  said by is_bookings_frame
         frame = payloads.lazy().collect()
         check_bookings(frame)
         return judge_bookings(
             frame, config, selection=selection, older=superseded(frame), matcher=matcher, today=today
         )
-    found = payloads_of(payloads)
-    given = found if isinstance(found, Sequence) else list(found)
+    else:
+        config = PipelineConfig.of(config)
+        found = payloads_of(payloads)
+        given = found if isinstance(found, Sequence) else list(found)
     with paused_collector():
         bookings = bookings_frame.read_bookings(given, config)
         if len(bookings) != len(given):
@@ -328,7 +332,8 @@ def judge_bookings(
     Raises:
         PluginSchemaError: the frame has not the known structure, or a row would be lost or doubled.
     """
-    config = PipelineConfig.of(config)
+    if not isinstance(config, PipelineConfig):
+        config = PipelineConfig.of(config)
     before = _batch_reasons(older, selection)
     today = today or datetime.now(pytz.timezone(config.timezone)).date()
     with BoundedMatcher() as bounded:

@@ -218,7 +218,7 @@ class _Trial:
             counts = (f"{place + 1}: {used[place]}" for place in range(len(rule.extractions)))
             told += f", by rule {', '.join(counts)}"
         if examples := self._examples(rule, matched):
-            told += f"; {', '.join(examples)}"
+            told += f"; {'; '.join(examples)}"
         missed = given.filter(is_missed).select(shape_expr(source).alias("shape"))["shape"]
         if matched.is_empty() or percent < at_least:
             commonest, count = missed.value_counts(sort=True).row(0)
@@ -261,7 +261,8 @@ class _Trial:
         for text, _, row, value in shapes.iter_rows():
             made = self.sent[row].get(rule.target) if row in self.sent else value
             is_code = rule.target in (STATUS, "modality")
-            told.append(f"{text} → {made if is_code else shape(str(made or ''))}")
+            shown = made if is_code else shape(str(made or ""))
+            told.append(f"{text} → {shown or '(empty)'}")
         return told
 
     def sameness(self) -> Iterator[Check]:

@@ -16,7 +16,7 @@ from pipeline.transform.rust_patterns import translate
 from tests.reference.reference import normal
 
 PROPERTY = settings(deadline=None, max_examples=300)
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 
 PLAIN_ATOMS = [*"ab_- 19", ".", "[a-c]", "[^a_]", "(?:a|ab)", r"\."]
 CLASSES = [r"\w", r"\d", r"\s", r"\W", r"\D", r"\S", r"[\w-]", r"[\d\s]"]

@@ -292,6 +292,9 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "max_withdrawn": [-1, True, 2.0, "5"],
     "retention_days": [0, "90"],
     "lock_timeout": [-1, None],
+    "worklist_dir": [3, True, "a\0b"],
+    "worklist_file_mode": [640, "rw-r-----", "0999", "", None],
+    "worklist_character_set": ["UTF-8", 1, None],
     "transliterate": ["yes"],
 }
 

@@ -593,11 +593,19 @@ def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
         return flags.timezone
     if ask is not None:
         return ask.text("The site's time zone", guess if guess and fits else "", check=_zone)
-    if guess is None or not fits:
+    if guess is not None and fits:
+        return guess
+    usual = str(PipelineConfig.model_fields["timezone"].default)
+    if not proposals.agrees_with(usual, pairs):
         raise PluginConfigError(
             "the site's time zone is not known; name it with --timezone, such as Europe/Berlin"
         )
-    return guess
+    # The list shows Calpendo's own clock times, whatever the zone; it moves only the edges of the window.
+    doubt = (
+        f"! the site's time zone is not known: {usual}, the default, is written; name yours with --timezone"
+    )
+    terminal().print(plain(doubt, "yellow"))
+    return usual
 
 
 def _zone(name: str) -> str | None:

@@ -289,6 +289,20 @@ def test_what_cannot_be_proposed_is_one_sentence(
     assert "Traceback" not in done.output
 
 
+def test_a_zone_that_nothing_tells_is_the_default_and_said(server: CalpendoSimulator, tmp_path: Path) -> None:
+    """Init --yes: on a machine in UTC the default zone is written, with a warning, unless bookings contradict it."""
+    arguments = ["--url", server.url, "--output", tmp_path / "mwl.json", "--yes"]
+    done = call(*arguments, TZ="UTC")
+    assert "the site's time zone is not known: America/Edmonton" in " ".join(done.output.split())
+    assert (done.exit_code, config_of(tmp_path / "mwl.json")["timezone"]) == (0, "America/Edmonton")
+    (tmp_path / "mwl.json").unlink()
+    told = {"properties": {"dateRange": {"start": "2026-11-20T09:00:00+01:00"}}}
+    for number in (1, 2, 3):
+        server.put(server.get(number) | told)
+    refused = call(*arguments, TZ="UTC")
+    assert (refused.exit_code, "name it with --timezone" in " ".join(refused.output.split())) == (2, True)
+
+
 def test_a_server_that_is_down_is_one_sentence(tmp_path: Path) -> None:
     """Init: nobody listens there."""
     done = call(

@@ -29,7 +29,8 @@ def preview(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Whose list: pylantir, caller, output:PATH. Default: pylantir where the file is Pylantir's own."
+            help="Whose list: pylantir, worklist, caller, output:PATH. Default: pylantir where the file is Pylantir's own,"
+            " worklist where it names a directory."
         ),
     ] = None,
     html: Annotated[

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from importlib.util import find_spec
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -21,7 +22,8 @@ from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config_file import SourceSettings, select_source
 from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.decide import moved_away
-from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR
+from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, WORKLIST, worklist_host
+from pipeline.errors import PluginConfigError
 from pipeline.transform import reasons
 from pipeline.transform.columns import to_rows
 from pipeline.transform.paths import value_at
@@ -239,8 +241,9 @@ def preview(
             is then shown with the reason ``not_yet`` and as new: the host gets it later. What the host has of other days
             is not compared.
         reveal: show values as they are, not as shapes.
-        host: whose list: ``pylantir``, ``caller`` (of ``fetch_entries``, and ``run``) or ``output:PATH``. Without it,
-            Pylantir's where the file is Pylantir's own and Pylantir is installed, else the caller's.
+        host: whose list: ``pylantir``, ``worklist`` (the configured directory), ``worklist:DIR``, ``caller`` (of
+            ``fetch_entries``, and ``run``) or ``output:PATH``. Without it, Pylantir's where the file is Pylantir's own and
+            Pylantir is installed, else the directory's where one is configured, else the caller's.
         options: ``credentials``, ``clock`` and ``environ``, as for ``CalendoPlugin``.
 
     Raises:
@@ -248,11 +251,21 @@ def preview(
     """
     settings = _settings(config, source)
     warnings: tuple[str, ...] = ()
+    is_told = host is not None
     if host is None:
         host = PYLANTIR if isinstance(settings, SourceSettings) and settings.database else CALLER
         if host == PYLANTIR and find_spec("pylantir") is None:
             host = CALLER
             warnings = (_NO_PYLANTIR,)
+    directory = _worklist_dir(settings)
+    if host == CALLER and directory and not is_told:
+        host = worklist_host(Path(directory))
+    elif host == WORKLIST:
+        if not directory:
+            raise PluginConfigError(
+                'host: the configuration names no directory; write "worklist_dir", or --host worklist:DIR'
+            )
+        host = worklist_host(Path(directory))
     if host == PYLANTIR:
         return _under_pylantir(settings, days, reveal=reveal, **options)
     return _for_a_caller(settings, host, days, warnings, reveal=reveal, **options)
@@ -288,10 +301,16 @@ def _settings(config: AnyConfig, source: str | None) -> SourceSettings | Pipelin
     return PipelineConfig.of(config)  # Says what may be given.
 
 
+def _worklist_dir(settings: SourceSettings | PipelineConfig) -> str | None:
+    given = (
+        settings.worklist_dir if isinstance(settings, PipelineConfig) else settings.config.get("worklist_dir")
+    )
+    return given if isinstance(given, str) and given.strip() else None
+
+
 def _under_pylantir(
     settings: SourceSettings | PipelineConfig, days: int | None, *, reveal: bool, **options: Any
 ) -> Preview:
-    from pipeline.errors import PluginConfigError
     from pipeline.pylantir.rehearsal import rehearse
 
     if isinstance(settings, PipelineConfig):
@@ -335,11 +354,15 @@ def _for_a_caller(
     )
     with CalendoPlugin(name, given, host=host, **options) as plugin:
         plan = plugin.plan(interval, days=days)
+        shown, received = plugin.settings, by_caller(plan)
+        if host.startswith(f"{WORKLIST}:"):
+            received = as_worklist_items(received, shown)
+            shown = shown.model_copy(update={"output_timezone": "site"})
         return previewed(
             plan,
-            plugin.settings,
+            shown,
             host,
-            by_caller(plan),
+            received,
             plan.report.started,
             days=days,
             reveal=reveal,
@@ -419,6 +442,56 @@ def by_caller(plan: Plan) -> dict[int, Received]:
                 "held" if waits else "unchanged",
                 reason=waits or "fetch_failed",
             )
+    return found
+
+
+def as_worklist_items(received: Mapping[int, Received], config: PipelineConfig) -> dict[int, Received]:
+    """Return the bookings as their worklist items will be written: in site time, in the console's characters."""
+    from pipeline.worklist_files.dataset import SHOWN, shown_values, worklist_item
+
+    site = pytz.timezone(config.timezone)
+    zone = site if config.output_timezone == "site" else pytz.timezone(config.output_timezone)
+
+    def clock(entry: Mapping[str, Any]) -> datetime:
+        """Return the start by the site's clock."""
+        start: datetime = zone.localize(datetime.combine(entry[DATE_KEY], entry[TIME_KEY])).astimezone(site)
+        return start
+
+    found = {}
+    for number, before in received.items():
+        start = clock(before.entry)
+        entry = {**before.entry, DATE_KEY: start.date(), TIME_KEY: start.time().replace(microsecond=0)}
+        got = before
+        moved = {name: old for name, old, _ in before.differences if old and name in (DATE_KEY, TIME_KEY)}
+        if moved:
+            day, hour = moved.get(DATE_KEY), moved.get(TIME_KEY)
+            was = clock(
+                {
+                    DATE_KEY: date.fromisoformat(day) if day else before.entry[DATE_KEY],
+                    TIME_KEY: time.fromisoformat(hour) if hour else before.entry[TIME_KEY],
+                }
+            )
+            told = [change for change in before.differences if change[0] not in (DATE_KEY, TIME_KEY)]
+            for name, old, new in (
+                (DATE_KEY, f"{was:%Y-%m-%d}", f"{start:%Y-%m-%d}"),
+                (TIME_KEY, f"{was:%H:%M:%S}", f"{start:%H:%M:%S}"),
+            ):
+                told += [(name, old, new)] if old != new else []
+            got = replace(before, differences=told)
+        if got.entry[STATUS_KEY] not in SHOWN:
+            found[number] = replace(got, entry=entry)
+            continue
+        item = worklist_item(
+            got.entry, start, base_url=config.base_url, character_set=config.worklist_character_set
+        )
+        labels = [f"{name}:{kind}" for name, kinds in item.repaired.items() for kind in kinds]
+        repaired = tuple(dict.fromkeys((*got.repaired, *labels)))
+        if item.content is None:
+            found[number] = replace(
+                got, entry=entry, on_list=False, repaired=repaired, reason=got.reason or "not_sendable"
+            )
+        else:
+            found[number] = replace(got, entry=entry | shown_values(item.content), repaired=repaired)
     return found
 
 

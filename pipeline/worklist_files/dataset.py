@@ -125,6 +125,22 @@ def worklist_item(
     return Item(_written(item, values), None, tuple(making.transliterated), making.repaired)
 
 
+def shown_values(content: bytes) -> dict[str, str]:
+    """Return what a console shows of an item, by the names of an entry's fields; what is empty is left out."""
+    from pydicom import dcmread
+
+    item = dcmread(BytesIO(content))
+    parts = [item, item[_STEP].value[0]]
+    found = {}
+    for field in fields.WORKLIST:
+        if field.keyword is None or field.dtype != "String" or field.origin == "looked_up":
+            continue
+        value = next((part[field.keyword].value for part in parts if field.keyword in part), None)
+        if value:
+            found[field.name] = str(value)
+    return found
+
+
 def _values(entry: Mapping[str, Any], start: datetime, base_url: str, making: _Making) -> dict[str, str]:
     """Return the item's values by keyword; what is not there is empty."""
     values = {

@@ -21,6 +21,7 @@ from pipeline.plugin import CalendoPlugin, fetch_for
 from pipeline.trace import why
 from pipeline.verify.local import worklist_files
 from pipeline.verify.model import State
+from pipeline.verify.preview import preview
 from pipeline.worklist_files import directory as files
 from tests.integration.delivery.delivery_site import NOW, KilledError, booking
 from tests.integration.worklist_files.worklist_site import FilesSite
@@ -382,3 +383,25 @@ def test_why_names_the_file_that_holds_a_booking(site: FilesSite) -> None:
     path = site.plugin.directory.file(1)
     assert found[1] == [f"{path} holds it, as it was delivered last"]
     assert found[2] == [f"none; it would be {site.plugin.directory.file(2)}"]
+
+
+def test_preview_shows_the_items_as_they_will_be_written(site: FilesSite) -> None:
+    """Site time, the console's characters, and what is held back; the directory stays as it is."""
+    site.config |= {"worklist_dir": str(site.directory), "worklist_character_set": "ASCII"}
+    site.cycle()
+    site.simulator.put(booking(1, NOW + timedelta(hours=5)))
+    site.simulator.edit(2, title="SUB002_Müller^Jürgen")
+    site.simulator.edit(3, title="SÜB003_Testa_Anna")
+    before = {path.name: path.read_bytes() for path in site.directory.iterdir()}
+    found = preview(site.config, reveal=True, credentials=Credentials("demo", "demo"), clock=lambda: site.now)
+    assert found.host == f"worklist:{site.directory}"
+    rows = {row["booking_id"]: row for row in found.frame.iter_rows(named=True)}
+    assert f"{rows[1]['time']:%H%M%S}" == site.start_of(1)[1] == "130000"
+    assert ("scheduled_start_time", "09:01:00", "13:00:00") in [
+        tuple(each.values()) for each in rows[1]["differences"]
+    ]
+    assert (rows[2]["patient_name"], rows[2]["on_list"]) == ("Muller^Jurgen", True)
+    assert (rows[3]["reasons"], rows[3]["on_list"]) == (["not_sendable"], False)
+    assert {path.name: path.read_bytes() for path in site.directory.iterdir()} == before
+    site.cycle()
+    assert site.numbers() == sorted(number for number, row in rows.items() if row["on_list"])

@@ -46,6 +46,10 @@ def init(
     status: Annotated[
         list[str] | None, typer.Option(help='What a status means: "Provisional=SCHEDULED"; may be repeated.')
     ] = None,
+    worklist_dir: Annotated[
+        Path | None,
+        typer.Option(help="The directory of DICOM worklist files that Orthanc or wlmscpfs reads."),
+    ] = None,
     id_rule: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +100,7 @@ def init(
                 api_path=api_path,
                 resources=tuple(resource or ()),
                 statuses=tuple(status or ()),
+                worklist_dir=worklist_dir,
                 id_rules=tuple(id_rule or ()),
                 name_rules=tuple(name_rule or ()),
                 ignore=tuple(ignore or ()),

@@ -50,6 +50,7 @@ class Flags:
     api_path: str | None = None
     resources: tuple[str, ...] = ()
     statuses: tuple[str, ...] = ()
+    worklist_dir: Path | None = None
     id_rules: tuple[str, ...] = ()
     name_rules: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -255,7 +256,7 @@ def _tell_reading(reading: SiteReading) -> None:
 
 def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
     """Settle everything for a new configuration."""
-    resources, stations = _resources(flags, reading, ask)
+    resources, stations, directory = _resources(flags, reading, ask)
     payloads = proposals.of_resources(reading.payloads, resources)
     statuses = _statuses(flags, payloads, ask)
     titles = proposals.propose_titles(payloads)
@@ -265,6 +266,7 @@ def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
         api_path=reading.api_path,
         resources=resources,
         stations=stations,
+        worklist_dir=directory,
         statuses=statuses,
         id_rules=ids,
         name_rules=names,
@@ -277,12 +279,13 @@ def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
 
 def _resources(
     flags: Flags, reading: SiteReading, ask: Dialog | None
-) -> tuple[dict[str, str | None], dict[str, str]]:
-    """Settle the resources with their modality, and the AE titles of their stations."""
+) -> tuple[dict[str, str | None], dict[str, str], str | None]:
+    """Settle the resources with their modality, the AE titles of their stations, and the directory of worklist files."""
     found = proposals.propose_resources(reading)
     by_name = {each.name: each for each in found}
     wanted: dict[str, str | None] = {}
     stations: dict[str, str] = {}
+    directory = str(flags.worklist_dir.expanduser().absolute()) if flags.worklist_dir else None
     if flags.resources:
         for given in flags.resources:
             name, _, rest = given.rpartition("=") if "=" in given else (given, "", "")
@@ -298,14 +301,13 @@ def _resources(
                 + (f": {listed([each.name for each in found])}" if found else "")
             )
     else:
-        wanted, stations = _asked_resources(found, ask)
+        wanted = _asked_resources(found, ask)
+        directory, stations = _asked_host(directory, list(wanted), ask)
     _tell_resources(found, wanted)
-    return wanted, stations
+    return wanted, stations, directory
 
 
-def _asked_resources(
-    found: Sequence[proposals.Resource], ask: Dialog
-) -> tuple[dict[str, str | None], dict[str, str]]:
+def _asked_resources(found: Sequence[proposals.Resource], ask: Dialog) -> dict[str, str | None]:
     if found:
         titles = {
             f"{each.name}  ({proposals.bookings(each.bookings)}{_why_not(each)})": each for each in found
@@ -330,11 +332,32 @@ def _asked_resources(
             wanted[name] = ask.text(
                 f"Modality of {name}: MR, CT, PT, EEG, US, OT ...", modality or "MR", check=_modality
             ).upper()
-    stations: dict[str, str] = {}
-    if ask.confirm("Does a console ask for its own station's AE title?", default=False):
-        answers = {name: ask.text(f"AE title of {name} (Enter: none)", check=_ae_title) for name in names}
-        stations = {name: title for name, title in answers.items() if title}
-    return wanted, stations
+    return wanted
+
+
+def _asked_host(
+    directory: str | None, names: Sequence[str], ask: Dialog
+) -> tuple[str | None, dict[str, str]]:
+    """Ask which server shows the list; with worklist files also for the directory, and each scanner's own title."""
+    files = "Orthanc or wlmscpfs, from worklist files"
+    servers = {"Pylantir": False, files: True}
+    if directory is None and not ask.choose(
+        "Which server shows the list? (Pylantir does not tell consoles apart by AE title)",
+        servers,
+        "Pylantir",
+    ):
+        return None, {}
+    if directory is None:
+        directory = ask.text("Directory of the worklist files", DEFAULT_WORKLISTS, check=_directory)
+    answers = {name: ask.text(f"AE title of {name} (Enter: none)", check=_ae_title) for name in names}
+    return directory, {name: title for name, title in answers.items() if title}
+
+
+DEFAULT_WORKLISTS = "/var/lib/calpendo-worklists/WORKLIST"
+
+
+def _directory(text: str) -> str | None:
+    return None if Path(text).is_absolute() else "A whole path, such as /var/lib/calpendo-worklists/WORKLIST."
 
 
 def _why_not(each: proposals.Resource) -> str:
@@ -635,7 +658,7 @@ def _additions(
     added: dict[str, Any] = {}
     resources: Mapping[str, str | None] = dict.fromkeys(checked.resources)
     if flags.resources:
-        chosen, stations = _resources(flags, reading, ask)
+        chosen, stations, _ = _resources(flags, reading, ask)
         added["resources"] = list(dict.fromkeys([*checked.resources, *chosen]))
         added["resource_modality_mapping"] = {name: code for name, code in chosen.items() if code}
         if stations:
@@ -653,6 +676,7 @@ def _additions(
     if mapping:
         added["field_mapping"] = proposals.appended(checked, mapping)
     given = {"timezone": flags.timezone, "fetch_mode": flags.fetch_mode, "base_url": flags.url}
+    given["worklist_dir"] = str(flags.worklist_dir.expanduser().absolute()) if flags.worklist_dir else None
     added |= {key: value for key, value in given.items() if value is not None}
     if not added:
         terminal().print("Nothing is missing from the file.")
@@ -672,7 +696,7 @@ def _prepared(
     if existing is None:
         PipelineConfig.from_dict(config, source_name=name, offline=True)
         beside: dict[str, Any] = {"_comment": writer.COMMENT}
-        if flags.service:
+        if flags.service and "worklist_dir" not in config:
             beside["db_path"] = "/var/lib/calpendo-pipeline/worklist.db"
         files.append(
             writer.new_configuration(flags.output, writer.with_comments(config, name), beside=beside)
@@ -685,9 +709,13 @@ def _prepared(
     if env is not None:
         files.append(env)
     if flags.service:
-        template = sample_path("calpendo-pipeline.service").read_text(encoding="utf-8")
+        directory = whole.get("worklist_dir")
+        unit_name = "calpendo-worklist.service" if directory else "calpendo-pipeline.service"
+        template = sample_path(unit_name).read_text(encoding="utf-8")
+        if directory:
+            template = template.replace(DEFAULT_WORKLISTS, directory.replace("%", "%%"))
         unit = writer.service_unit(template, flags.output, env.path if env else None)
-        path = flags.output.parent / "calpendo-pipeline.service"
+        path = flags.output.parent / unit_name
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != unit:
             raise PluginConfigError(f"{path} is there already; remove it first, or leave --service out")
         files.append(writer.Prepared(path, unit))

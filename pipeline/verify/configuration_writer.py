@@ -265,7 +265,7 @@ def service_unit(template: str, config: Path, env: Path | None) -> str:
     """Return the systemd unit for a configuration file: the example's, with this installation's paths.
 
     Args:
-        template: ``data/calpendo-pipeline.service``.
+        template: ``data/calpendo-pipeline.service`` or ``data/calpendo-worklist.service``.
         config: the configuration file.
         env: the ``.env`` with the login, None where it stands elsewhere.
     """
@@ -281,11 +281,19 @@ def service_unit(template: str, config: Path, env: Path | None) -> str:
             "ProtectHome=yes",
             "# The installation or its files lie in a home directory.\nProtectHome=read-only",
         )
-    heading = (
-        "# Pylantir's worklist server with this package's Calpendo plugin. Put it into /etc/systemd/system, then:\n"
-        "#   useradd --system --no-create-home worklist\n"
-        "#   systemctl enable --now calpendo-pipeline\n"
+    keeps_files = "ReadWritePaths=" in unit
+    what = (
+        "DICOM worklist files"
+        if keeps_files
+        else "Pylantir's worklist server with this package's Calpendo plugin"
     )
+    heading = (
+        f"# {what}. Put it into /etc/systemd/system, then:\n"
+        "#   useradd --system --no-create-home worklist\n"
+        f"#   systemctl enable --now {'calpendo-worklist' if keeps_files else 'calpendo-pipeline'}\n"
+    )
+    if keeps_files:
+        heading += "# The directory, its owner and its group: docs/hosts.md.\n"
     if env is None:
         heading += "# The login: two lines, CALPENDO_USERNAME=... and CALPENDO_PASSWORD=..., in the EnvironmentFile, mode 0600.\n"
     return f"{heading}\n{unit}"

@@ -122,7 +122,8 @@ class Titles:
 class Choices:
     """What a person, the flags or the proposals decided: all that a configuration is made of.
 
-    ``resources`` maps a wanted resource to its modality (None: not told), ``stations`` to the scanner's AE title.
+    ``resources`` maps a wanted resource to its modality (None: not told), ``stations`` to the scanner's AE title; ``worklist_dir``
+    is the directory of worklist files, where one is kept.
     ``id_rules`` and ``name_rules`` are ``_extract`` objects in order.
     """
 
@@ -131,6 +132,7 @@ class Choices:
     resources: Mapping[str, str | None]
     timezone: str
     stations: Mapping[str, str] = field(default_factory=dict)
+    worklist_dir: str | None = None
     statuses: Mapping[str, str] = field(default_factory=dict)
     id_rules: tuple[Mapping[str, Any], ...] = ()
     name_rules: tuple[Mapping[str, Any], ...] = ()
@@ -436,6 +438,8 @@ def configuration(choices: Choices) -> dict[str, Any]:
     }
     if choices.stations:
         config["resource_ae_title"] = dict(choices.stations)
+    if choices.worklist_dir:
+        config["worklist_dir"] = choices.worklist_dir
     if choices.ignore:
         config["ignore_titles"] = list(choices.ignore)
     if choices.fetch_mode is not None:

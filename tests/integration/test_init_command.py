@@ -120,6 +120,26 @@ def test_everything_is_proposed_and_written(server: CalpendoSimulator, tmp_path:
     ]
 
 
+def test_worklist_files_have_a_directory_and_a_unit_of_their_own(
+    server: CalpendoSimulator, tmp_path: Path
+) -> None:
+    """Init --worklist-dir: the option, the station, the unit that keeps the files; nothing of Pylantir's."""
+    directory = tmp_path / "worklists"
+    directory.mkdir()
+    done = call(
+        *ready(server, tmp_path, "--service", "--worklist-dir", directory, "--resource", "MRT 3T=MR:PRISMA")
+    )
+    assert done.exit_code == 0, done.output
+    config = config_of(tmp_path / "mwl.json")
+    assert (config["worklist_dir"], config["resource_ae_title"]) == (str(directory), {"MRT 3T": "PRISMA"})
+    assert "all 1 resources have a station" in " ".join(done.stdout.split())
+    unit = (tmp_path / "calpendo-worklist.service").read_text()
+    assert f"ReadWritePaths={directory}\n" in unit
+    assert f"run --config {tmp_path}/mwl.json --every" in unit
+    assert "ylantir" not in unit
+    assert "db_path" not in (tmp_path / "mwl.json").read_text()
+
+
 def test_flags_answer_every_question(server: CalpendoSimulator, tmp_path: Path) -> None:
     """Init: each question has a flag, and what is said goes before what is proposed."""
     rule = {"pattern": "^(SUB[0-9]{3}) - ", "group": 1}

@@ -108,7 +108,7 @@ def _health(
 
 
 def _name(found: Health) -> str:
-    return f"{found.source}, {found.host}" if found.source else found.host
+    return f"{found.source} ({found.host})" if found.source else found.host
 
 
 def _ids(ids: Sequence[int]) -> str:

@@ -287,13 +287,13 @@ def test_all_sources_of_a_file(site: Site, config: Path, ledger_file: Path) -> N
     shown = run("status", "--config", config)
     assert shown.exit_code == 0
     assert [line for line in shown.output.splitlines() if line.startswith(("eeg", "calpendo", "ledger"))] == [
-        "eeg, caller:",
+        "eeg (caller):",
         "ledger: none yet, nothing has run",
-        "calpendo, caller:",
+        "calpendo (caller):",
         f"ledger: {ledger_file}",
     ]
     assert (
-        "nothing has succeeded for eeg, caller"
+        "nothing has succeeded for eeg (caller)"
         in run("status", "--config", config, "--max-age", "9999d").output
     )
     assert "│ calpendo │ 7" in run("quarantine", "list", "--config", config).output

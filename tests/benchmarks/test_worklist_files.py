@@ -37,11 +37,11 @@ def lines_of(config: PipelineConfig) -> list[Line]:
     return lines[:COUNT]
 
 
-def timed(task: Callable[[], Kept | None]) -> tuple[float, Kept | None]:
-    """Return the seconds of a task, and what it returned."""
-    begun = time.perf_counter()
+def timed(task: Callable[[], Kept | None]) -> tuple[float, float, Kept | None]:
+    """Return the seconds of a task, those of the processor in it, and what it returned."""
+    begun, worked = time.perf_counter(), time.process_time()
     result = task()
-    return time.perf_counter() - begun, result
+    return time.perf_counter() - begun, time.process_time() - worked, result
 
 
 def by_pydicom(datasets: list[Dataset], folder: Path) -> None:
@@ -82,10 +82,10 @@ def test_ten_thousand_files(tmp_path: Path) -> None:
         lines = lines_of(plugin.settings)
         with ledger.transaction():
             ledger.record(Changes(emitted=lines), NOW)
-        writing, kept = timed(plugin.keep_files)
+        writing, writing_work, kept = timed(plugin.keep_files)
         assert kept is not None
         assert (kept.files, kept.written, kept.held_back) == (COUNT, COUNT, {})
-        unchanged, kept = timed(plugin.keep_files)
+        unchanged, unchanged_work, kept = timed(plugin.keep_files)
         assert kept is not None
         assert kept.written == 0
     datasets = [pydicom.dcmread(path) for path in directory.iterdir()]
@@ -93,10 +93,11 @@ def test_ten_thousand_files(tmp_path: Path) -> None:
         dataset.walk(lambda _dataset, element: element.value)
     own_folder = tmp_path / "own"
     own_folder.mkdir()
-    own, _ = timed(lambda: by_pydicom(datasets, own_folder))
+    own, own_work, _ = timed(lambda: by_pydicom(datasets, own_folder))
     print(
-        f"\n{COUNT} files: {writing:.2f} s, pydicom's own {own:.2f} s ({writing / own:.2f} times);"
-        f" nothing changed: {unchanged:.2f} s ({unchanged / writing:.3f} of it)"
+        f"\n{COUNT} files: {writing:.2f} s ({writing_work:.2f} s of the processor), pydicom's own {own:.2f} s ({own_work:.2f} s):"
+        f" {writing / own:.2f} times ({writing_work / own_work:.2f} times); nothing changed: {unchanged:.2f} s"
+        f" ({unchanged_work:.2f} s), {unchanged / writing:.3f} of it"
     )
     assert writing <= 2 * own
     assert unchanged <= writing / 10

@@ -162,7 +162,7 @@ def test_consoles_of_fewer_characters() -> None:
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=70)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     entry=st.fixed_dictionaries(
         {}, optional={field.name: TEXT for field in fields.WORKLIST if field.origin == "mapped"}

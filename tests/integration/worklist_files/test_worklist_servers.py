@@ -300,7 +300,16 @@ def play_day(day: Process, servers: list[WorklistServer], scratch: Path) -> None
     day.sim.edit(8, title="SUB8_Rose")
     day.start()
     settled()
+    day.sim.query_latency = 30
+    begun = day.lists()
+    day.until(lambda: day.lists() > begun, "no cycle began")
+    asked = time.monotonic()
+    assert day.end(signal.SIGINT) == 0
+    assert time.monotonic() - asked < 15, "what is waited for is cut"
+    day.sim.query_latency = 0
     log = day.log.read_text()
+    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d calpendo: (\d+ listed, .* worklist files, .* s|failed: .*)"
+    assert all(re.fullmatch(line, told) for told in log.splitlines()), "one line per cycle, and nothing else"
     assert not [name for name in ("SUB", "White", "Wanda", "Ersatz", "Rose", "小龙") if name in log]
 
 

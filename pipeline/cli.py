@@ -14,7 +14,7 @@ from pipeline.commands.audit import audit
 from pipeline.commands.backfill import backfill
 from pipeline.commands.check import check
 from pipeline.commands.demo import demo
-from pipeline.commands.exits import say, unforeseen
+from pipeline.commands.exits import Command, say, unforeseen
 from pipeline.commands.init import init
 from pipeline.commands.preview import preview
 from pipeline.commands.pylantir import PASS_ALL_ON, pylantir
@@ -34,11 +34,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (demo, init, verify, preview, run, status, why):
-    app.command(cls=RunCommand if command is run else None)(command)
+    app.command()(command)
 app.add_typer(quarantine_app, name="quarantine")
 for later in (audit, check, backfill, simulate):
     app.command()(later)
 app.command("pylantir", context_settings=PASS_ALL_ON)(pylantir)
+for told in (*app.registered_commands, *quarantine_app.registered_commands):
+    told.cls = RunCommand if told.callback is run else Command
 
 
 @app.callback(invoke_without_command=True)

@@ -953,6 +953,7 @@ class _Teller:
             self._found = replace(found, fate=Fate.RESENT)
         self._kept = self._host.kept(number)
         self._row: dict[str, Any] | None = seen.rows.get(number)
+        self._lasting = self._lasting_cause()
         self._steps: list[Step] = []
         self._decisive = self._decisive_step()
 
@@ -997,8 +998,26 @@ class _Teller:
     def _delivery_step(self) -> str:
         return f"delivery to {self._host.name}"
 
+    def _lasting_cause(self) -> _Found | None:
+        """Return what keeps a booking off the list also when the window reaches it, which says more than the window."""
+        found, seen, start = self._found, self._seen, self._start()
+        is_ahead = start is not None and start >= seen.window.end
+        if self._row is None or not is_ahead or self._kind is not Fate.FILTERED or found.reason != "window":
+            return None
+        if self._row[STATUS_KEY] not in TO_SCAN:
+            return _Found(Fate.FILTERED, "status")
+        for name in ("status", "title_ignored", "study"):
+            if self._number in seen.outside[name]:
+                return _Found(Fate.FILTERED, name)
+        codes = seen.rejected.get(self._number)
+        return _Found(Fate.REJECTED, "; ".join(codes)) if codes else None
+
+    @property
+    def _kind(self) -> Fate:
+        return self._found.cause or self._found.fate
+
     def _decisive_step(self) -> str:
-        found = self._found
+        found = self._lasting or self._found
         kind = found.cause or found.fate
         if found.fate in STANDING and self._is_moved_away():
             return "window"
@@ -1107,6 +1126,10 @@ class _Teller:
             return f"is not on the list: {self._status_words()}{self._modified()}{still}."
         back = " again" if kept.line is not None and kept.line.status == DISCONTINUED else ""
         match fate:
+            case Fate.NEW if self._host.last_success is None:
+                return (
+                    "is not on the list yet: no cycle has succeeded so far, and the first one puts it there."
+                )
             case Fate.NEW:
                 return "is not on the list yet: it is new, and the next cycle puts it there."
             case Fate.CHANGED if not kept.stands:
@@ -1143,7 +1166,7 @@ class _Teller:
 
     def _cause(self) -> str:
         """Say why, to be read after a colon."""
-        found = self._found
+        found = self._lasting or self._found
         kind = found.cause or found.fate
         row = self._row or {}
         if kind is Fate.FILTERED:
@@ -1205,7 +1228,8 @@ class _Teller:
         at = self._appears()
         if at is None:
             return f"it begins {self._at(start)}, and the window of a day never reaches that time"
-        return f"it begins {self._at(start)}, and appears {self._at(at)}"
+        appears_at = "; the window reaches it" if self._lasting else ", and appears"
+        return f"it begins {self._at(start)}{appears_at} {self._at(at)}"
 
     def _appears(self) -> datetime | None:
         start = self._start()
@@ -1295,7 +1319,7 @@ class _Teller:
             self._add("window", f"inside; {span}")
             return
         code = "over" if start < window.end else "not_yet" if self._appears() else "never"
-        self._add("window", f"{self._window_words()}; {span}", _remedy(code))
+        self._add("window", f"{self._window_words()}; {span}", "" if self._lasting else _remedy(code))
 
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
         for rule in self._config.rules:

@@ -7,8 +7,10 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from pipeline.display import visible
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginStateError
@@ -18,6 +20,23 @@ MISCONFIGURED = 2
 LINES = "\n"
 
 _HEADINGS = {PluginFetchError: "Fetch failed", PluginStateError: "Cannot go on", PluginError: "Failed"}
+
+
+class Command(TyperCommand):
+    """A command whose ``--help`` breaks lines where the terminal ends, and shows no type beside a flag that takes no value."""
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:  # noqa: A002  Typer's name
+        """Take Typer's arguments."""
+        paragraphs = textwrap.dedent(help or "").strip().split("\n\n")
+        super().__init__(*args, help="\n\n".join(" ".join(each.split()) for each in paragraphs), **options)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
 
 
 def say(text: str, *, err: bool = False, fg: str | None = None, bold: bool | None = None) -> None:

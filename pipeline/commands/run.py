@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from pipeline.commands.exits import FAILED, exit_codes, say
+from pipeline.commands.exits import FAILED, Command, exit_codes, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +24,7 @@ SYNC_INTERVAL = "sync_interval"
 """What ``--every`` means without a value."""
 
 
-class RunCommand(TyperCommand):
+class RunCommand(Command):
     """The command line of ``run``, in which ``--every`` may stand without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

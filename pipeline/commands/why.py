@@ -26,7 +26,7 @@ def why(
     booking: Annotated[
         str | None,
         typer.Argument(
-            metavar="[BOOKING]",
+            metavar="BOOKING",
             help="A booking's number. Without it, a text to search for in titles and ids is asked for, or read from"
             " standard input: what stands in a command line stays in the shell's history.",
         ),
@@ -64,7 +64,7 @@ def why(
 
         say(json.dumps(found.to_dict(), ensure_ascii=False))
     else:
-        _show(found.notes, found.verdicts, today=today)
+        _show(found.notes, found.verdicts, config, today=today)
     if not found.answered:
         raise typer.Exit(FAILED)
 
@@ -76,7 +76,7 @@ def _asked_text() -> str:
     return sys.stdin.readline().strip()
 
 
-def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], *, today: bool) -> None:
+def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], config: Path, *, today: bool) -> None:
     from pipeline.commands.render import plain, terminal
 
     console = terminal()
@@ -97,7 +97,7 @@ def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], *, today: bool)
         on_list = sum(verdict.on_list for verdict in verdicts)
         console.print(
             f"{on_list} of {len(verdicts)} bookings are on the list, or come on it with the next cycle."
-            " Every step of one: calpendo-pipeline why NUMBER"
+            f" Every step of one: calpendo-pipeline why NUMBER --config {config}"
         )
 
 

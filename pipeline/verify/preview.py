@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pipeline.pylantir.rehearsal import Rehearsal, Row
 
 CHANGES: Final = ("new", "changed", "unchanged", "withdrawn", "held")
-"""What the next cycle changes about a booking on the host's list; a booking that is on none has no change (null)."""
+"""What the next cycle changes about a booking on the host's list; one that is on none, or comes later, has null."""
 
 NO_SCANNER: Final = "No longer in Calpendo's answer"
 """The heading of bookings that only the host has."""
@@ -238,8 +238,8 @@ def preview(
             ``PipelineConfig``.
         source: the source's name, where a file holds several.
         days: the site's next days, today included, in place of the window. A booking that the window has not reached yet
-            is then shown with the reason ``not_yet`` and as new: the host gets it later. What the host has of other days
-            is not compared.
+            is then shown with the reason ``not_yet`` and no change: the host gets it later. What the host has of other
+            days is not compared.
         reveal: show values as they are, not as shapes.
         host: whose list: ``pylantir``, ``worklist`` (the configured directory), ``worklist:DIR``, ``caller`` (of
             ``fetch_entries``, and ``run``) or ``output:PATH``. Without it, Pylantir's where the file is Pylantir's own and
@@ -704,7 +704,7 @@ def _row(
         "why": " ".join(dict.fromkeys(reason.meaning for reason in explained)) or None,
         "what_to_do": " ".join(dict.fromkeys(reason.remedy for reason in explained)) or None,
         "repaired": list(got.repaired) if got is not None else [],
-        "change": None if got is None else got.change,
+        "change": None if got is None or ("not_yet" in against and got.change == "new") else got.change,
         "differences": [
             {"field": name, "old": old, "new": new} for name, old, new in (got.differences if got else ())
         ],

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
@@ -39,6 +41,16 @@ def site(tmp_path: Path) -> Iterator[Path]:
             json.dumps({"data_sources": [{"name": "site", "type": "calpendo", "config": config}]})
         )
         yield file
+
+
+def test_help_fits_the_terminal_and_names_no_type_beside_a_flag() -> None:
+    """Style: `--help` breaks its sentences where the terminal ends, and nobody writes `--yes true`."""
+    group: Any = get_command(cli.app)
+    for command in [*group.commands.values(), *group.commands["quarantine"].commands.values()]:
+        assert all("\n" not in paragraph for paragraph in (command.help or "").split("\n\n")), command.name
+    told = call("init", "--help", COLUMNS="80").stdout
+    assert "<bool>" not in told
+    assert "--yes" in told
 
 
 def test_two_terminals(tmp_path: Path) -> None:

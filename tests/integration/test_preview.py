@@ -106,7 +106,7 @@ def test_the_next_days_stand_in_place_of_the_window(site: Site) -> None:
     site.fetch()
     site.close()
     rows = {row["booking_id"]: row for row in look(site, days=4).frame.iter_rows(named=True)}
-    assert (rows[9]["on_list"], rows[9]["reasons"], rows[9]["change"]) == (False, ["not_yet"], "new")
+    assert (rows[9]["on_list"], rows[9]["reasons"], rows[9]["change"]) == (False, ["not_yet"], None)
     assert rows[1]["change"] == "unchanged"
     assert 9 not in set(look(site, days=3).frame["booking_id"]), "today and the next two"
     with pytest.raises(pipeline.PluginConfigError, match="days"):

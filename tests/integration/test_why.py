@@ -55,6 +55,8 @@ class World:
             changed(29, cancelled=True),
             booking(30, status="Completed"),
             booking(31),
+            booking(32, NOW + timedelta(days=3), status="Cancelled"),
+            booking(33, NOW + timedelta(days=3), title="who else"),
         ]
         self.simulator = CalpendoSimulator([*map(booking, range(1, 13)), *odd])
         self.simulator.faults.add(
@@ -107,7 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def told(world: World) -> dict[int, Verdict]:
     """What is told of every booking, the server up."""
-    return world.verdicts({*range(1, 15), *range(21, 32), 99})
+    return world.verdicts({*range(1, 15), *range(21, 34), 99})
 
 
 FATES: dict[int, tuple[Fate, bool, str, str]] = {
@@ -160,6 +162,8 @@ FATES: dict[int, tuple[Fate, bool, str, str]] = {
     29: (Fate.UNCHANGED, False, "status", "it is marked as cancelled"),
     30: (Fate.UNCHANGED, False, "status", "'Completed' means that it is completed"),
     31: (Fate.REJECTED, False, "gate", "resource is not readable"),
+    32: (Fate.FILTERED, False, "status", "'Cancelled' means that it is cancelled"),
+    33: (Fate.FILTERED, False, "gate", "the pattern for patient_id does not match"),
     99: (Fate.UNKNOWN, False, "calpendo", "known neither to Calpendo nor to any ledger"),
 }
 
@@ -174,6 +178,16 @@ def test_each_fate_is_told(told: dict[int, Verdict], number: int) -> None:
     assert [each.decided for each in verdict.steps].count(True) == 1
     if not on_list and fate is not Fate.WITHDRAWN:
         assert verdict.decided.advice, "what is not on the list has something to do about it"
+
+
+def test_what_never_appears_is_not_promised(told: dict[int, Verdict], world: World) -> None:
+    """Radiographer: of a later day, what is cancelled, ignored or rejected is not said to come by itself."""
+    ignored = world.verdicts({26}, ignore_titles=["sub"])[26]
+    for verdict in (told[32], told[33], ignored):
+        assert "appears" not in str(verdict)
+        assert "by itself" not in str(verdict)
+    assert ignored.decided.name == "ignore_titles"
+    assert "comes on the list by itself" in told[26].decided.advice
 
 
 def test_the_steps_are_told_in_order(told: dict[int, Verdict]) -> None:
@@ -224,6 +238,8 @@ def test_a_service_that_is_silent_is_noticed(world: World) -> None:
     (note,) = world.why(14, now=NOW + timedelta(hours=1)).notes
     assert "No cycle has succeeded for the caller since 2026-06-10 08:00 America/Edmonton" in note
     assert world.why(14, now=NOW + timedelta(minutes=10)).notes == ()
+    (verdict,) = world.why(14, config={"state_path": ":memory:"}).verdicts
+    assert "no cycle has succeeded so far" in verdict.answer
 
 
 def test_all_of_the_day(world: World) -> None:

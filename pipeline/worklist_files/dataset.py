@@ -122,7 +122,7 @@ def worklist_item(
     item.add(_sequence(_STEP, step))
     if character_set != ASCII:
         item.add(_element("SpecificCharacterSet", "CS", character_set))
-    return Item(_written(item, values), None, tuple(making.transliterated), making.repaired)
+    return Item(_written(item, values), None, tuple(dict.fromkeys(making.transliterated)), making.repaired)
 
 
 def shown_values(content: bytes) -> dict[str, str]:
@@ -176,12 +176,22 @@ class _Making:
         self.repaired: dict[str, tuple[Kind, ...]] = {}
 
     def text(self, field: WorklistField, value: Any) -> str:
-        """Return a field's text in characters that the item can carry; empty where there is none."""
+        """Return a field's text in characters that the item can carry; empty where there is none.
+
+        What is still invalid then is left out, so that its stand-in takes its place; an identifier makes a fault.
+        """
+        text = self._carried(field, value)
+        if not text or field.repair == "rejected" or _is_valid(field.vr or "LO", text):
+            return text
+        self.repaired[field.name] = ("emptied",)
+        return ""
+
+    def _carried(self, field: WorklistField, value: Any) -> str:
         if value is None or not str(value).strip():
             return ""
         text = str(value)
-        if self._fits(text):
-            return text
+        if self._fits(text) or field.vr not in _ANY_CHARACTERS:
+            return text  # Of a code the part that fits would be another code.
         if field.repair == "rejected":
             self.faults.append(
                 f"{field.name} holds characters beyond {self._name()}, and an identifier is not rewritten"
@@ -260,6 +270,21 @@ def _written(item: Dataset, values: Mapping[str, str]) -> bytes:
     file = BytesIO()
     dcmwrite(file, item, enforce_file_format=True)
     return file.getvalue()
+
+
+def _is_valid(vr: str, text: str) -> bool:
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    try:
+        validate_value(vr, text, RAISE)
+    except ValueError:
+        return False
+    return "\\" not in text and (vr in _ANY_CHARACTERS or text.isascii())
+
+
+_ANY_CHARACTERS: Final = frozenset({"LO", "PN", "SH"})
+"""The representations that SpecificCharacterSet applies to (PS3.5 6.1.2.3); all others are of the default repertoire."""
 
 
 def _valid(keyword: str, value: str) -> DataElement | None:

@@ -130,6 +130,10 @@ def test_what_is_missing_has_a_stand_in() -> None:
     assert (step.ScheduledStationAETitle, step.ScheduledProcedureStepDescription) == ("UNKNOWN", "MR")
     assert item.StudyInstanceUID == study_uid(URL, "9007199254740991")
     assert "ScheduledProtocolCodeSequence" not in step
+    odd = item_of(WHOLE | {"scheduled_station_aetitle": "PRÏSMA", "patient_name": "a^b^c^d^e^f^g" * 20})
+    assert read(odd).ScheduledProcedureStepSequence[0].ScheduledStationAETitle == "UNKNOWN"
+    assert read(odd).PatientName == "SUB001"
+    assert odd.repaired == {"patient_name": ("emptied",), "scheduled_station_aetitle": ("emptied",)}
     assert read(item_of(ENTRY | {"study_instance_uid": "17"})).StudyInstanceUID == item.StudyInstanceUID
 
 
@@ -152,6 +156,10 @@ def test_consoles_of_fewer_characters() -> None:
     assert (read(bare).PatientName, read(bare).StudyDescription) == ("Muller^Jurgen", "Schlaf und Traume")
     assert bare.transliterated == ("patient_name", "study_description")
     assert all(str(element.value).isascii() for element in read(bare).iterall())
+    station = item_of(ENTRY | {"scheduled_station_aetitle": "PRÏSMA"}, character_set="ASCII")
+    assert read(station).ScheduledProcedureStepSequence[0].ScheduledStationAETitle == "UNKNOWN", (
+        "no code is rewritten"
+    )
     for character_set, identity in (("ASCII", "Ü1"), ("ISO_IR 100", "Ж1")):
         held = item_of(ENTRY | {"patient_id": identity}, character_set=character_set)
         assert held.content is None
@@ -177,6 +185,7 @@ def test_no_text_makes_an_invalid_item(entry: dict[str, str], character_set: str
     assert (item.content is None) == (item.fault is not None)
     if item.content is None:
         assert item.fault is not None
+        assert "patient_id" in item.fault, "a subject is not lost for a detail"
         assert all(len(value) < 3 or value not in item.fault for value in entry.values())
         return
     found = read(item)

@@ -84,6 +84,7 @@ def carry_out(flags: Flags) -> None:
     ask = None if flags.yes else dialog()
     with _stopping():
         flags = _output(flags, ask)
+        seen = flags.output.read_bytes() if flags.update else None
         existing = _existing(flags)
         server = _where(flags, existing, ask)
         login = None if flags.from_file else _login(flags, ask)
@@ -103,7 +104,7 @@ def carry_out(flags: Flags) -> None:
                 config["allow_insecure_http"] = True
         else:
             config = _additions(flags, existing, reading, ask)
-        files, shown = _prepared(flags, existing, config, login, ask)
+        files, shown = _prepared(flags, existing, config, login, ask, seen)
         found = proposals.outcome(reading.payloads, shown)
         terminal().print(Text(f"{found}.", style="bold"))
         if ask is None and existing is None and not found.right and not flags.id_rules:
@@ -520,7 +521,7 @@ def _ask_form(
     answers["Ignore them: they are no subjects"] = "ignore"
     chosen = ask.choose("What shall become of these titles?", answers)
     if chosen == "ignore":
-        words = sorted({re.escape(title.casefold()) for title, _, _ in title_form.examples})
+        words = sorted({re.escape(title.lower()) for title, _, _ in title_form.examples})
         pattern = ask.text(
             "Ignore titles in which this is found (a word, or a regular expression)",
             words[0],
@@ -689,8 +690,12 @@ def _prepared(
     config: dict[str, Any],
     login: Login | None,
     ask: Dialog | None,
+    seen: bytes | None,
 ) -> tuple[list[writer.Prepared], dict[str, Any]]:
-    """Make every file ready; returns them, and the source's whole ``config`` as it will be."""
+    """Make every file ready; returns them, and the source's whole ``config`` as it will be.
+
+    ``seen`` is what the configuration file held when the questions began.
+    """
     name = flags.source or (existing.name if existing else DEFAULT_NAME)
     files: list[writer.Prepared] = []
     if existing is None:
@@ -703,7 +708,8 @@ def _prepared(
         )
         whole = config
     else:
-        files.append(writer.updated_configuration(flags.output, config, flags.source))
+        updated = writer.updated_configuration(flags.output, config, flags.source)
+        files.append(replace(updated, before=seen))
         whole = writer.options_of(files[0].text, existing.name)
     env = _env(flags, login, ask)
     if env is not None:
@@ -716,9 +722,10 @@ def _prepared(
             template = template.replace(DEFAULT_WORKLISTS, directory.replace("%", "%%"))
         unit = writer.service_unit(template, flags.output, env.path if env else None)
         path = flags.output.parent / unit_name
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != unit:
+        before = path.read_bytes() if path.exists() else None
+        if before not in (None, unit.encode()):
             raise PluginConfigError(f"{path} is there already; remove it first, or leave --service out")
-        files.append(writer.Prepared(path, unit))
+        files.append(writer.Prepared(path, unit, before=before))
     return files, whole
 
 

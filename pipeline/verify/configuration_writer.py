@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -39,6 +40,8 @@ class Prepared:
     text: str
     mode: int | None = None
     """Rights of the file; None: those of the file that it replaces, else the user's own default."""
+    before: bytes | None = None
+    """What the file held when it was read, None where there was none: what has come there since is not written over."""
 
     def __repr__(self) -> str:
         """Show the path only: the text may hold a login."""
@@ -49,12 +52,18 @@ def write_all(files: Iterable[Prepared]) -> None:
     """Write files, each whole or not at all: every one is complete beside its place before the first is put there.
 
     Raises:
-        PluginConfigError: one of them cannot be written; then none was.
+        PluginConfigError: one of them cannot be written, or was changed since it was read; then none was.
     """
+    files = tuple(files)
     waiting: list[tuple[Path, Path]] = []
     try:
         for file in files:
             waiting.append((_beside(file), _real(file.path)))  # noqa: PERF401  those made before one fails are removed
+        for file in files:
+            if _content(file.path) != file.before:
+                raise PluginConfigError(
+                    f"{file.path} was changed by somebody else in the meantime, so nothing was written; run it again"
+                )
         while waiting:
             temporary, place = waiting[0]
             temporary.replace(place)
@@ -66,6 +75,8 @@ def write_all(files: Iterable[Prepared]) -> None:
 
 def _beside(file: Prepared) -> Path:
     place = _real(file.path)
+    if place.exists() and not os.access(place, os.W_OK):
+        raise PluginConfigError(f"{file.path} cannot be written: it is read-only")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
         temporary = Path(name)
@@ -74,6 +85,7 @@ def _beside(file: Prepared) -> Path:
                 opened.write(file.text)
                 opened.flush()
                 os.fsync(opened.fileno())
+            _keep_owner(temporary, place)
             temporary.chmod(_mode(place) if file.mode is None else file.mode)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -86,6 +98,22 @@ def _beside(file: Prepared) -> Path:
 def _real(path: Path) -> Path:
     """Return the file that a link leads to, so that the link stays."""
     return path.resolve() if path.is_symlink() else path
+
+
+def _keep_owner(temporary: Path, place: Path) -> None:
+    """Leave a file to whom it belongs, so that a service still reads what root wrote anew; as far as that is allowed."""
+    with suppress(OSError):
+        belongs = place.stat()
+        made = temporary.stat()
+        if hasattr(os, "chown") and (belongs.st_uid, belongs.st_gid) != (made.st_uid, made.st_gid):
+            os.chown(temporary, belongs.st_uid, belongs.st_gid)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _mode(place: Path) -> int:
@@ -127,7 +155,8 @@ def updated_configuration(path: Path, config: Mapping[str, Any], source: str | N
         PluginConfigError: the file or the result is no valid configuration; the file stays as it is.
     """
     chosen = select_source(path, source)
-    text = path.read_text(encoding="utf-8-sig")
+    before = path.read_bytes()
+    text = before.decode("utf-8-sig")
     document = json.loads(text)
     holder, options = _place(document, chosen.name)
     for key, value in config.items():
@@ -141,7 +170,7 @@ def updated_configuration(path: Path, config: Mapping[str, Any], source: str | N
     PipelineConfig.from_dict(_merged(holder, options), source_name=chosen.name, offline=True)
     line_end = "\r\n" if "\r\n" in text else "\n"
     written = json.dumps(document, indent=_indent(text), ensure_ascii=False) + "\n"
-    return Prepared(path, written.replace("\n", line_end))
+    return Prepared(path, written.replace("\n", line_end), before=before)
 
 
 def _place(document: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -213,15 +242,17 @@ def env_file(path: Path, username: str, password: str) -> Prepared:
         if re.search(r"[\r\n\0]", value):
             raise config_error(".env", [f"{name}: got a text with a line break in it; write it on one line"])
     text = ""
+    before = None
     if path.exists():
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            before = path.read_bytes()
+            text = before.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PluginConfigError(
                 f"{path} cannot be read ({type(error).__name__}); write it as UTF-8 text"
             ) from None
     login = {USERNAME: f"{USERNAME}={quoted(username)}", PASSWORD: f"{PASSWORD}={quoted(password)}"}
-    return Prepared(path, _with_lines(text, login), 0o600)
+    return Prepared(path, _with_lines(text, login), 0o600, before)
 
 
 def _with_lines(text: str, login: Mapping[str, str]) -> str:
@@ -229,18 +260,19 @@ def _with_lines(text: str, login: Mapping[str, str]) -> str:
     from dotenv.parser import parse_stream
 
     left = dict(login)
+    line_end = "\r\n" if "\r\n" in text else "\n"
     kept: list[str] = []
-    for binding in parse_stream(StringIO(text)):
+    for binding in parse_stream(StringIO(text, newline="")):
         original = binding.original.string
         if binding.key not in login:
             kept.append(original)
         elif binding.key in left:
             before = original[: len(original) - len(original.lstrip())]
-            kept.append(f"{before}{left.pop(binding.key)}\n")
+            kept.append(f"{before}{left.pop(binding.key)}{line_end}")
     body = "".join(kept)
     if body and not body.endswith("\n"):
-        body += "\n"
-    return body + "".join(f"{line}\n" for line in left.values())
+        body += line_end
+    return body + "".join(f"{line}{line_end}" for line in left.values())
 
 
 def git_would_take(path: Path) -> bool:

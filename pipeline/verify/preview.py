@@ -169,8 +169,9 @@ class Preview:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many bookings are on the list, off it, to be fixed; and how many are new, changed and so on."""
-        changes = dict(self.frame["change"].drop_nulls().value_counts().rows())
+        """How many bookings are on the list, off it, to be fixed; and how many the next cycle brings, changes and so on."""
+        is_now = ~pl.col("reasons").list.set_intersection(list(_NOT_NOW)).list.len().cast(pl.Boolean)
+        changes = dict(self.frame.filter(is_now)["change"].drop_nulls().value_counts().rows())
         return {
             "on_list": int(self.frame["on_list"].sum()),
             "later": len(self.on_list) - int(self.frame["on_list"].sum()),

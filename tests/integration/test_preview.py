@@ -108,6 +108,7 @@ def test_the_next_days_stand_in_place_of_the_window(site: Site) -> None:
     rows = {row["booking_id"]: row for row in look(site, days=4).frame.iter_rows(named=True)}
     assert (rows[9]["on_list"], rows[9]["reasons"], rows[9]["change"]) == (False, ["not_yet"], None)
     assert rows[1]["change"] == "unchanged"
+    assert look(site, days=4).counts["new"] == 0, "the next cycle does not bring it"
     assert 9 not in set(look(site, days=3).frame["booking_id"]), "today and the next two"
     with pytest.raises(pipeline.PluginConfigError, match="days"):
         look(site, days=0)
@@ -177,6 +178,11 @@ def test_the_command_shows_it_in_three_forms(
     told = json.loads(call("--json").stdout)
     assert [row["patient_id"] for row in told["bookings"]] == ["AAA999"]
     assert call("--reveal", "--html", str(page)).exit_code == 0
+    before = set(tmp_path.iterdir())
+    refused = call("--html", str(tmp_path))
+    assert refused.exit_code == 2
+    assert "cannot be written: Is a directory" in " ".join(refused.stderr.split())
+    assert set(tmp_path.iterdir()) == before
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert "<title>Contains patient data" in page.read_text()
     assert not list(tmp_path.glob(".page*"))

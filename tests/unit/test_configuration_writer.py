@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 from pathlib import Path
@@ -130,13 +131,49 @@ def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("held", [None, b"{}"])
+def test_what_came_in_the_meantime_is_not_written_over(held: bytes | None, tmp_path: Path) -> None:
+    """Init: a file that another made or changed while questions were answered stays, and so does every other."""
+    files = [tmp_path / name for name in ("new.json", "late.json")]
+    if held is not None:
+        files[1].write_bytes(held)
+    prepared = [Prepared(files[0], "{}"), Prepared(files[1], "{}", before=held)]
+    files[1].write_text("another's")
+    with pytest.raises(PluginConfigError, match="changed by somebody else"):
+        write_all(prepared)
+    assert [path.name for path in tmp_path.iterdir()] == ["late.json"]
+    assert files[1].read_text() == "another's"
+
+
+def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
+    """Init --update: a service's own file is still the service's when root wrote it."""
+    file = tmp_path / "mwl.json"
+    file.write_text(json.dumps(SOURCE))
+    try:
+        os.chown(file, 12345, 12345)
+    except PermissionError:
+        pytest.skip("only root may give files away")
+    write_all([updated_configuration(file, {"fetch_mode": "changed"})])
+    assert (file.stat().st_uid, file.stat().st_gid) == (12345, 12345)
+
+
+def test_the_line_ends_of_windows_stay(tmp_path: Path) -> None:
+    """Init: a configuration and a .env whose lines end in CR LF have no other ends afterwards."""
+    file, env = tmp_path / "mwl.json", tmp_path / ".env"
+    file.write_bytes(json.dumps(document(SOURCE), indent=2).replace("\n", "\r\n").encode())
+    env.write_bytes(b"# ours\r\nCALPENDO_PASSWORD=old\r\nLAST=2\r\n")
+    write_all([updated_configuration(file, {"fetch_mode": "changed"}), env_file(env, "ann", "new")])
+    for content in (file.read_bytes(), env.read_bytes()):
+        assert content.count(b"\n") == content.count(b"\r\n") > 3
+
+
 def test_a_link_and_its_rights_stay(tmp_path: Path) -> None:
     """Init --update: the file that a link leads to is written, with the rights that it had."""
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     real.write_text("{}")
     real.chmod(0o640)
     link.symlink_to(real)
-    write_all([Prepared(link, '{"a": 1}')])
+    write_all([Prepared(link, '{"a": 1}', before=b"{}")])
     assert link.is_symlink()
     assert real.read_text() == '{"a": 1}'
     assert stat.S_IMODE(real.stat().st_mode) == 0o640

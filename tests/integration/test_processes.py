@@ -9,6 +9,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from pipeline.audit.run import CHUNK
 from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.processes import _script_hidden
@@ -29,6 +31,7 @@ print(audit(read_payloads(sys.argv[2]), config, workers=2).overview.bookings)
 """
 
 
+@pytest.mark.slow
 def test_a_plain_script_may_ask_for_workers(tmp_path: Path) -> None:
     """Backfill and audit run with two workers from a script without a main guard, and the script runs once."""
     script, archive = tmp_path / "script.py", tmp_path / "bookings.ndjson"

@@ -352,7 +352,7 @@ odd_bookings = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     bookings=st.lists(odd_bookings, max_size=3), generation=st.sampled_from([None, "A", "B"]), data=st.data()
 )

@@ -108,6 +108,7 @@ def test_what_a_killed_host_got_is_sent_again(site: Site, host: subprocess.Popen
         )
 
 
+@pytest.mark.slow
 def test_a_host_that_ends_in_order_has_it(site: Site, host: subprocess.Popen[str]) -> None:
     """T020: the end of the program shows that the return came back."""
     host.communicate("end\n")
@@ -116,6 +117,7 @@ def test_a_host_that_ends_in_order_has_it(site: Site, host: subprocess.Popen[str
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system knows no fork")
+@pytest.mark.slow
 def test_a_forked_child_settles_nothing(site: Site, host: subprocess.Popen[str]) -> None:
     """Promise: the ledger is its process's own: a child that ends writes nothing through the file it inherited."""
     assert host.stdin is not None

@@ -56,13 +56,13 @@ class Wording:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
-            return f"an object with {_count(len(value), 'key')}"
+            return f"an object with {counted(len(value), 'key')}"
         if isinstance(value, (list, tuple)):
             if 0 < len(value) <= _LONGEST_LIST and all(type(item) in (int, float, bool) for item in value):
                 return (
                     f"the list [{', '.join(self.given(item).removeprefix('the number ') for item in value)}]"
                 )
-            return f"a list of {_count(len(value), 'item')}" if value else "an empty list"
+            return f"a list of {counted(len(value), 'item')}" if value else "an empty list"
         return f"a {type(value).__name__}"
 
     def _text(self, value: str) -> str:
@@ -72,7 +72,7 @@ class Wording:
             return "a blank text"
         if self.harmless(value):
             return f"the text {value!r}"
-        return f"a text of {_count(len(value), 'character')}"
+        return f"a text of {counted(len(value), 'character')}"
 
     def harmless(self, text: str) -> bool:
         """Tell whether ``text`` may be repeated: short, printable, and no address or secret in it."""
@@ -138,5 +138,6 @@ def unsound(text: str) -> str | None:
     return None
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 resource``, ``2 resources``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -63,7 +63,7 @@ class Dialog:
         found: list[str] = questionary.checkbox(
             visible(question),
             choices=choices,
-            instruction="(blank ticks, Enter goes on)",
+            instruction="(Space ticks, Enter goes on)",
             validate=lambda given: True if given else "At least one of them.",
         ).unsafe_ask()
         return found

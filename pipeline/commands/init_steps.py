@@ -26,6 +26,7 @@ from pipeline.credentials import PASSWORD, USERNAME, Credentials, environment
 from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_path
 from pipeline.transform.shapes import shape
+from pipeline.transform.text import comparable
 from pipeline.transform.vocabularies import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pipeline.verify import configuration_writer as writer
 from pipeline.verify import proposals
@@ -519,7 +520,7 @@ def _ask_form(
             answers["Keep the id, leave the name out"] = "id"
         answers |= teach | leave
     answers["Ignore them: they are no subjects"] = "ignore"
-    chosen = ask.choose("What shall become of these titles?", answers)
+    chosen = ask.choose("What should happen to these titles?", answers)
     if chosen == "ignore":
         words = sorted({re.escape(title.lower()) for title, _, _ in title_form.examples})
         pattern = ask.text(
@@ -635,7 +636,11 @@ def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
 def _zone(name: str) -> str | None:
     import pytz
 
-    return None if name in pytz.all_timezones_set else "A name such as Europe/Berlin or America/Edmonton."
+    if name in pytz.all_timezones_set:
+        return None
+    city = comparable(name).replace(" ", "_")
+    near = [zone for zone in pytz.all_timezones if comparable(zone).endswith(city)] if city else []
+    return f"Write {near[0]}." if near else "A name such as Europe/Berlin or America/Edmonton."
 
 
 def _fetch_mode(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str | None:
@@ -644,7 +649,7 @@ def _fetch_mode(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str |
     if not reading.has_modified:
         return None
     if ask is None or ask.confirm(
-        "Fetch only bookings that changed (2 requests a quiet cycle)?",
+        "Fetch only what changed (2 requests per quiet cycle)?",
         default=True,
     ):
         return "changed"

@@ -74,6 +74,8 @@ def _show(found: Preview) -> None:
 
     console = terminal()
     for item in _renderables(found):
+        if not isinstance(item, str):
+            console.print("")
         console.print(item)
 
 

@@ -33,6 +33,7 @@ def verify(
     from pipeline.commands.render import plain, terminal
     from pipeline.verify import Check, State, Verification
     from pipeline.verify import verify as run_checks
+    from pipeline.wording import counted
 
     console = terminal()
     names = [source] if source is not None else _sources(config)
@@ -58,7 +59,7 @@ def verify(
     if not whole.passed:
         console.print(f"Not ready: {failures} failed, {warnings} with a warning.")
         raise typer.Exit(1)
-    console.print(f"Ready, with {warnings} warnings." if warnings else "Ready.")
+    console.print(f"Ready, with {counted(warnings, 'warning')}." if warnings else "Ready.")
 
 
 def _sources(config: Path) -> list[str | None]:

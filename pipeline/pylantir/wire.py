@@ -18,6 +18,9 @@ from pipeline.fields import WorklistField
 from pipeline.hosts.transliteration import in_ascii
 from pipeline.transform.repairs import Kind, Repair
 
+NO_NAME = "UNKNOWN"
+"""What Pylantir sends for an empty name. The row has to hold it too: a begun scan is found by the name that was sent."""
+
 
 def sent_texts() -> tuple[WorklistField, ...]:
     """Return the text fields that Pylantir puts on the wire."""
@@ -100,6 +103,7 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
             transliterated.append(field.name)
         if repair.kinds:
             repaired[field.name] = repair.kinds
+    record["patient_name"] = record.get("patient_name") or NO_NAME
     if not record.get("patient_id"):
         faults.append("patient_id is empty")
     return WireRecord(record, tuple(transliterated), repaired, "; ".join(faults) or None)

@@ -44,7 +44,7 @@ REASONS: dict[str, Reason] = {
     ),
     PAYLOAD_NOT_OBJECT: Reason(
         "The payload is JSON, but no object.",
-        "Give one booking object a payload, not a list or a plain value.",
+        "Give one booking object per payload, not a list or a plain value.",
     ),
     LONE_SURROGATE: Reason(
         "The text that patient_id or the start is taken from holds half of a surrogate pair, which no encoding can carry.",
@@ -71,7 +71,7 @@ REASONS: dict[str, Reason] = {
         "Start or end is no valid date and time in one of the known forms.",
         "Look at the payload in the quarantine; report the form if the server now writes another.",
     ),
-    END_BEFORE_START: Reason("The booking ends before it begins.", "Mend the booking in Calpendo."),
+    END_BEFORE_START: Reason("The booking ends before it begins.", "Correct its times in Calpendo."),
     RESOURCE_MISSING: Reason(
         "The booking's resource is not readable, so it cannot be told whether it was asked for.",
         "Check the account's permissions in Calpendo.",
@@ -85,11 +85,11 @@ REASONS: dict[str, Reason] = {
 FIELD_REASONS: dict[str, Reason] = {
     MISSING: Reason(
         "{field} is empty, and the entry cannot do without it.",
-        "Fill the field that {field} is mapped from in Calpendo, or mend field_mapping.",
+        "Fill the field that {field} is mapped from in Calpendo, or correct field_mapping.",
     ),
     NO_MATCH: Reason(
         "The pattern for {field} does not match, and on_no_match is 'reject'.",
-        "Mend the title in Calpendo, or the pattern; the audit shows the shapes that no pattern catches.",
+        "Correct the title in Calpendo, or add a rule for such titles: calpendo-pipeline init --update proposes one.",
     ),
     PATTERN_TIMEOUT: Reason(
         "The pattern for {field} ran for more than a second on this text, or all texts of the batch for more than five, "
@@ -106,7 +106,7 @@ FIELD_REASONS: dict[str, Reason] = {
     ),
     MALFORMED: Reason(
         "{field} has not the form that DICOM asks for.",
-        "Mend it in Calpendo, or map or extract another field.",
+        "Correct it in Calpendo, or map or extract another field.",
     ),
     TOO_MANY_COMPONENTS: Reason(
         "{field} has more than five name components in a group.", "Extract a name with at most four '^'."

@@ -15,6 +15,7 @@ from pipeline.errors import PluginConfigError
 from pipeline.verify import local
 from pipeline.verify.model import Check, State, Verification, failed, ok, skipped, warning
 from pipeline.verify.slow_patterns import patterns
+from pipeline.wording import counted
 
 __all__ = ["Check", "State", "Verification", "verify"]
 
@@ -86,7 +87,8 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     """Yield what a faultless configuration means here."""
     yield ok(
         "configuration",
-        f"source {config.source_name!r}: {len(config.resources)} resources, {len(config.rules)} mapped fields, "
+        f"source {config.source_name!r}: {counted(len(config.resources), 'resource')},"
+        f" {counted(len(config.rules), 'mapped field')}, "
         f"every {settings.sync_interval:g} s",
     )
     for caution in config.warnings:

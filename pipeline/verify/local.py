@@ -83,7 +83,7 @@ def modalities(config: PipelineConfig) -> Check:
         name: modality for name in config.resources for modality, known in (translate(name),) if not known
     }
     if not unmapped:
-        return ok("modalities", f"all {len(config.resources)} resources have a modality")
+        return ok("modalities", "each configured resource has a modality")
     told = ", ".join(f"{name!r} becomes {modality!r}" for name, modality in unmapped.items())
     first = next(iter(unmapped))
     return warning(
@@ -195,7 +195,7 @@ def _stations(config: PipelineConfig) -> Check:
     mapped = next((rule.source for rule in config.rules if rule.target == "scheduled_station_aetitle"), None)
     if not missing:
         titles = ", ".join(f"{name} {find(name)}" for name in config.resources[:5])
-        return ok("stations", f"all {len(config.resources)} resources have a station: {titles}")
+        return ok("stations", f"each configured resource has a station: {titles}")
     if mapped is not None:
         return ok("stations", f"taken from {mapped!r}, else from resource_ae_title")
     return failed(

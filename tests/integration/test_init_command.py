@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.commands import init_questions
+from pipeline.commands.init_steps import _zone
 from pipeline.config_file import select_source
 from pipeline.credentials import Credentials
 from pipeline.sample import sample_bookings
@@ -132,7 +133,7 @@ def test_worklist_files_have_a_directory_and_a_unit_of_their_own(
     assert done.exit_code == 0, done.output
     config = config_of(tmp_path / "mwl.json")
     assert (config["worklist_dir"], config["resource_ae_title"]) == (str(directory), {"MRT 3T": "PRISMA"})
-    assert "all 1 resources have a station" in " ".join(done.stdout.split())
+    assert "each configured resource has a station" in " ".join(done.stdout.split())
     unit = (tmp_path / "calpendo-worklist.service").read_text()
     assert f"ReadWritePaths={directory}\n" in unit
     assert f"run --config {tmp_path}/mwl.json --every" in unit
@@ -321,6 +322,21 @@ def test_a_zone_that_nothing_tells_is_the_default_and_said(server: CalpendoSimul
         server.put(server.get(number) | told)
     refused = call(*arguments, TZ="UTC")
     assert (refused.exit_code, "name it with --timezone" in " ".join(refused.output.split())) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("Europe/Berlin", None),
+        ("berlin", "Write Europe/Berlin."),
+        ("Hong Kong", "Write Asia/Hong_Kong."),
+        ("Entenhausen", "A name such as Europe/Berlin or America/Edmonton."),
+        ("", "A name such as Europe/Berlin or America/Edmonton."),
+    ],
+)
+def test_a_city_is_answered_with_its_zone(given: str, said: str | None) -> None:
+    """Newcomer: who types the city is told what to write."""
+    assert _zone(given) == said
 
 
 def test_a_server_that_is_down_is_one_sentence(tmp_path: Path) -> None:

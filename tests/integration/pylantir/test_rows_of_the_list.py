@@ -114,6 +114,17 @@ def test_a_sync_does_not_set_the_scanners_status_back(site: Callable, kind: str,
     assert here.host.row(1)["study_description"] == "Heart Study"
 
 
+def test_a_subject_without_a_name_is_found_by_mpps(site: Callable) -> None:
+    """A console reports a scan under the id and name that it was sent, and Pylantir looks for a row that holds both."""
+    unnamed = {"source_field": "title", "_extract": {"pattern": "^()SUB", "group": 1, "on_no_match": "null"}}
+    here = site(field_mapping={**MAPPING, "patient_name": unnamed})
+    here.sim.put(booking(1, "SUB1_x"))
+    here.sync()
+    (line,) = here.host.find()
+    assert line.patient_name == here.host.row(1)["patient_name"] == "UNKNOWN"
+    assert here.sync() == 0, "nothing is left to be written"
+
+
 @fails_upstream("never appears")
 def test_a_running_scan_is_on_the_list(site: Callable, kind: str) -> None:
     """A booking that began before the look-back and still runs is on the list."""

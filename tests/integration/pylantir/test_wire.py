@@ -97,7 +97,7 @@ def test_an_identifier_is_never_transliterated() -> None:
 def test_a_name_of_nothing_but_symbols_is_left_out() -> None:
     """The subject goes out under the id alone."""
     wire = to_wire(ENTRY | {"patient_name": "^😀", "study_description": "🧠 5°"})
-    assert (wire.fault, wire.record["patient_name"]) == (None, None)
+    assert (wire.fault, wire.record["patient_name"]) == (None, "UNKNOWN")
     assert wire.record["study_description"] == "5deg"
     assert wire.repaired == {"patient_name": ("emptied",), "study_description": ("suspect",)}
 
@@ -118,7 +118,7 @@ def test_without_transliteration_what_cannot_be_carried_is_left_out() -> None:
         to_wire(ENTRY | {"patient_name": "Müller"}, transliterating=False).record["patient_name"] == "Müller"
     )
     wire = to_wire(ENTRY | {"patient_name": "李^小龙"}, transliterating=False)
-    assert (wire.fault, wire.record["patient_name"]) == (None, None)
+    assert (wire.fault, wire.record["patient_name"]) == (None, "UNKNOWN")
     assert wire.repaired == {"patient_name": ("emptied",)}
 
 

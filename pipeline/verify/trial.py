@@ -7,6 +7,7 @@ said as such; it is never counted as wrong. Texts show as shapes.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ class _Trial:
         is_missed = given["unmatched"].list.contains(rule.target)
         matched, every = given.filter(~is_missed), given.height
         percent = 100 * matched.height / every
-        told = f"{rule.target}: {matched.height} of {every} bookings matched ({percent:.0f} %)"
+        told = f"{rule.target}: {matched.height} of {every} bookings matched ({math.floor(percent)} %)"
         used: Counter[int] = Counter()
         if len(rule.extractions) > 1:
             with BoundedMatcher() as matcher:

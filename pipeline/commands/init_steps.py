@@ -681,7 +681,11 @@ def _additions(
     mapping = {target: rules for target, rules in (("patient_id", ids), ("patient_name", names)) if rules}
     if mapping:
         added["field_mapping"] = proposals.appended(checked, mapping)
-    given = {"timezone": flags.timezone, "fetch_mode": flags.fetch_mode, "base_url": flags.url}
+    given: dict[str, object] = {"timezone": flags.timezone, "fetch_mode": flags.fetch_mode}
+    if flags.url is not None or flags.api_path is not None:
+        # As it was found to answer: an address may be given with the API's path at its end.
+        given |= {"base_url": reading.base_url or None, "api_path": reading.api_path or None}
+    given["allow_insecure_http"] = flags.insecure or None
     given["worklist_dir"] = str(flags.worklist_dir.expanduser().absolute()) if flags.worklist_dir else None
     added |= {key: value for key, value in given.items() if value is not None}
     if not added:
@@ -772,6 +776,14 @@ def _after(flags: Flags, files: Sequence[writer.Prepared], login: Login | None) 
             code = ended.exit_code
     if login is not None and login.is_typed and not any(file.mode == 0o600 for file in files):
         console.print(f"The login is written nowhere. Set {USERNAME} and {PASSWORD} before the next command.")
-    console.print(plain(f"Next: calpendo-pipeline preview --config {flags.output}"))
+    address = select_source(flags.output, flags.source).config.get("base_url") or environment().get(
+        "CALPENDO_API_URL"
+    )
+    following = (
+        f"preview --config {flags.output}"
+        if address
+        else f"init --update --output {flags.output} --url ..., with the server's address"
+    )
+    console.print(plain(f"Next: calpendo-pipeline {following}"))
     if code:
         raise typer.Exit(code)

@@ -200,6 +200,9 @@ def test_an_existing_file_is_never_silently_replaced(server: CalpendoSimulator, 
     )
     assert config["status_mapping"]["Neu"] == "SCHEDULED"
     assert "18 of 21 right" in updated.stdout
+    moved = call("--output", file, "--yes", "--update", "--url", f"{server.url}/webdav/")
+    assert moved.exit_code == 0, moved.output
+    assert (config_of(file)["base_url"], config_of(file)["api_path"]) == (server.url, "/webdav")
 
 
 def test_exported_bookings_need_no_server(tmp_path: Path) -> None:
@@ -222,6 +225,7 @@ def test_exported_bookings_need_no_server(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "base_url" not in config_of(tmp_path / "mwl.json")
     assert "12 of 15 right" in done.stdout
+    assert "Next: calpendo-pipeline init --update" in done.stdout
 
 
 def odd(server: CalpendoSimulator, kind: str) -> None:

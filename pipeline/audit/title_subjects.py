@@ -43,6 +43,9 @@ _TIGHT = frozenset("-_.")
 _TOLERATED = 0.1
 """Share of the ids that may come with two names: people mistype."""
 
+_LIKE_AN_ID = 3
+"""Characters from which on a number beside a shorter one is the id, and the other a visit."""
+
 _MANY = 6
 """Ids from which on letters of several lengths before their digits are taken for codes."""
 
@@ -327,7 +330,25 @@ def _id_by_comparison(group: Group) -> Place | None:
     if span is None:
         return None
     place = Place(span, _bracketed_study(group, span), "-")
+    if _stands_in_either_order(group, place):
+        return None
     return place if _tells_subjects_apart(group, place) else None
+
+
+def _stands_in_either_order(group: Group, place: Place) -> bool:
+    """True where the longer number stands now here and now in another column: ``2 1202`` beside ``1201 2``."""
+    ids = group.values(place.span)
+    for index, column in enumerate(group.columns):
+        if column.kind != "number" or place.span[0] <= index < place.span[1]:
+            continue
+        longer = {
+            len(value) >= _LIKE_AN_ID
+            for value, other in zip(ids, column.texts, strict=True)
+            if (len(value) >= _LIKE_AN_ID) != (len(other) >= _LIKE_AN_ID)
+        }
+        if len(longer) == 2:
+            return True
+    return False
 
 
 def _bracketed_study(group: Group, span: Span) -> int | None:

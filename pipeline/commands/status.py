@@ -121,6 +121,7 @@ def _show(found: Health) -> None:
     from pipeline.commands.ledgers import shown
     from pipeline.commands.render import Cell, Records, plain, terminal
     from pipeline.transform.reasons import HELD, explain
+    from pipeline.wording import counted
 
     console = terminal()
     console.print(plain(f"{_name(found)}:"), style="bold")
@@ -142,10 +143,12 @@ def _show(found: Health) -> None:
         console.print(f"held back: {len(found.held_back) - _SHOWN} more bookings")
     if found.pending:
         console.print(
-            f"{len(found.pending)} entries pending: the host has not acknowledged them: bookings {_ids(found.pending)}"
+            f"pending at the host, which has not acknowledged them: {counted(len(found.pending), 'booking')}, {_ids(found.pending)}"
         )
     if found.quarantined:
-        console.print(f"{found.quarantined} bookings in quarantine: see `calpendo-pipeline quarantine list`")
+        console.print(
+            f"{counted(found.quarantined, 'booking')} in quarantine: see `calpendo-pipeline quarantine list`"
+        )
     if not found.runs:
         return
     counts = ("listed", "emitted", "unchanged", "filtered", "rejected", "fetch_failed", "gone", "withdrawn")

@@ -9,10 +9,10 @@ import unicodedata
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+import pytz
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -40,7 +40,7 @@ ACTING = re.compile(
 
 def hostile_booking(number: int, resource: str = f"3T{HOSTILE}", **changes: Any) -> dict[str, Any]:
     """Return a booking of today that is hostile wherever people write."""
-    day = f"{datetime.now(ZoneInfo('America/Edmonton')):%Y-%m-%d}"
+    day = f"{datetime.now(pytz.timezone('America/Edmonton')):%Y-%m-%d}"
     return {
         "id": 99_000 + number,
         "title": f"SUB{number:03d}_{HOSTILE}",

@@ -180,3 +180,10 @@ def test_every_suggestion_is_true_of_many_sites(
 ) -> None:
     """Audit: the same on thousands of invented sites."""
     check(site, data)
+
+
+@pytest.mark.parametrize("last", ["1202 2", "1203 2"])
+def test_a_number_that_is_written_in_either_order_is_not_guessed(last: str) -> None:
+    """Issue: subject and visit, visit and subject: three titles of two numbers do not say which is which."""
+    assert suggest_rules(["1 1201", "1 1202", last])["patient_id"].rules == ()
+    assert suggest_rules(["1 1201", "1 1202", "2 1203"])["patient_id"].rules

@@ -85,8 +85,8 @@ def carry_out(flags: Flags) -> None:
     ask = None if flags.yes else dialog()
     with _stopping():
         flags = _output(flags, ask)
-        seen = flags.output.read_bytes() if flags.update else None
         existing = _existing(flags)
+        seen = flags.output.read_bytes() if existing else None
         server = _where(flags, existing, ask)
         login = None if flags.from_file else _login(flags, ask)
         for left in (2, 1, 0):

@@ -372,6 +372,12 @@ def test_a_wrong_call_is_one_sentence(arguments: list[str], words: str, tmp_path
     assert not any(tmp_path.iterdir())
 
 
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    """Init --update: what is no file is refused as a wrong call, not as a fault of the machine."""
+    done = call("--url", "https://x", "--update", "--yes", "--output", tmp_path)
+    assert (done.exit_code, "Refused" in done.stderr) == (2, True)
+
+
 def test_a_dialog_needs_a_terminal(tmp_path: Path) -> None:
     """Init: in a pipe it says what to add, instead of waiting for ever."""
     done = call("--url", "https://x", "--output", tmp_path / "mwl.json")

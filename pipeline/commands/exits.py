@@ -103,7 +103,10 @@ def unforeseen(error: Exception) -> int:
     Its text stays untold, because it may hold a patient's name; but the system's own words about a file are told.
     """
     if isinstance(error, OSError) and error.strerror:
-        _say("Failed", f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        told = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        if isinstance(error, PermissionError):
+            told += "; call it as the user to whom the file belongs (beside a service: docs/operating.md)"
+        _say("Failed", told)
         return FAILED
     import traceback
 

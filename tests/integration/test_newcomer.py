@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from pipeline import cli
 from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.commands.exits import unforeseen
 from pipeline.sample import sample_config
 
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -51,6 +52,13 @@ def test_help_fits_the_terminal_and_names_no_type_beside_a_flag() -> None:
     told = call("init", "--help", COLUMNS="80").stdout
     assert "<bool>" not in told
     assert "--yes" in told
+
+
+def test_a_file_of_the_services_user_is_named_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Administrator: who asks beside a service as another user is told so, not only that permission is denied."""
+    assert unforeseen(PermissionError(13, "Permission denied", "/var/lib/x/worklist.db")) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.startswith("Failed: /var/lib/x/worklist.db: Permission denied; call it as the user")
 
 
 def test_two_terminals(tmp_path: Path) -> None:

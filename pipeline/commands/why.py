@@ -96,7 +96,7 @@ def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], config: Path, *
     if len(verdicts) > _WHOLE:
         on_list = sum(verdict.on_list for verdict in verdicts)
         console.print(
-            f"{on_list} of {len(verdicts)} bookings are on the list, or come on it with the next cycle."
+            f"{on_list} of {len(verdicts)} bookings are on the list now or with the next cycle."
             f" Every step of one: calpendo-pipeline why NUMBER --config {config}"
         )
 

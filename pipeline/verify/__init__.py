@@ -68,7 +68,7 @@ def _checks(
             yield from _faults("configuration", error)
     yield local.registration()
     if config is None or settings is None:
-        yield skipped("connection", "not tried: the configuration has to be mended first")
+        yield skipped("connection", "not tried: the configuration has to be corrected first")
         return
     yield from _configured(config, settings, now)
     if credentials is None:

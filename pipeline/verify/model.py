@@ -52,7 +52,7 @@ def warning(name: str, found: str, advice: str) -> Check:
 
 
 def failed(name: str, found: str, advice: str) -> Check:
-    """Return a line that must be mended first."""
+    """Return a line that must be corrected first."""
     return Check(name, State.FAILED, found, advice)
 
 

@@ -782,7 +782,7 @@ def said(found: Preview) -> list[str]:
     counts = found.counts
     on_list, later, off = counts["on_list"], counts["later"], counts["off_list"]
     where = [f"{_bookings_are(on_list)} on the list"]
-    where += [f"{later} {'comes' if later == 1 else 'come'} on it by themselves later"] if later else []
+    where += [f"{later} {'appears' if later == 1 else 'appear'} there later"] if later else []
     where += [f"{off} {'is' if off == 1 else 'are'} not on it"] if off else []
     changed = [f"{counts[change]} {change}" for change in CHANGES if counts[change] and change != "unchanged"]
     span = (

@@ -42,4 +42,4 @@ def demo(
             console.print(plugin.last_report.to_text())
         finally:
             plugin.close()
-    console.print("Next: calpendo-pipeline verify --config FILE checks your own configuration.", style="bold")
+    console.print("Next: calpendo-pipeline init writes the configuration of your own site.", style="bold")

@@ -155,9 +155,14 @@ def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
     return reports
 
 
+def last_success(ledger: Ledger) -> datetime | None:
+    """Return when a cycle succeeded last (aware), None where none has."""
+    success = ledger.rows("SELECT finished FROM runs WHERE outcome = 'ok' ORDER BY run DESC LIMIT 1")
+    return moment(success[0][0]) if success else None
+
+
 def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
     """Read how a source is doing."""
-    success = ledger.rows("SELECT finished FROM runs WHERE outcome = 'ok' ORDER BY run DESC LIMIT 1")
     held = ledger.held()
     known = ledger.meta("source")
     quarantined = ledger.rows("SELECT count(*) FROM quarantine WHERE resolved IS NULL")
@@ -165,7 +170,7 @@ def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
         now=now,
         host=ledger.meta("host") or CALLER,
         runs=tuple(last_runs(ledger, runs)),
-        last_success=moment(success[0][0]) if success else None,
+        last_success=last_success(ledger),
         pending=tuple(ledger.pending_ids()),
         owed=ledger.owed(),
         held=frozenset(held),

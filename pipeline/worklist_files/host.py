@@ -19,6 +19,7 @@ import pytz
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.delivery.changes import DATE_KEY, STATUS_KEY, TIME_KEY, from_text, to_text
+from pipeline.delivery.history import last_success
 from pipeline.delivery.ledger import Line, microseconds, moment
 from pipeline.delivery.ledger_file import worklist_host
 from pipeline.hosts.study_uid import server_place
@@ -138,7 +139,8 @@ class WorklistPlugin(CalendoPlugin):
         directory.refuse_unusable(self.ledger_path())
         found = directory.found()
         now = self._clock()
-        window = window_for(config, now, 0.0)
+        # What the window has reached since Calpendo answered last, nobody has asked for: it may have been moved meanwhile.
+        window = window_for(config, min(now, last_success(ledger) or now), 0.0)
         longest = timedelta(hours=config.max_booking_hours)
         since = now - timedelta(hours=config.keep_past_hours)
         shown = _shown(ledger.lasting(SHOWN, window.end, since, longest), window, config)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytz
 
 from pipeline.config import PipelineConfig
 from pipeline.credentials import Credentials
@@ -93,6 +94,24 @@ def test_an_emptied_directory_is_filled_again_also_while_calpendo_is_down(site: 
     with pytest.raises(PluginFetchError):
         site.fetch()
     assert site.plugin.keep_files().removed == 5
+
+
+def test_what_calpendo_was_not_asked_about_does_not_appear(site: FilesSite) -> None:
+    """A booking that was moved out of the window and on comes only when Calpendo answers, not when its old time is near."""
+    site.cycle()
+    for hours in (25, 40):
+        start = (
+            (NOW + timedelta(hours=hours)).astimezone(pytz.timezone("America/Edmonton")).replace(tzinfo=None)
+        )
+        site.simulator.edit(1, start=start, finish=start + timedelta(hours=1))
+        site.cycle()
+    assert 1 not in site.numbers()
+    site.now += timedelta(hours=2)
+    site.simulator.faults.add("status", code=503)
+    with pytest.raises(PluginFetchError):
+        site.fetch()
+    site.plugin.keep_files()
+    assert 1 not in site.numbers()
 
 
 def test_no_ghost_survives_a_lost_ledger(site: FilesSite) -> None:

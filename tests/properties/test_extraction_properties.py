@@ -146,6 +146,7 @@ def test_what_is_not_proved_is_left_to_re(pattern: str) -> None:
     assert translate(pattern, 1) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("category", [r"\d", r"\D", r"\s", r"\S", r"\w", r"\W"])
 def test_every_character_is_of_python_s_category(category: str) -> None:
     """T011: what is a digit, a blank or a letter is what this Python says, for each character there is."""

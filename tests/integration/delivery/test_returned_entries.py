@@ -86,6 +86,7 @@ def test_one_file_is_one_ledger_however_it_is_named(site: Site, tmp_path: Path, 
         assert not (tmp_path / "link.sqlite.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_looker_on_sees_what_a_living_host_has_got(site: Site, host: subprocess.Popen[str]) -> None:
     """Promise: `status` and a dry run beside a host that sleeps between two cycles call nothing pending."""
     assert is_held(Path(site.config["state_path"]))

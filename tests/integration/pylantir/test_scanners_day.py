@@ -244,6 +244,7 @@ def morning() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @fails_upstream("the very first list is wrong")
 def test_a_scanners_morning(tmp_path: Path, kind: str) -> None:
     """A real process from the first bookings to a power cut: the console shows what Calpendo holds, no name is logged."""

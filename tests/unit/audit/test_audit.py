@@ -96,7 +96,7 @@ def test_nothing_is_lost_or_added(sample: Audit, config: PipelineConfig) -> None
     assert fallen == unmatched
 
 
-@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 7, 100])
+@pytest.mark.parametrize("size", [*(pytest.param(size, marks=pytest.mark.slow) for size in (1, 7)), 100])
 def test_chunks_do_not_show(
     size: int, sample: Audit, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

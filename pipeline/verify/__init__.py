@@ -103,7 +103,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     yield local.modalities(config)
     yield from local.zones(config, now)
     yield local.output_zone(config, now)
-    yield local.state(config)
+    yield local.state(config, served_by_pylantir=settings.database is not None)
     yield from local.worklist_files(config)
 
 

@@ -93,11 +93,14 @@ def modalities(config: PipelineConfig) -> Check:
     )
 
 
-def state(config: PipelineConfig) -> Check:
-    """Look whether the ledger's file can be written, without making anything."""
-    from pipeline.delivery.ledger_file import foreign, ledger_path
+def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
+    """Look whether the file of the host's ledger can be written, without making anything."""
+    from pipeline.delivery.ledger_file import CALLER, PYLANTIR, foreign, ledger_path, worklist_host
 
-    path = ledger_path(config)
+    host = PYLANTIR if served_by_pylantir else CALLER
+    if config.worklist_dir is not None:
+        host = worklist_host(Path(config.worklist_dir))
+    path = ledger_path(config, host)
     if path is None:
         return warning(
             "ledger",
@@ -118,7 +121,7 @@ def state(config: PipelineConfig) -> Check:
     return failed(
         "ledger",
         f"{path} cannot be written",
-        'name a file in a writable folder with "state_path", or mend the rights',
+        'name a file in a writable folder with "state_path", or correct the rights',
     )
 
 

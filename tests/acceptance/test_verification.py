@@ -293,6 +293,7 @@ def test_a_ledger_that_cannot_be_written_is_reported(write: Write, tmp_path: Pat
     verification = verify(write(state_path=str(tmp_path / "file" / "ledger.sqlite")), environ=LOGIN)
     assert "state_path" in only(verification, "ledger", State.FAILED).advice
     only(verify(write(state_path=":memory:"), environ=LOGIN), "ledger", State.WARNING)
+    assert "ledger@pylantir.sqlite" in only(verify(write(), environ=LOGIN), "ledger", State.OK).found
     assert not (tmp_path / "ledger.sqlite").exists()
 
 

@@ -344,7 +344,7 @@ def _asked_host(
     files = "Orthanc or wlmscpfs, from worklist files"
     servers = {"Pylantir": False, files: True}
     if directory is None and not ask.choose(
-        "Which server shows the list? (Pylantir does not tell consoles apart by AE title)",
+        "Which server shows the list? (Pylantir knows no AE titles)",
         servers,
         "Pylantir",
     ):

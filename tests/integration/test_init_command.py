@@ -506,7 +506,7 @@ def test_the_dialog_in_a_real_terminal(server: CalpendoSimulator, tmp_path: Path
         press("demo\r")
         until("Which resources")
         assert "******" not in seen
-        for words in ("MRT 3T is MR: right?", "AE title", "what these statuses mean"):
+        for words in ("MRT 3T is MR: right?", "Which server shows the list", "what these statuses mean"):
             press("\r")
             until(words)
         for _ in range(9):
@@ -517,6 +517,7 @@ def test_the_dialog_in_a_real_terminal(server: CalpendoSimulator, tmp_path: Path
     finally:
         if child.poll() is None:
             child.kill()
+            child.wait()
         os.close(ours)
     assert child.returncode == 0
     assert (tmp_path / "mwl_config.json").exists()

@@ -112,9 +112,11 @@ def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
         place = place.parent
     kind_fits = place.is_file() if place == path else place.is_dir()
     if kind_fits and os.access(place, os.R_OK | os.W_OK):
-        why = foreign(path)
-        if why:
-            return failed("ledger", f"{path} is {why}", 'name another file with "state_path"')
+        # The caller's ledger names the others: they are refused together.
+        for named in filter(None, (path, ledger_path(config))):
+            why = foreign(named)
+            if why:
+                return failed("ledger", f"{named} is {why}", 'name another file with "state_path"')
         return ok(
             "ledger", f"{path} {'is there and' if place == path else 'will be made and'} can be written"
         )

@@ -26,8 +26,8 @@ from pipeline.transform.read_text import TextReader
 from tests.properties.strategies import BATCHES, JSON_VALUES, PATHS, odd_bookings, regular_bookings
 from tests.reference.reference import Outcome, reference_batch
 
-PROPERTY = settings(deadline=None, max_examples=25)
-THOROUGH = settings(deadline=None, max_examples=80)
+PROPERTY = settings(deadline=None, max_examples=20)
+THOROUGH = settings(deadline=None, max_examples=60)
 EXTRACT_ID = {"pattern": r"^([A-Za-z]+[0-9]+)[_ -].*", "group": 1}
 EXTRACT_NAME = {"pattern": r"^[A-Za-z]+[0-9]+[_ -]+(?P<name>.+)$", "group": "name"}
 CONFIGS: dict[str, dict[str, Any]] = {

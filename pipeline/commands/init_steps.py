@@ -32,6 +32,7 @@ from pipeline.verify import configuration_writer as writer
 from pipeline.verify import proposals
 from pipeline.verify.proposals import Choices, SiteReading, TitleForm, Titles
 from pipeline.verify.site_reading import checked_address, machine_zone, read_file, read_site
+from pipeline.wording import counted
 
 _WAYS = 12
 """Forms of titles that are shown one by one; the rest is counted."""
@@ -312,7 +313,7 @@ def _resources(
 def _asked_resources(found: Sequence[proposals.Resource], ask: Dialog) -> dict[str, str | None]:
     if found:
         titles = {
-            f"{each.name}  ({proposals.bookings(each.bookings)}{_why_not(each)})": each for each in found
+            f"{each.name}  ({counted(each.bookings, 'booking')}{_why_not(each)})": each for each in found
         }
         ticked = ask.tick(
             "Which resources belong on the list?",
@@ -383,7 +384,7 @@ def _tell_resources(found: Sequence[proposals.Resource], wanted: Mapping[str, st
     told = [f"{name} ({modality or 'modality not known'})" for name, modality in wanted.items()]
     console.print(plain(f"Resources: {listed(told)}."))
     if left := [
-        f"{each.name} ({proposals.bookings(each.bookings)}{_why_not(each)})"
+        f"{each.name} ({counted(each.bookings, 'booking')}{_why_not(each)})"
         for each in found
         if each.name not in wanted
     ]:
@@ -426,7 +427,7 @@ def _statuses(flags: Flags, payloads: Sequence[dict[str, Any]], ask: Dialog | No
         if ask is not None and (status.meaning is None or not is_right):
             doubt = "" if status.meaning else ", in no language known here"
             meanings[status.name] = ask.choose(
-                f"What does {status.name} mean ({proposals.bookings(status.bookings)}{doubt})?",
+                f"What does {status.name} mean ({counted(status.bookings, 'booking')}{doubt})?",
                 _STATUSES,
                 next(
                     title for title, meaning in _STATUSES.items() if meaning == (status.meaning or SCHEDULED)
@@ -457,7 +458,7 @@ def _titles(
             names = [*proposals.proposed_names(titles)]
         _tell_titles(titles, reveal=flags.reveal)
         return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
-    counted = proposals.counted_titles(payloads)
+    occurrences = proposals.counted_titles(payloads)
     nameless: list[SuggestedRule] = []
     for number, title_form in enumerate(titles.forms[:_WAYS], 1):
         _show_form(title_form, number, len(titles.forms), reveal=True)
@@ -468,7 +469,7 @@ def _titles(
             if patterns and not ask.confirm("Ignore these: nobody is scanned?", default=True):
                 ignore = [pattern for pattern in ignore if pattern not in patterns]
             continue
-        kept = _ask_form(title_form, counted, ignore, ask)
+        kept = _ask_form(title_form, occurrences, ignore, ask)
         _keep(*kept, ids, names, nameless)
     rest = titles.forms[_WAYS:]
     for title_form in rest:
@@ -508,7 +509,7 @@ def _rule_of(text: str, flag: str) -> dict[str, Any]:
 
 
 def _ask_form(
-    title_form: TitleForm, counted: Mapping[str, int], ignore: list[str], ask: Dialog
+    title_form: TitleForm, occurrences: Mapping[str, int], ignore: list[str], ask: Dialog
 ) -> tuple[SuggestedRule | None, SuggestedRule | None]:
     """Ask what becomes of titles that are written alike; returns the rules for id and name, and notes what to ignore."""
     teach, leave = {"Say what the id and the name are": "edit"}, {"Leave them to be looked at": "leave"}
@@ -533,19 +534,19 @@ def _ask_form(
     id_rule, name_rule = title_form.id_rule, title_form.name_rule
     if chosen == "edit":
         title = title_form.examples[0][0]
-        id_rule = _taught(counted, title, "patient_id", "id", ask)
-        name_rule = _taught(counted, title, "patient_name", "name (Enter: none)", ask)
+        id_rule = _taught(occurrences, title, "patient_id", "id", ask)
+        name_rule = _taught(occurrences, title, "patient_name", "name (Enter: none)", ask)
     if chosen == "leave":
         return None, None
     return id_rule, None if chosen == "id" else name_rule
 
 
 def _taught(
-    counted: Mapping[str, int], title: str, target: str, what: str, ask: Dialog
+    occurrences: Mapping[str, int], title: str, target: str, what: str, ask: Dialog
 ) -> SuggestedRule | None:
     """Make a rule of what a person says is the id or the name in a title."""
     while value := ask.text(f"In the title  {title}  the {what} is"):
-        rule = rule_for(counted, title, value, target)
+        rule = rule_for(occurrences, title, value, target)
         if rule is not None:
             for sample in rule.shown_samples(reveal=True):
                 terminal().print(plain(f"    {sample}", "dim"))
@@ -575,10 +576,10 @@ def _tell_titles(titles: Titles, *, reveal: bool) -> None:
 
 def _tell_rest(forms: Sequence[TitleForm]) -> None:
     if forms:
-        counted = proposals.bookings(sum(each.bookings for each in forms))
+        number_of = counted(sum(each.bookings for each in forms), "booking")
         understood = sum(each.bookings for each in forms if each.id_rule)
         terminal().print(
-            f"{len(forms)} more ways of writing titles, with {counted}, {understood} of them understood."
+            f"{len(forms)} more ways of writing titles, with {number_of}, {understood} of them understood."
         )
 
 
@@ -593,8 +594,8 @@ def _show_form(title_form: TitleForm, number: int, of: int, *, reveal: bool) -> 
         if title_form.id_rule.visit_in_doubt
         else "understood"
     )
-    counted = proposals.bookings(title_form.bookings)
-    console.print(plain(f"Titles {number} of {of}: {counted}, {what}", "bold"))
+    number_of = counted(title_form.bookings, "booking")
+    console.print(plain(f"Titles {number} of {of}: {number_of}, {what}", "bold"))
     drawn = (lambda text: text) if reveal else shape
     for title, patient_id, name in title_form.examples:
         taken = (

@@ -30,7 +30,7 @@ from pipeline.transform.paths import value_at
 from pipeline.transform.shapes import shape, shape_expr
 from pipeline.transform.text import comparable
 from pipeline.transform.vocabularies import OTHER_MODALITY
-from pipeline.wording import install
+from pipeline.wording import counted, install
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
@@ -781,7 +781,7 @@ def said(found: Preview) -> list[str]:
     """Return a preview in sentences: the span, how many bookings are where, what changes, and the warnings."""
     counts = found.counts
     on_list, later, off = counts["on_list"], counts["later"], counts["off_list"]
-    where = [f"{_bookings_are(on_list)} on the list"]
+    where = [f"{counted(on_list, 'booking')} {'is' if on_list == 1 else 'are'} on the list"]
     where += [f"{later} {'appears' if later == 1 else 'appear'} there later"] if later else []
     where += [f"{off} {'is' if off == 1 else 'are'} not on it"] if off else []
     changed = [f"{counts[change]} {change}" for change in CHANGES if counts[change] and change != "unchanged"]
@@ -879,7 +879,3 @@ def _grouped(rows: Iterable[tuple[str, int | None]]) -> list[tuple[str, list[str
     for name, number in rows:
         groups.setdefault(name, []).append("no number" if number is None else str(number))
     return list(groups.items())
-
-
-def _bookings_are(count: int) -> str:
-    return f"{count} booking is" if count == 1 else f"{count} bookings are"

@@ -27,7 +27,7 @@ from pipeline.transform.paths import value_at
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable, normalised
 from pipeline.verify.known_words import is_built_in, is_no_scanner, meaning_of_status, modality_of_resource
-from pipeline.wording import sendable
+from pipeline.wording import counted, sendable
 
 EXAMPLES: Final = 3
 """Titles kept as examples of a form."""
@@ -389,7 +389,7 @@ _NO_NAME: Final = {"_comment": "no name stands in the titles", "pattern": "^()",
 
 def as_rule(suggested: SuggestedRule) -> dict[str, Any]:
     """Return an ``_extract`` object with a comment that says what it is for; the comment shows a shape, no title."""
-    return {"_comment": f"{bookings(suggested.bookings)} like {suggested.shape}", **suggested.rule}
+    return {"_comment": f"{counted(suggested.bookings, 'booking')} like {suggested.shape}", **suggested.rule}
 
 
 def proposed_names(titles: Titles) -> tuple[dict[str, Any], ...]:
@@ -409,11 +409,6 @@ def as_nameless(id_rule: SuggestedRule) -> dict[str, Any]:
     """
     pattern = f"^(){id_rule.pattern.removeprefix('^')}"
     return {"_comment": f"no name stands in titles like {id_rule.shape}", "pattern": pattern, "group": 1}
-
-
-def bookings(number: int) -> str:
-    """Return a count of bookings in words."""
-    return "1 booking" if number == 1 else f"{number} bookings"
 
 
 def _rules(rules: Sequence[Mapping[str, Any]], on_no_match: str) -> list[dict[str, Any]]:

@@ -52,15 +52,24 @@ Line = tuple[str, ...]
 """The values of ``ITEM_KEYS`` and ``STEP_KEYS``, as a console shows them."""
 
 
+def _is_script(path: Path) -> bool:
+    return path.is_file() and path.read_bytes()[:2] == b"#!"
+
+
+# pynetdicom installs a Python script named findscu beside this Python, whose options are others than DCMTK's.
+_PATH = os.pathsep.join(
+    folder
+    for folder in (*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/bin")
+    if not _is_script(Path(folder) / "findscu")
+)
+
+
 def missing() -> str | None:
     """Say which program of the servers and consoles is not on this machine; None where all are."""
     programs = [name for name in ("Orthanc", "wlmscpfs", "findscu") if shutil.which(name, path=_PATH) is None]
     if not programs and _worklists_plugin() is None:
         programs.append("Orthanc's ModalityWorklists plugin")
     return f"{', '.join(programs)} not installed (apt-get install orthanc dcmtk)" if programs else None
-
-
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
 
 
 def _program(name: str) -> str:

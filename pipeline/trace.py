@@ -57,7 +57,7 @@ from pipeline.transform.selection import Selection
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable
 from pipeline.transform.times import iso_instants
-from pipeline.verify.server import IMPATIENT, list_rows
+from pipeline.verify.server_checks import IMPATIENT, list_rows
 
 T = TypeVar("T")
 

@@ -86,7 +86,7 @@ def init(
     did not answer, nothing was written, or the verification failed; 2: the call or the configuration is wrong.
     """
     with exit_codes():
-        from pipeline.commands.init_steps import Flags, carry_out
+        from pipeline.commands.init_dialog import Flags, carry_out
 
         carry_out(
             Flags(

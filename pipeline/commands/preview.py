@@ -56,7 +56,7 @@ def preview(
         found = look(config, source, days=days, reveal=reveal, host=host)
         if html is not None:
             from pipeline.page import write_page
-            from pipeline.verify.preview_page import render_preview
+            from pipeline.verify.preview import render_preview
 
             write_page(render_preview(found), html, is_private=found.is_revealed)
         if as_json:

@@ -12,9 +12,9 @@ from pipeline.config.base_url import api_path_in
 from pipeline.config_file import SourceSettings, select_source
 from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
-from pipeline.verify import local
-from pipeline.verify.model import Check, State, Verification, failed, ok, skipped, warning
-from pipeline.verify.slow_patterns import patterns
+from pipeline.verify import setup_checks
+from pipeline.verify.mapping_checks import patterns
+from pipeline.verify.setup_checks import Check, State, Verification, failed, ok, skipped, warning
 from pipeline.wording import counted
 
 __all__ = ["Check", "State", "Verification", "verify"]
@@ -40,7 +40,7 @@ def verify(
 def _checks(
     path: Path, source: str | None, environ: Mapping[str, str] | None, now: datetime, at_least: float
 ) -> Iterator[Check]:
-    yield local.versions()
+    yield setup_checks.versions()
     settings = config = credentials = None
     is_told = True
     try:
@@ -66,7 +66,7 @@ def _checks(
             config = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
         except PluginConfigError as error:
             yield from _faults("configuration", error)
-    yield local.registration()
+    yield setup_checks.registration()
     if config is None or settings is None:
         yield skipped("connection", "not tried: the configuration has to be corrected first")
         return
@@ -77,9 +77,9 @@ def _checks(
             "not tried: the login is missing" if is_told else "not tried: .env has to be fixed first",
         )
         return
-    from pipeline.verify.server import server
+    from pipeline.verify.server_checks import server
 
-    hosted = local.under_pylantir(settings, environ)
+    hosted = setup_checks.under_pylantir(settings, environ)
     yield from server(config, credentials, now, settings.sync_interval, hosted=hosted, at_least=at_least)
 
 
@@ -100,11 +100,11 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
             'write "api_path": "/webdav" or "/api", whichever your server has',
         )
     yield from patterns(config)
-    yield local.modalities(config)
-    yield from local.zones(config, now)
-    yield local.output_zone(config, now)
-    yield local.state(config, served_by_pylantir=settings.database is not None)
-    yield from local.worklist_files(config)
+    yield setup_checks.modalities(config)
+    yield from setup_checks.zones(config, now)
+    yield setup_checks.output_zone(config, now)
+    yield setup_checks.state(config, served_by_pylantir=settings.database is not None)
+    yield from setup_checks.worklist_files(config)
 
 
 def _faults(name: str, error: PluginConfigError, where: str = "") -> Iterator[Check]:

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.commands import verify as command
-from pipeline.verify import Check, State, Verification, local, verify, zone_age
+from pipeline.verify import Check, State, Verification, setup_checks, verify
+from pipeline.verify import setup_checks as zone_age
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 LOGIN = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo"}
@@ -140,7 +141,7 @@ def test_the_plugin_registers_in_pylantir(write: Write) -> None:
 
 def test_without_pylantir_it_is_said_what_to_install(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """T025: registration is checked only when Pylantir is installed; the rest works without."""
-    monkeypatch.setattr(local, "find_spec", lambda _: None)
+    monkeypatch.setattr(setup_checks, "find_spec", lambda _: None)
     verification = verify(write(), environ=LOGIN)
     assert "pip install '.[pylantir]'" in only(verification, "Pylantir", State.SKIPPED).advice
     assert verification.passed
@@ -341,7 +342,7 @@ def test_the_command_prints_one_line_a_check(
     app: typer.Typer, write: Write, monkeypatch: pytest.MonkeyPatch, credentials: tuple[str, str]
 ) -> None:
     """T025: prints a status report and returns 0 on success."""
-    monkeypatch.setattr(local, "find_spec", lambda _: None)
+    monkeypatch.setattr(setup_checks, "find_spec", lambda _: None)
     done = CliRunner().invoke(app, ["--config", str(write(timezone="UTC"))])
     assert done.exit_code == 0, done.output
     *printed, verdict = done.output.splitlines()

@@ -22,8 +22,8 @@ from typer.testing import CliRunner, Result
 
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.commands import init_questions
-from pipeline.commands.init_steps import _zone
+from pipeline.commands import init_dialog
+from pipeline.commands.init_dialog import _zone
 from pipeline.config_file import select_source
 from pipeline.credentials import Credentials
 from pipeline.sample import sample_bookings
@@ -393,7 +393,7 @@ def answered(keys: str, arguments: list[object], monkeypatch: pytest.MonkeyPatch
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
 
-    monkeypatch.setattr("pipeline.commands.init_steps.dialog", init_questions.Dialog)
+    monkeypatch.setattr("pipeline.commands.init_dialog.dialog", init_dialog.Dialog)
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         pipe.send_text(keys)
         return call(*arguments)

@@ -135,7 +135,7 @@ def test_a_booking_that_could_not_be_fetched_stays_as_the_host_has_it(site: Site
 
 def test_values_are_shapes_unless_they_are_asked_for(site: Site) -> None:
     """Issue: values are shapes unless revealed; a notebook's output and the page of an unrevealed one hold none."""
-    from pipeline.verify.preview_page import render_preview
+    from pipeline.verify.preview import render_preview
 
     site.fetch()
     site.close()
@@ -213,7 +213,7 @@ class Parts(HTMLParser):
 
 def test_the_page_can_be_read_by_everybody(site: Site) -> None:
     """WCAG 2.2 AA: a language, landmarks, a way past the head, headings of rows and columns; and it loads nothing."""
-    from pipeline.verify.preview_page import render_preview
+    from pipeline.verify.preview import render_preview
 
     parts = Parts(render_preview(look(site)))
     tags = [tag for tag, _ in parts.tags]

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from pipeline.audit.suggestions import rule_for
 from pipeline.config import PipelineConfig
-from pipeline.verify.known_words import is_no_scanner, meaning_of_status, modality_of_resource
 from pipeline.verify.proposals import (
     SiteReading,
     agrees_with,
     appended,
     clock_offsets,
     configuration,
+    is_no_scanner,
+    meaning_of_status,
+    modality_of_resource,
     of_resources,
     outcome,
     propose_resources,

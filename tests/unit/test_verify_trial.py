@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.calpendo.window import Window
 from pipeline.config import PipelineConfig
-from pipeline.verify.model import Check, State
-from pipeline.verify.trial import Rows, asked_span, tried
+from pipeline.verify.mapping_checks import Rows, asked_span, tried
+from pipeline.verify.setup_checks import Check, State
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 WINDOW = Window(NOW - timedelta(hours=1), NOW + timedelta(hours=24), NOW - timedelta(hours=13))

@@ -253,8 +253,7 @@ def test_a_phone_reads_words_and_a_keyboard_reaches_them(
 
 def preview_page(path: Path) -> Path:
     """Write the preview of the sample's main day, as nobody has it yet."""
-    from pipeline.verify.preview import sample_preview
-    from pipeline.verify.preview_page import render_preview
+    from pipeline.verify.preview import render_preview, sample_preview
 
     path.write_text(render_preview(sample_preview()), encoding="utf-8")
     return path

@@ -20,9 +20,8 @@ from pipeline.delivery.ledger_file import output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.plugin import CalendoPlugin, fetch_for
 from pipeline.trace import why
-from pipeline.verify.local import worklist_files
-from pipeline.verify.model import State
 from pipeline.verify.preview import preview
+from pipeline.verify.setup_checks import State, worklist_files
 from pipeline.worklist_files import directory as files
 from tests.integration.delivery.delivery_site import NOW, KilledError, booking
 from tests.integration.worklist_files.worklist_site import FilesSite

@@ -1,16 +1,19 @@
-"""The steps of ``init``: read, choose, show, write. Each takes a person's answer, a flag's, or the proposal that is sure."""
+"""The steps of ``init``: read, choose, show, write. Each takes a person's answer, a flag's, or the proposal that is sure.
+
+A question has a proposal that Enter takes; Ctrl-C ends the dialog anywhere, and then nothing is written.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from rich.text import Text
@@ -18,11 +21,11 @@ from rich.text import Text
 from pipeline.audit.suggestions import SuggestedRule, rule_for
 from pipeline.calpendo.responses import AuthenticationFault
 from pipeline.commands.exits import FAILED, say
-from pipeline.commands.init_questions import Dialog, dialog, listed
 from pipeline.commands.render import Terminal, plain, terminal
 from pipeline.config import PipelineConfig
 from pipeline.config_file import DEFAULT_NAME, SourceSettings, select_source
 from pipeline.credentials import PASSWORD, USERNAME, Credentials, environment
+from pipeline.display import visible
 from pipeline.errors import PluginConfigError
 from pipeline.sample import sample_path
 from pipeline.transform.shapes import shape
@@ -33,6 +36,85 @@ from pipeline.verify import proposals
 from pipeline.verify.proposals import Choices, SiteReading, TitleForm, Titles
 from pipeline.verify.site_reading import checked_address, machine_zone, read_file, read_site
 from pipeline.wording import counted
+
+T = TypeVar("T")
+
+
+class Dialog:
+    """Asks a person. Every answer is a value, never a text to be parsed by the caller.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, in any of the questions.
+    """
+
+    def text(
+        self, question: str, default: str = "", *, check: Callable[[str], str | None] | None = None
+    ) -> str:
+        """Ask for a text; ``check`` says what is wrong with one, or None."""
+        import questionary
+
+        def valid(given: str) -> bool | str:
+            return True if check is None else check(given.strip()) or True
+
+        answer: str = questionary.text(visible(question), default=default, validate=valid).unsafe_ask()
+        return answer.strip()
+
+    def password(self, question: str) -> str:
+        """Ask for a password, without echo."""
+        import questionary
+
+        return str(questionary.password(visible(question)).unsafe_ask())
+
+    def confirm(self, question: str, *, default: bool) -> bool:
+        """Ask for yes or no."""
+        import questionary
+
+        return bool(questionary.confirm(visible(question), default=default).unsafe_ask())
+
+    def choose(self, question: str, answers: Mapping[str, T], default: str | None = None) -> T:
+        """Ask for one of several answers; returns the value of the one that was chosen."""
+        import questionary
+
+        choices = [questionary.Choice(visible(title), value=title) for title in answers]
+        found: str = questionary.select(
+            visible(question), choices=choices, default=default, instruction="(arrows, Enter)"
+        ).unsafe_ask()
+        return answers[found]
+
+    def tick(self, question: str, answers: Mapping[str, bool]) -> list[str]:
+        """Ask which of several are wanted; those that are true are ticked already. At least one has to be."""
+        import questionary
+
+        choices: list[Any] = [
+            questionary.Choice(visible(title), value=title, checked=ticked)
+            for title, ticked in answers.items()
+        ]
+        found: list[str] = questionary.checkbox(
+            visible(question),
+            choices=choices,
+            instruction="(Space ticks, Enter goes on)",
+            validate=lambda given: True if given else "At least one of them.",
+        ).unsafe_ask()
+        return found
+
+
+def dialog() -> Dialog:
+    """Return a dialog with the person at this terminal.
+
+    Raises:
+        PluginConfigError: nobody is there: input or output is no terminal.
+    """
+    import sys
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise PluginConfigError("a dialog needs a terminal; add --yes to take the proposals without one")
+    return Dialog()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence."""
+    return ", ".join(names) if names else "none"
+
 
 _WAYS = 12
 """Forms of titles that are shown one by one; the rest is counted."""

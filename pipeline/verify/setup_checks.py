@@ -1,20 +1,84 @@
-"""The checks that need no server: versions, login, zones, modalities, state, registration (T025)."""
+"""What a check reports, and the checks that need no server: versions, time zones, modalities, ledger, registration (T025).
+
+A check reports one line, without patients' data and without credentials.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, tzinfo
+import zoneinfo
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+import polars as pl
+import pytz
+
 from pipeline.config import PipelineConfig
 from pipeline.config_file import SourceSettings
 from pipeline.errors import PluginConfigError
-from pipeline.verify.model import Check, failed, ok, skipped, warning
 from pipeline.wording import install
+
+
+class State(StrEnum):
+    """How a check ended. Only ``FAILED`` stops a centre from going live."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: what was looked at, what was found, and what to do about it (empty where nothing is to do)."""
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """All lines of one verification, in the order in which they were looked at."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True where no check failed; warnings and skipped checks do not count against it."""
+        return all(check.state is not State.FAILED for check in self.checks)
+
+    def count(self, state: State) -> int:
+        """Return how many checks ended so."""
+        return sum(check.state is state for check in self.checks)
+
+
+def ok(name: str, found: str) -> Check:
+    """Return a line that asks for nothing."""
+    return Check(name, State.OK, found)
+
+
+def warning(name: str, found: str, advice: str) -> Check:
+    """Return a line that somebody should read."""
+    return Check(name, State.WARNING, found, advice)
+
+
+def failed(name: str, found: str, advice: str) -> Check:
+    """Return a line that must be corrected first."""
+    return Check(name, State.FAILED, found, advice)
+
+
+def skipped(name: str, found: str, advice: str = "") -> Check:
+    """Return a line for what could not or need not be looked at."""
+    return Check(name, State.SKIPPED, found, advice)
+
 
 TESTED_PYLANTIR = "0.4.6"
 
@@ -28,7 +92,6 @@ def versions() -> Check:
 
 def zones(config: PipelineConfig, now: datetime) -> Iterator[Check]:
     """Compare the zone data of pytz, polars and the system for the site over the next year."""
-    from pipeline.verify.zone_age import compare_zone, pytz_is_old, pytz_release
 
     compared, differences = compare_zone(config.timezone, now)
     for difference in differences:
@@ -254,3 +317,85 @@ def registration() -> Check:
             f"pip install 'pylantir=={TESTED_PYLANTIR}', or watch the first day closely",
         )
     return ok(name, f"{installed}: the plugin registers; start it with calpendo-pipeline pylantir start")
+
+
+_IANA_RELEASE: str = vars(pytz)["OLSON_VERSION"]
+
+Walls = Sequence[datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneDifference:
+    """A library that disagrees with pytz: since which instant, and by how many minutes its clock is ahead."""
+
+    library: str
+    zone: str
+    since: datetime
+    minutes: int
+
+
+def compare_zone(zone: str, now: datetime, days: int = 366) -> tuple[list[str], list[ZoneDifference]]:
+    """Compare every hour from ``now`` on; returns the libraries that were compared, and those that differ.
+
+    A library that does not know the zone at all is left out of both: it cannot mislead.
+    """
+    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    instants = [first + timedelta(hours=hour) for hour in range(24 * days)]
+    ours = _walls_by(pytz.timezone(zone), instants)
+    compared: list[str] = []
+    differences: list[ZoneDifference] = []
+    for library, theirs in ((f"polars {pl.__version__}", _polars(zone, instants)), _system(zone, instants)):
+        if theirs is None:
+            continue
+        compared.append(library)
+        for instant, our, their in zip(instants, ours, theirs, strict=True):
+            if our != their and our is not None and their is not None:
+                minutes = round((their - our).total_seconds() / 60)
+                differences.append(ZoneDifference(library, zone, instant, minutes))
+                break
+    return compared, differences
+
+
+def pytz_release() -> str:
+    """Return pytz's version with the release of its zone data."""
+    return f"pytz {version('pytz')} (IANA {_IANA_RELEASE})"
+
+
+def pytz_is_old(now: datetime) -> bool:
+    """Tell whether pytz's zone data is from before last year: governments change clocks on short notice."""
+    return int(_IANA_RELEASE[:4]) < now.year - 1
+
+
+def _walls_by(zone: zoneinfo.ZoneInfo | pytz.BaseTzInfo, instants: Sequence[datetime]) -> list[datetime]:
+    return [instant.astimezone(zone).replace(tzinfo=None) for instant in instants]
+
+
+def _polars(zone: str, instants: Sequence[datetime]) -> Walls | None:
+    naive = pl.Series([instant.replace(tzinfo=None) for instant in instants], dtype=pl.Datetime("us"))
+    try:
+        # The zone is taken off again inside polars: a zoned value handed to Python can change its instant.
+        walls = naive.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+    except pl.exceptions.PolarsError:
+        return None
+    return walls.to_list()
+
+
+def _system(zone: str, instants: Sequence[datetime]) -> tuple[str, Walls | None]:
+    try:
+        clock = zoneinfo.ZoneInfo.no_cache(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return "the system's zone data", None
+    return _system_name(zone), _walls_by(clock, instants)
+
+
+def _system_name(zone: str) -> str:
+    """Say where ``zoneinfo`` has its data from, with the release where a file tells it."""
+    for folder in map(Path, zoneinfo.TZPATH):
+        if (folder / zone).is_file():
+            release = folder / "tzdata.zi"
+            if not release.is_file():
+                return f"the system's zone data ({folder})"
+            with release.open(encoding="ascii", errors="replace") as file:
+                text = file.readline().removeprefix("# version").strip()
+            return f"the system's zone data ({text[:20]})"
+    return "the tzdata package"

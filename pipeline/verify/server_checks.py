@@ -17,8 +17,8 @@ from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
-from pipeline.verify.model import Check, failed, ok, warning
-from pipeline.verify.trial import AT_LEAST, DAYS, Rows, asked_span, tried
+from pipeline.verify.mapping_checks import AT_LEAST, DAYS, Rows, asked_span, tried
+from pipeline.verify.setup_checks import Check, failed, ok, warning
 from pipeline.wording import near_miss
 
 IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 
-from pipeline.delivery.ledger_file import sync_directory
 from pipeline.display import FORMULA, NUMBER
 from pipeline.errors import PluginConfigError, PluginError
+from pipeline.files import whole_file
 
 FORMATS = (".parquet", ".ndjson", ".csv")
 
@@ -38,34 +37,26 @@ def write_entries(
     when the disk refuses.
     """
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
-    temporary = path
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            _write(frame, file, path.suffix.lower())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        # The rename is on the disk before anything counts as delivered.
-        sync_directory(path.parent)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(_encoded(frame, path.suffix.lower()))
     except OSError as error:
         raise PluginError(
             f"{path}: cannot be written ({error.strerror}); nothing counts as delivered"
         ) from error
-    finally:
-        if temporary != path:
-            temporary.unlink(missing_ok=True)
 
 
-def _write(frame: pl.DataFrame, file: IO[bytes], ending: str) -> None:
+def _encoded(frame: pl.DataFrame, ending: str) -> bytes:
+    """Return the file's content: polars itself would raise something of its own where the disk is full."""
+    content = BytesIO()
     match ending:
         case ".parquet":
-            frame.write_parquet(file)
+            frame.write_parquet(content)
         case ".csv":
-            _without_formulas(frame).write_csv(file, time_format="%H:%M:%S%.f")
+            _without_formulas(frame).write_csv(content, time_format="%H:%M:%S%.f")
         case _:
-            frame.write_ndjson(file)
+            frame.write_ndjson(content)
+    return content.getvalue()
 
 
 def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:

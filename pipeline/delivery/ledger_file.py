@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PluginConfigError, PluginStateError
+from pipeline.files import sync, whole_file
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -705,30 +706,13 @@ def _rename(path: Path, to: Path) -> None:
     for file in (*_companions(path), path):
         with contextlib.suppress(FileNotFoundError):
             file.rename(to.with_name(to.name + file.name.removeprefix(path.name)))
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def _copy_file(connection: sqlite3.Connection, to: Path) -> None:
     """Keep a whole database as another file, which is there complete or not at all."""
-    unfinished = to.with_name(f"{to.name}.unfinished")
-    _create_private(unfinished)
-    with contextlib.closing(sqlite3.connect(unfinished)) as copy:
+    with whole_file(to) as unfinished, contextlib.closing(sqlite3.connect(unfinished)) as copy:
         connection.backup(copy)
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    unfinished.rename(to)
-    sync_directory(to.parent)
-
-
-def sync_directory(folder: Path) -> None:
-    """Bring a rename to the disk, where the system knows how."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
@@ -21,6 +19,7 @@ from markupsafe import Markup, escape
 
 from pipeline.display import count, visible
 from pipeline.errors import PluginConfigError
+from pipeline.files import PRIVATE, usual_mode, whole_file
 
 NOTHING = "–"
 SHORT = 16
@@ -103,25 +102,10 @@ def write_page(page: str, path: Path, *, is_private: bool) -> None:
         PluginConfigError: the file cannot be written there.
     """
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(page)
-            if not is_private:
-                temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with whole_file(path, mode=PRIVATE if is_private else usual_mode()) as temporary:
+            temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise PluginConfigError(f"--html: {path} cannot be written: {error.strerror}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @lru_cache(maxsize=8)

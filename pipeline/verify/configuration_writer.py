@@ -12,9 +12,8 @@ import re
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config_file import DEFAULT_NAME, SOURCE_TYPE, select_source
 from pipeline.credentials import PASSWORD, USERNAME
 from pipeline.errors import PluginConfigError
+from pipeline.files import sync, usual_mode, whole_file
 from pipeline.wording import config_error
 
 _BESIDE: Final = ("field_mapping", "window_mode", "daily_window")
@@ -55,44 +55,29 @@ def write_all(files: Iterable[Prepared]) -> None:
         PluginConfigError: one of them cannot be written, or was changed since it was read; then none was.
     """
     files = tuple(files)
-    waiting: list[tuple[Path, Path]] = []
-    try:
-        for file in files:
-            waiting.append((_beside(file), _real(file.path)))  # noqa: PERF401  those made before one fails are removed
+    with ExitStack() as complete:
+        # What is entered first takes its place last: so the first of the files comes first into its own.
+        for file in reversed(files):
+            _enter(complete, file)
         for file in files:
             if _content(file.path) != file.before:
                 raise PluginConfigError(
                     f"{file.path} was changed by somebody else in the meantime, so nothing was written; run it again"
                 )
-        while waiting:
-            temporary, place = waiting[0]
-            temporary.replace(place)
-            waiting.pop(0)
-    finally:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)
 
 
-def _beside(file: Prepared) -> Path:
+def _enter(complete: ExitStack, file: Prepared) -> None:
     place = _real(file.path)
     if place.exists() and not os.access(place, os.W_OK):
         raise PluginConfigError(f"{file.path} cannot be written: it is read-only")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as opened:
-                opened.write(file.text)
-                opened.flush()
-                os.fsync(opened.fileno())
-            _keep_owner(temporary, place)
-            temporary.chmod(_mode(place) if file.mode is None else file.mode)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        mode = _mode(place) if file.mode is None else file.mode
+        temporary = complete.enter_context(whole_file(place, mode=mode))
+        temporary.write_text(file.text, encoding="utf-8", newline="")
+        _keep_owner(temporary, place)
+        sync(temporary)
     except OSError as error:
         raise PluginConfigError(f"{file.path} cannot be written: {error.strerror}") from None
-    return temporary
 
 
 def _real(path: Path) -> Path:
@@ -120,9 +105,7 @@ def _mode(place: Path) -> int:
     try:
         return stat.S_IMODE(place.stat().st_mode)
     except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+        return usual_mode()
 
 
 def new_configuration(path: Path, source: Mapping[str, Any], *, beside: Mapping[str, Any]) -> Prepared:

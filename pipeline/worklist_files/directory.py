@@ -19,8 +19,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 
-from pipeline.delivery.ledger_file import sync_directory
 from pipeline.errors import PluginConfigError, PluginError
+from pipeline.files import sync
 from pipeline.hosts.study_uid import server_place
 
 _CREATOR: Final = b"CALPENDO PIPELINE "
@@ -232,7 +232,7 @@ class WorklistDirectory:
                     written[number].replace(self.file(number))
                     del written[number]
                 if files or removed:
-                    sync_directory(self.path)
+                    sync(self.path)
             finally:
                 for path in written.values():
                     with suppress(OSError):
@@ -278,8 +278,4 @@ def _flush(paths: Collection[Path]) -> None:
         os.sync()
         return
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)

@@ -107,7 +107,7 @@ def test_entries_that_could_not_be_written_are_sent_again(settings, tmp_path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("pipeline.output.os.fsync", full)
+        disk.setattr("pipeline.files.os.fsync", full)
         done = _run("--config", settings, "--output", output)
     assert done.exit_code == 1
     assert "No space left" in done.stderr

@@ -18,6 +18,7 @@ LEVELS: dict[str, int] = {
     "fields": 1,
     "wording": 1,
     "display": 1,
+    "files": 1,
     "mapping": 1,
     "processes": 1,
     "matching_worker": 1,

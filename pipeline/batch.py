@@ -127,7 +127,7 @@ def read_bookings(payloads: Payloads, config: AnyConfig) -> pl.DataFrame:
 
     Args:
         payloads: objects, or JSON text as str or bytes; a file's path; or a frame with a column ``payload`` or with
-            flat columns (``archives.frames``).
+            flat columns (``archives.tables``).
         config: a ``PipelineConfig``, a source's ``config`` dict, or the path of a configuration file.
 
     Returns:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from typing import Any, Protocol
 
-from pipeline.archives.lines import PAYLOAD
 from pipeline.archives.recognise import bookings_only, held, recognise
 from pipeline.archives.segments import BookingFile
+from pipeline.archives.text_rows import PAYLOAD
 from pipeline.errors import PluginConfigError
 
 _OF_READ_BOOKINGS = frozenset({"row", "booking_id", "fault", "generation", "formatted_name"})
@@ -30,7 +30,7 @@ def payloads_of(given: Any) -> Iterable[Any]:
 
     Args:
         given: any iterable of payloads, which is returned as it is; the path of a file of bookings, which is read
-            while one iterates; or a frame of polars, pandas or another library that speaks Arrow (``frames``).
+            while one iterates; or a frame of polars, pandas or another library that speaks Arrow (``tables``).
 
     Raises:
         PluginConfigError: it is none of these, as a single booking is not, or the frame or file holds no bookings.
@@ -69,7 +69,7 @@ def _is_polars(given: object) -> bool:
 
 
 def _of_table(given: Any) -> list[Any]:
-    from pipeline.archives.frames import UNREADABLE
+    from pipeline.archives.tables import UNREADABLE
 
     try:
         return _pandas_payloads(given) if _is_pandas(given) else _polars_payloads(given)
@@ -86,7 +86,7 @@ def _is_pandas(given: object) -> bool:
 def _polars_payloads(given: Any) -> list[Any]:
     import polars as pl
 
-    from pipeline.archives.frames import PAYLOAD_TYPES, frame_payloads
+    from pipeline.archives.tables import PAYLOAD_TYPES, frame_payloads
 
     frame = given.lazy() if isinstance(given, (pl.DataFrame, pl.LazyFrame)) else _by_arrow(given).lazy()
     columns = frame.collect_schema()
@@ -114,7 +114,7 @@ def _pandas_payloads(given: Any) -> list[Any]:
 
     A named index is a column like the others.
     """
-    from pipeline.archives.frames import payload_cells, row_payload
+    from pipeline.archives.tables import payload_cells, row_payload
 
     if not hasattr(given, "columns"):
         return payload_cells(given.astype(object).where(given.notna(), None))

@@ -25,9 +25,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline import fields
-from pipeline.archives.csv_table import csv_rows, header
-from pipeline.archives.documents import DocumentRows
-from pipeline.archives.lines import BYTE_ORDER_MARK, PAYLOAD, Packing, Unpacked
+from pipeline.archives.text_rows import (
+    BYTE_ORDER_MARK,
+    PAYLOAD,
+    DocumentRows,
+    Packing,
+    Unpacked,
+    csv_rows,
+    header,
+)
 from pipeline.errors import PluginConfigError
 from pipeline.transform.json_text import parsed
 
@@ -119,7 +125,7 @@ def recognise(path: str | Path, name: str | None = None) -> Archive:
                 head = _filled(Unpacked(file, packing, name))
                 whole = len(head) < HEAD_BYTES
     if head.startswith(b"PAR1") and not packing:
-        from pipeline.archives.parquet import parquet_columns
+        from pipeline.archives.tables import parquet_columns
 
         columns = parquet_columns(str(path), name)
         return Archive(name, str(path), size, "parquet", "", held([dict.fromkeys(columns)]), columns)

@@ -2,9 +2,9 @@
 
 An archive is cut into segments of its lines: segment ``k`` holds the lines whose first byte lies in
 ``[k * size, (k + 1) * size)``, so that the same lines form the same segment whether the file is plain, gzip or zstd,
-and whoever reads it. Rows of other JSON are lines too (``documents``). In a Parquet file a segment is a range of rows.
-Segments are the unit of work, of resuming and of giving work to another machine; who wants the whole file reads it as
-one.
+and whoever reads it. Rows of other JSON are lines too (``text_rows``). In a Parquet file a segment is a range of rows.
+Segments are the unit of work, of resuming and of giving work to another machine; ``BookingFile`` reads the whole
+file as one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.archives.csv_table import csv_rows
-from pipeline.archives.documents import DocumentRows
-from pipeline.archives.lines import BYTE_ORDER_MARK, LineReader, Readable, RowLines, Unpacked
 from pipeline.archives.recognise import Archive, reading
+from pipeline.archives.text_rows import (
+    BYTE_ORDER_MARK,
+    DocumentRows,
+    LineReader,
+    Readable,
+    RowLines,
+    Unpacked,
+    csv_rows,
+)
 
 BLOCK_ROWS = 100_000
 BLOCK_BYTES = 24 << 20
@@ -78,7 +84,7 @@ class BookingFile:
             PluginConfigError: the file is damaged, or cannot be read any more.
         """
         if self.archive.kind == "parquet":
-            from pipeline.archives.parquet import parquet_payloads, row_count
+            from pipeline.archives.tables import parquet_payloads, row_count
 
             total = row_count(self.archive.path, self.archive.name)
             for start in range(0, total, rows):
@@ -96,7 +102,7 @@ class BookingFile:
 def segment_count(archive: Archive, size: int) -> int | None:
     """Return how many segments a source has; None where only reading to its end can tell."""
     if archive.kind == "parquet":
-        from pipeline.archives.parquet import row_count
+        from pipeline.archives.tables import row_count
 
         return max(1, -(-row_count(archive.path, archive.name) // TABLE_ROWS))
     return max(1, -(-archive.size // size)) if archive.seekable else None
@@ -120,7 +126,7 @@ def read_segments(archive: Archive, size: int, wanted: Callable[[int], bool]) ->
 
 
 def _table_segments(archive: Archive, wanted: Callable[[int], bool]) -> Iterator[Segment]:
-    from pipeline.archives.parquet import parquet_payloads, row_count
+    from pipeline.archives.tables import parquet_payloads, row_count
 
     total = row_count(archive.path, archive.name)
     for number in filter(wanted, range(max(1, -(-total // TABLE_ROWS)))):

@@ -7,9 +7,8 @@ The command ``calpendo-pipeline backfill`` is a shell over this. Importing it lo
 
 from __future__ import annotations
 
+from pipeline.backfill.coordinator import backfill
 from pipeline.backfill.plan import ServerRange
-from pipeline.backfill.progress import Progress, ProgressCallback
-from pipeline.backfill.run import backfill
-from pipeline.backfill.summary import BackfillSummary
+from pipeline.backfill.summary import BackfillSummary, Progress, ProgressCallback
 
 __all__ = ["BackfillSummary", "Progress", "ProgressCallback", "ServerRange", "backfill"]

@@ -15,8 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.backfill.local import POLL_SECONDS, Done, Job
-from pipeline.backfill.steps import perform
+from pipeline.backfill.workers import POLL_SECONDS, Done, Job, perform
 from pipeline.errors import PluginConfigError, PluginStateError
 from pipeline.version import __version__
 from pipeline.wording import install

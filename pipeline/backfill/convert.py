@@ -16,12 +16,10 @@ import polars as pl
 
 from pipeline.archives import Block, Segment, read_segments
 from pipeline.backfill.duplicates import STATES, by_bucket
-from pipeline.backfill.files import put_json, whole_directory
-from pipeline.backfill.layout import ROWS, Layout, segment_name
-from pipeline.backfill.plan import ServerRange
+from pipeline.backfill.files import ROWS, Layout, put_json, segment_name, whole_directory
+from pipeline.backfill.merge import SpillWriter
+from pipeline.backfill.plan import ServerRange, Source
 from pipeline.backfill.records import Piece, SegmentRecord, add_counts
-from pipeline.backfill.sources import Source
-from pipeline.backfill.spill import SpillWriter
 from pipeline.batch import Batch, process_batch
 from pipeline.transform.flags import TIME_FLAGS, unknown_resources, unknown_statuses
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.backfill.files import read_counts, whole_file, write_json
-from pipeline.backfill.layout import Layout
+from pipeline.backfill.files import Layout, read_counts, whole_file, write_json
+from pipeline.backfill.merge import intact, read_piece
 from pipeline.backfill.records import Piece
-from pipeline.backfill.spill import intact, read_piece
 from pipeline.transform.times import iso_instants
 
 STATES = ("accepted", "rejected", "filtered")

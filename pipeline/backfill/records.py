@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.backfill.layout import segment_name
+from pipeline.backfill.files import segment_name
 
 
 @dataclass(frozen=True)

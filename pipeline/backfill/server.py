@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING
 import pytz
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import read_counts, whole_file, write_json
-from pipeline.backfill.layout import Layout
-from pipeline.backfill.plan import ServerRange
-from pipeline.backfill.sources import Source, describe
+from pipeline.backfill.files import Layout, read_counts, whole_file, write_json
+from pipeline.backfill.plan import ServerRange, Source, describe
 from pipeline.errors import PluginFetchError
 from pipeline.transform.json_text import payload_text
 

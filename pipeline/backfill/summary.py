@@ -1,11 +1,11 @@
-"""What a backfill read and wrote, and the law that nothing disappeared on the way."""
+"""What a backfill read and wrote, the law that nothing disappeared on the way, and how far it has come."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.display import visible
 from pipeline.errors import PluginSchemaError
@@ -99,3 +99,23 @@ def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     text = ", ".join(f"{visible(value) or 'missing'}: {count:,}" for value, count in shown[:most])
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return f" ({text}{more})" if shown else ""
+
+
+Stage = Literal["fetch", "convert", "resolve", "merge"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` in the stage's unit: windows, bytes of the archives, buckets, parts of the output.
+
+    ``bookings`` counts those converted so far, whoever converted them; ``total`` can still grow while a compressed
+    archive is read.
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    bookings: int
+
+
+ProgressCallback = Callable[[Progress], None]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from pipeline.backfill.progress import Progress as Done
-from pipeline.backfill.progress import ProgressCallback
+from pipeline.backfill.summary import Progress as Done
+from pipeline.backfill.summary import ProgressCallback
 
 STAGES = {
     "fetch": "Fetching from the server",

@@ -163,7 +163,7 @@ def archive_to_parquet_rows(count: int, folder: Path) -> Iterator[Call]:
 def audit_of_file(count: int, folder: Path) -> Iterator[Call]:
     """The audit of an NDJSON file, as the command does it."""
     from pipeline.audit import audit, read_payloads
-    from pipeline.backfill.local import available_cores
+    from pipeline.backfill.workers import available_cores
 
     archive, config = archive_of(count, folder), config_of()
 

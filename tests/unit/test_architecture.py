@@ -189,7 +189,7 @@ def test_commands_print_by_one_harmless_way() -> None:
 def test_help_loads_nothing_heavy() -> None:
     """Issue promise: `calpendo-pipeline --help` starts fast because heavy imports stay lazy."""
     loaded = f"[name for name in {HEAVY!r} if name in sys.modules]"
-    code = f"import sys, pipeline.cli; print({loaded}); import pipeline.backfill.run; print({loaded})"
+    code = f"import sys, pipeline.cli; print({loaded}); import pipeline.backfill.coordinator; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     of_the_command, of_a_backfill = done.stdout.splitlines()
     assert of_the_command == "[]"

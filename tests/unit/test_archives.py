@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from pipeline.archives import BookingFile, bookings_only, documents, recognise
-from pipeline.archives.documents import DocumentRows
+from pipeline.archives import BookingFile, bookings_only, recognise, text_rows
+from pipeline.archives.text_rows import DocumentRows
 from pipeline.check import check_file
 from pipeline.cli import app
 from pipeline.errors import PluginConfigError
@@ -104,7 +104,7 @@ def test_rows_are_found_wherever_the_pieces_are_cut(
     monkeypatch: pytest.MonkeyPatch, items: list[Any], indent: Any, ascii_only: bool, wrapped: str, piece: int
 ) -> None:
     """Files: any values, however they are laid out, come out of the stream as json.loads reads them, one per line."""
-    monkeypatch.setattr(documents, "PIECE_BYTES", piece)
+    monkeypatch.setattr(text_rows, "SCANNED_BYTES", piece)
 
     def dumped(value: object) -> str:
         return json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -124,7 +124,7 @@ def test_rows_are_found_wherever_the_pieces_are_cut(
 
 def test_an_array_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files: a long pretty-printed array is never held as a whole, and most of it is cut by whole pieces."""
-    monkeypatch.setattr(documents, "PIECE_BYTES", 1 << 16)
+    monkeypatch.setattr(text_rows, "SCANNED_BYTES", 1 << 16)
     one = json.dumps(BOOKINGS[0], indent=2).encode() + b",\n"
     taken = {"bytes": 0, "bulk": 0}
 
@@ -136,21 +136,21 @@ def test_an_array_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
             taken["bytes"] += len(part)
             return part
 
-    take = documents._Bulk.take
+    take = text_rows._Bulk.take
 
     def counted(self: Any, *given: Any) -> list[bytes]:
         found = take(self, *given)
         taken["bulk"] += len(found)
         return found
 
-    monkeypatch.setattr(documents._Bulk, "take", counted)
+    monkeypatch.setattr(text_rows._Bulk, "take", counted)
     some = DocumentRows(Endless(), "file")
-    count = 4 * documents.PIECE_BYTES // len(one)
+    count = 4 * text_rows.SCANNED_BYTES // len(one)
     for number, row in enumerate(some, start=1):
         assert number > 1 or json.loads(row) == BOOKINGS[0]
         if number == count:
             break
-    assert taken["bytes"] < 7 * documents.PIECE_BYTES
+    assert taken["bytes"] < 7 * text_rows.SCANNED_BYTES
     assert taken["bulk"] > count * 0.9
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.archives import Archive, read_segments, recognise, segment_count
-from pipeline.archives import lines as lines_module
-from pipeline.archives.lines import LineReader, Packing
+from pipeline.archives import text_rows as lines_module
+from pipeline.archives.text_rows import LineReader, Packing
 from pipeline.errors import PluginConfigError
 
 TEXTS = st.lists(st.binary(max_size=12).map(lambda text: text.replace(b"\n", b"")), max_size=30)

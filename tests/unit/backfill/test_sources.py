@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from backports import zstd
 
-from pipeline.backfill.sources import changed_sources, find_sources
+from pipeline.backfill.plan import changed_sources, find_sources
 from pipeline.errors import PluginConfigError
 
 LINE = b'{"id": 1}\n'

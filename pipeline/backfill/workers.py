@@ -1,4 +1,4 @@
-"""Work done by processes of this machine, or within this one where it is little."""
+"""Who does the work: processes of this machine, or this one where it is little; and the jobs they can be asked for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,29 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.backfill.steps import perform
 from pipeline.errors import PluginStateError
+
+STEPS = {
+    "count": ("pipeline.archives", "segment_count"),
+    "convert": ("pipeline.backfill.convert", "convert_source"),
+    "find": ("pipeline.backfill.duplicates", "find_replaced"),
+    "gather": ("pipeline.backfill.duplicates", "losers_by_segment"),
+    "month": ("pipeline.backfill.merge", "merge_month"),
+    "rejected": ("pipeline.backfill.merge", "merge_rejected"),
+    "replaced": ("pipeline.backfill.merge", "merge_replaced"),
+}
+
+
+def perform(step: str, *arguments: Any) -> Any:
+    """Do one job here; return what the step's function returns."""
+    module, name = STEPS[step]
+    return getattr(import_module(module), name)(*arguments)
+
 
 POLL_SECONDS = 0.5
 

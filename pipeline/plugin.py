@@ -26,14 +26,12 @@ import polars as pl
 
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.calpendo.log import SourceLogger
-from pipeline.delivery import withdrawal
-from pipeline.delivery.cycle import Cycle
-from pipeline.delivery.history import amend_last_run
+from pipeline.delivery import decide
+from pipeline.delivery.cycle import Cycle, Notices
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
-from pipeline.delivery.notices import Notices
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
-from pipeline.report import RunReport
+from pipeline.report import RunReport, amend_last_run
 
 if TYPE_CHECKING:
     from pipeline.batch import Kept
@@ -247,7 +245,7 @@ class CalendoPlugin(DataSourcePlugin):
             return []
         window, ledger = self._window, self._ready()[1]
         lines = ledger.lines((), window.query_start, window.end)
-        ids = lines.filter(withdrawal.stands_in(window.start, window.end) | (pl.col("state") == "pending"))
+        ids = lines.filter(decide.stands_in(window.start, window.end) | (pl.col("state") == "pending"))
         ordered = ids.sort("start_utc", "booking_id")["booking_id"].to_list()
         found = ledger.entries(ordered)
         return [found[booking_id] for booking_id in ordered]

@@ -39,16 +39,26 @@ from pipeline.config_file import (
 )
 from pipeline.credentials import Credentials
 from pipeline.delivery import quarantine
-from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.cycle import Cycle, wanted
 from pipeline.delivery.decide import Delivery, decide
-from pipeline.delivery.history import health
-from pipeline.delivery.ledger import Ledger, Line, Owed, microseconds, moment
+from pipeline.delivery.ledger import (
+    DATE_KEY,
+    DISCONTINUED,
+    STATUS_KEY,
+    TIME_KEY,
+    Ledger,
+    Line,
+    Owed,
+    from_text,
+    microseconds,
+    moment,
+)
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE
 from pipeline.mapping import FieldRule
 from pipeline.matching import BoundedMatcher
+from pipeline.report import health
 from pipeline.settings import check_settings
 from pipeline.transform.extraction import Matcher, explained
 from pipeline.transform.paths import MAX_ID, booking_id, find
@@ -553,7 +563,7 @@ class _Inquiry:
         """Return the source's ledgers, also under the name that a plugin takes which Pylantir loads without its file."""
         names = [self.config.source_name]
         with suppress(ImportError):
-            from pipeline.pylantir.sources import ledger_names
+            from pipeline.pylantir.configuration import ledger_names
 
             names += ledger_names(self.config.source_name, self.site.block)
         bases = dict.fromkeys(ledger_path(self.config, source_name=name) for name in names)
@@ -564,7 +574,7 @@ class _Inquiry:
         if host != PYLANTIR:
             return self.config
         try:
-            from pipeline.pylantir.options import with_host_defaults
+            from pipeline.pylantir.configuration import with_host_defaults
         except ImportError:
             self.notes.append(
                 "Pylantir is not installed here: its defaults and its database are not looked at"
@@ -725,8 +735,8 @@ class _PylantirsRows:
 
     def __init__(self, site: _Site, host: _Host, ids: Collection[int], now: datetime) -> None:
         from pipeline.pylantir import host_rows
-        from pipeline.pylantir.sources import UNNAMED
-        from pipeline.pylantir.steps import StepBook
+        from pipeline.pylantir.configuration import UNNAMED
+        from pipeline.pylantir.host_rows import StepBook
 
         self.database = site.database or host_rows.database_path()
         self._host, self._now = host, now
@@ -761,8 +771,7 @@ class _PylantirsRows:
 
     def next_status(self, number: int, wanted: str, start: datetime | None) -> str:
         """Return the status that the row has after the next cycle, which sends it with this start (``steps.settle``)."""
-        from pipeline.pylantir.host_rows import clock_of
-        from pipeline.pylantir.steps import settle
+        from pipeline.pylantir.host_rows import clock_of, settle
 
         row = self.rows.get(number)
         if row is None:
@@ -773,7 +782,7 @@ class _PylantirsRows:
 
     def is_lost(self, number: int, entry: Mapping[str, Any]) -> bool:
         """Return whether the database does not hold what was delivered, so that the next cycle writes it again."""
-        from pipeline.pylantir.hosted import left_in
+        from pipeline.pylantir.plugin import left_in
 
         if self.database is None:
             return False

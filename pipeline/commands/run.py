@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
     from pipeline.config_file import SourceSettings
     from pipeline.plugin import CalendoPlugin
     from pipeline.report import RunReport
-    from pipeline.worklist_files.host import Kept, WorklistPlugin
+    from pipeline.worklist_files.plugin import Kept, WorklistPlugin
+
 
 SYNC_INTERVAL = "sync_interval"
 """What ``--every`` means without a value."""
@@ -219,7 +224,7 @@ def _outlets(
             shown = stack.enter_context(CalendoPlugin(settings.name, options, host=host))
             shown.validate_config()
         if directory is not None:
-            from pipeline.worklist_files.host import WorklistPlugin
+            from pipeline.worklist_files.plugin import WorklistPlugin
 
             worklist = stack.enter_context(WorklistPlugin(settings.name, options, directory))
             worklist.validate_config()
@@ -271,7 +276,6 @@ def _repeat(outlets: Outlets, interval: float, console: Console, *, as_json: boo
     from threading import Event
 
     from pipeline.commands.render import entries_table
-    from pipeline.commands.until_stopped import until_stopped
     from pipeline.errors import PluginConfigError, PluginError, PluginStateError
 
     begun = False
@@ -350,3 +354,42 @@ def _json(document: dict[str, Any]) -> str:
     import json
 
     return json.dumps(document, default=str, ensure_ascii=False)
+
+
+_LOOK_AGAIN = 0.05
+
+
+def until_stopped(
+    task: Callable[[threading.Event], None], interval: float, interrupt: Callable[[], None]
+) -> None:
+    """Call ``task`` so often until a signal comes; never twice at once.
+
+    A signal ends a pause at once. A task that is running is interrupted, as far as it can be, and finishes in order.
+
+    Args:
+        task: is given the event that says that an end was asked for.
+        interval: seconds from one beginning to the next; a task that takes longer is followed by the next at once.
+        interrupt: cuts what a running task waits for; called from another thread, more than once.
+    """
+    stopping, ended = threading.Event(), threading.Event()
+
+    def cut() -> None:
+        while not ended.is_set():
+            interrupt()
+            ended.wait(_LOOK_AGAIN)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if not stopping.is_set():
+            stopping.set()
+            threading.Thread(target=cut, name="calpendo-stop", daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while not stopping.is_set():
+            begun = time.monotonic()
+            task(stopping)
+            stopping.wait(max(interval - (time.monotonic() - begun), 0.0))
+    finally:
+        ended.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from pipeline.commands.exits import FAILED, exit_codes, say
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from pipeline.delivery.history import Health
+    from pipeline.report import Health
 
 
 _SHOWN = 20
@@ -91,9 +91,9 @@ def _health(
     """Read how each source is doing at each host, the one without a success for the longest time first."""
     from datetime import timedelta
 
-    from pipeline.delivery.history import Health, health
     from pipeline.delivery.ledger import Ledger
     from pipeline.delivery.ledger_file import CALLER
+    from pipeline.report import Health, health
 
     found: list[Health] = []
     for source, paths in ledgers.items():

@@ -4,27 +4,48 @@ Answers    what the server said: the window's list, and the bookings asked for b
 Checked    the same through the columns and the schema gate
 Delivery   what is emitted, withdrawn, held back, owed, rejected; and the counts that must add up
 Plan       the same for people, before it happens: ``run --dry-run``
+
+What changed is found by joins of today's entries with the ledger's lines; no loop runs over rows. A booking is taken off the
+scanner's list on its own booking's answer only, and never many on one answer (``judge``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal
 
+import orjson
 import polars as pl
 
 from pipeline.calpendo.fetch import NOT_REACHED
-from pipeline.delivery import changes, withdrawal
-from pipeline.delivery.changes import DISCONTINUED, STATUS_KEY, from_text, to_text
-from pipeline.delivery.ledger import Ledger, Line
+from pipeline.delivery.ledger import (
+    DATE_KEY,
+    DISCONTINUED,
+    DURATION_KEY,
+    STATUS_KEY,
+    TIME_KEY,
+    Ledger,
+    Line,
+    from_text,
+    microseconds,
+    to_text,
+)
 from pipeline.delivery.quarantine import Rejected
+from pipeline.errors import PluginSchemaError
 from pipeline.fields import SOURCE
 from pipeline.transform.columns import to_rows
 from pipeline.transform.json_text import payload_text
 from pipeline.transform.paths import UNDER
-from pipeline.transform.reasons import BOOKING_ID_INVALID
+from pipeline.transform.reasons import (
+    BOOKING_ID_INVALID,
+    TOO_MANY_WITHDRAWALS,
+    WITHDRAWAL_IN_DOUBT,
+    WITHDRAWAL_UNANSWERED,
+)
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
@@ -32,6 +53,247 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
     from pipeline.report import RunReport
+
+
+Change = Literal["new", "changed", "resent", "unchanged"]
+
+# How a value of each type becomes text: by its whole number where it has one, because polars' own rendering of
+# dates, times and booleans is not promised to stay the same from one version to the next.
+_AS_NUMBER = (pl.Date, pl.Time, pl.Boolean)
+_DIFFERENCES = {"booking_id": pl.Int64, "field": pl.String, "old": pl.String, "new": pl.String}
+
+
+def digests(entries: pl.DataFrame) -> pl.Series:
+    """Give the digest of each row over all its columns: 32 hex digits (BLAKE2b, 128 bits).
+
+    ``entries``: String, integer, Boolean, Date and Time columns, any order. Equal rows have equal digests across
+    processes, machines and polars versions; null differs from "", and a new or renamed column changes every digest.
+    Raises ``PluginSchemaError`` on a column of another type.
+    """
+    parts: list[pl.Expr] = []
+    for name, dtype in sorted(entries.schema.items()):
+        column = pl.col(name)
+        if dtype in _AS_NUMBER:
+            column = column.to_physical().cast(pl.Int64)
+        elif not (dtype == pl.String or dtype == pl.Null or dtype.is_integer()):
+            raise PluginSchemaError(
+                f"the entry column {name!r} has the type {dtype}, which no digest is defined for"
+            )
+        text = column.cast(pl.String)
+        # The length before each value keeps neighbours apart: ("ab", "c") is not ("a", "bc").
+        parts += [
+            pl.lit(f"{name}="),
+            text.str.len_bytes().cast(pl.String).fill_null("-"),
+            pl.lit(":"),
+            text.fill_null(""),
+        ]
+    if not parts:
+        return pl.Series("digest", [], dtype=pl.String)
+    rows = entries.select(pl.concat_str(parts).alias("row"))["row"].to_list()
+    return pl.Series(
+        "digest", [blake2b(row.encode(), digest_size=16).hexdigest() for row in rows], dtype=pl.String
+    )
+
+
+def compare(current: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """Add ``change`` to today's entries: new, changed, resent (pending and equal), or unchanged.
+
+    ``current`` has ``booking_id`` and ``digest``; ``lines`` is the ledger's part (``LINES_SCHEMA``). Rows and their
+    order stay; nulls of ``current`` do not occur. A pending entry is never "unchanged": the host may not have it.
+    """
+    known = lines.select("booking_id", known_digest="digest", known_state="state")
+    return (
+        current.join(known, on="booking_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("known_digest").is_null())
+            .then(pl.lit("new"))
+            .when(pl.col("known_digest") != pl.col("digest"))
+            .then(pl.lit("changed"))
+            .when(pl.col("known_state") == "pending")
+            .then(pl.lit("resent"))
+            .otherwise(pl.lit("unchanged"))
+            .alias("change")
+        )
+        .drop("known_digest", "known_state")
+    )
+
+
+def changed_fields(ids: pl.Series, entries: pl.DataFrame, before: Mapping[int, str]) -> pl.DataFrame:
+    """List each field that differs: ``booking_id``, ``field``, ``old`` and ``new`` (text or null).
+
+    ``ids`` are the booking ids of ``entries``, row by row; ``before`` holds the ledger's last entry of the same
+    bookings as JSON text. A field that one side lacks counts as null. In the order of ``entries``.
+    """
+    if not len(ids):  # The usual case, and the joins below cost a quiet cycle 2 ms also without rows.
+        return pl.DataFrame(schema=_DIFFERENCES)
+    old_ids, old = _old_entries(before)
+    names = list(dict.fromkeys([*entries.columns, *old.columns]))
+    differences = (
+        _long(ids, entries, names, "new")
+        .join(_long(old_ids, old, names, "old"), on=["booking_id", "field"], how="inner")
+        .filter(pl.col("old").ne_missing(pl.col("new")))
+    )
+    order = pl.DataFrame({"booking_id": ids, "place": pl.int_range(len(ids), eager=True)})
+    fields = pl.DataFrame(
+        {"field": names, "rank": range(len(names))}, schema={"field": pl.String, "rank": pl.Int64}
+    )
+    return (
+        differences.join(order, on="booking_id")
+        .join(fields, on="field")
+        .sort("place", "rank")
+        .select("booking_id", "field", "old", "new")
+    )
+
+
+def field_counts(differences: pl.DataFrame) -> dict[str, int]:
+    """Count in how many bookings each field changed, most often changed first."""
+    counts = differences.group_by("field").len().sort(["len", "field"], descending=[True, False])
+    return dict(counts.iter_rows())
+
+
+def digests_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Give the digests of entries that are plain dicts already: the same as those of the frame's rows.
+
+    Entries of an older mapping may have other keys; each set of keys is a frame of its own.
+    """
+    found: dict[int, str] = {}
+    by_keys: dict[tuple[str, ...], list[int]] = {}
+    for index, entry in enumerate(entries):
+        by_keys.setdefault(tuple(sorted(entry)), []).append(index)
+    typed: dict[str, Any] = {DATE_KEY: pl.Date, TIME_KEY: pl.Time, DURATION_KEY: pl.Int64}
+    for names, rows in by_keys.items():
+        frame = pl.DataFrame(
+            {name: [entries[row][name] for row in rows] for name in names},
+            schema={name: typed.get(name, pl.String) for name in names},
+        )
+        found |= zip(rows, digests(frame).to_list(), strict=True)
+    return [found[index] for index in range(len(entries))]
+
+
+def _old_entries(before: Mapping[int, str]) -> tuple[pl.Series, pl.DataFrame]:
+    rows: list[dict[str, Any]] = orjson.loads(f"[{','.join(before.values())}]")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: pl.Series(name, [row.get(name) for row in rows], strict=False) for name in names}
+    return pl.Series("booking_id", list(before), dtype=pl.Int64), pl.DataFrame(columns)
+
+
+def _long(ids: pl.Series, entries: pl.DataFrame, names: Sequence[str], value: str) -> pl.DataFrame:
+    """One row a booking and field, values as text; a column that is not there is null."""
+    parts = [
+        pl.DataFrame({"booking_id": ids, value: _column_text(entries, name)}).with_columns(field=pl.lit(name))
+        for name in names
+    ]
+    empty = pl.DataFrame(schema={"booking_id": pl.Int64, value: pl.String, "field": pl.String})
+    return pl.concat([empty, *parts])
+
+
+def _column_text(entries: pl.DataFrame, name: str) -> pl.Series:
+    """Give a column as the ledger's JSON has it: times with a fraction only where there is one."""
+    if name not in entries.columns:
+        return pl.Series(name, [None] * entries.height, dtype=pl.String)
+    column = entries[name]
+    if column.dtype == pl.Time:
+        whole, exact = column.dt.to_string("%H:%M:%S"), column.dt.to_string("%H:%M:%S%.6f")
+        return whole.zip_with(column.dt.nanosecond() == 0, exact)
+    if column.dtype == pl.Date:
+        return column.dt.to_string("%Y-%m-%d")
+    return column.cast(pl.String)
+
+
+# The guard's default: withdrawals go at once up to this number, or up to half of those in the window.
+ALWAYS_ALLOWED = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which withdrawals go now, which wait for the same answer again, and why: a failed fetch, or their number."""
+
+    withdrawn: tuple[int, ...] = ()
+    waiting: Mapping[int, str] = field(default_factory=dict)
+    """Booking id -> the code of the reason for which its withdrawal waits."""
+    kept_by: Literal["failed_fetch", "guard"] | None = None
+    limit: float = 0.0
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The bookings whose withdrawal waits."""
+        return frozenset(self.waiting)
+
+
+def live_in_window(start: datetime, end: datetime) -> pl.Expr:
+    """Select ledger lines that a host shows as wanted and that start in ``[start, end)``."""
+    return (
+        (pl.col("status") != DISCONTINUED)
+        & (pl.col("start_utc") >= microseconds(start))
+        & (pl.col("start_utc") < microseconds(end))
+    )
+
+
+def stands_in(start: datetime, end: datetime) -> pl.Expr:
+    """Select ledger lines of any status that start in ``[start, end)``, or began before and still run at ``start``."""
+    begins, ends = pl.col("start_utc"), pl.col("end_utc").fill_null(pl.col("start_utc"))
+    first = microseconds(start)
+    return (begins < microseconds(end)) & ((begins >= first) | (ends > first))
+
+
+def shown_in(
+    lines: pl.DataFrame, start: datetime, end: datetime, running_since: datetime | None
+) -> list[int]:
+    """Name the bookings that the host shows in the window, in the order of their starts.
+
+    ``running_since`` (how far the query reached back) adds those that began before the window and still run at its
+    start.
+    """
+    wanted = live_in_window(start, end)
+    if running_since is not None:
+        wanted |= live_in_window(running_since, start) & (pl.col("end_utc") > microseconds(start))
+    return lines.filter(wanted).sort("start_utc", "booking_id")["booking_id"].to_list()
+
+
+def judge(
+    candidates: Sequence[int],
+    *,
+    held: Collection[int],
+    in_window: int,
+    max_withdrawn: int | None,
+    fetch_failed: bool,
+    told: Collection[int] = (),
+    unanswered: Collection[int] = (),
+) -> Verdict:
+    """Decide over the bookings that would be withdrawn now.
+
+    Args:
+        candidates: The bookings that this cycle's answers take off the list, in order.
+        held: Those of which an earlier cycle's answer said the same, and no answer since said otherwise.
+        in_window: How many bookings the host shows in the window.
+        max_withdrawn: The limit; None means 5 or half of those in the window, whichever is more.
+        fetch_failed: Whether a request of this cycle failed, so that the server may be in trouble.
+        told: Those of which the list itself says that they are not wanted: another status or resource.
+        unanswered: Those that were asked for in vain: what is held of them waits on.
+
+    Returns:
+        What was said twice goes in any case. The rest goes at once up to the limit; where a fetch failed only as far as
+        it was ``told``. What does not go is held until the same is said once more.
+    """
+    limit: float = max(ALWAYS_ALLOWED, in_window / 2) if max_withdrawn is None else max_withdrawn
+    once = [booking_id for booking_id in candidates if booking_id not in held]
+    doubtful = [booking_id for booking_id in once if booking_id not in told] if fetch_failed else []
+    # The limit counts what rests on one answer: two answers of one kind are no accident of the moment.
+    too_many = len(once) > limit
+    why = TOO_MANY_WITHDRAWALS if too_many else WITHDRAWAL_IN_DOUBT
+    waiting = dict.fromkeys(once if too_many else doubtful, why)
+    return Verdict(
+        withdrawn=tuple(booking_id for booking_id in candidates if booking_id not in waiting),
+        waiting=dict.fromkeys(sorted(set(held) & set(unanswered)), WITHDRAWAL_UNANSWERED) | waiting,
+        kept_by="guard" if too_many else "failed_fetch" if doubtful else None,
+        limit=limit,
+    )
+
+
+def discontinued(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the entry that takes a row off the list: the last one, whole, with status DISCONTINUED."""
+    return {**entry, STATUS_KEY: DISCONTINUED}
+
 
 # What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
 _WINDOW = "window"
@@ -106,7 +368,7 @@ class Delivery:
     settled: frozenset[int]
     owed: frozenset[int]
     unasked: frozenset[int]
-    verdict: withdrawal.Verdict
+    verdict: Verdict
     rejected: list[Rejected] = field(repr=False)
     differences: pl.DataFrame = field(repr=False)
     counts: Mapping[str, Any]
@@ -116,7 +378,7 @@ class Delivery:
     @property
     def changed_fields(self) -> dict[str, int]:
         """In how many bookings each field changed."""
-        return changes.field_counts(self.differences)
+        return field_counts(self.differences)
 
 
 def of_interest(
@@ -128,7 +390,7 @@ def of_interest(
     that are pending, owed or held back, wherever they lie in time.
     """
     running_since = window.query_start if config.include_running else None
-    shown = withdrawal.shown_in(lines, window.start, window.end, running_since)
+    shown = shown_in(lines, window.start, window.end, running_since)
     pending = lines.filter(pl.col("state") == "pending")["booking_id"].to_list()
     return list(dict.fromkeys([*shown, *pending, *sorted(owed), *sorted(held)]))
 
@@ -179,14 +441,14 @@ def with_last_operators(
 def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineConfig) -> Delivery:
     """Compare the checked bookings with the ledger and settle what this cycle does; reads the ledger only."""
     # Two frames of one height: a mapping may name its targets as it likes, also like a column of the bookkeeping.
-    keys = changes.compare(pl.concat([_keys(batch) for batch in checked.batches]), answers.lines)
+    keys = compare(pl.concat([_keys(batch) for batch in checked.batches]), answers.lines)
     emit = keys["change"] != "unchanged"
     keys_out = keys.filter(emit)
     entries_out = pl.concat([batch.entries for batch in checked.batches]).filter(emit)
     entries = to_rows(entries_out)
     altered = keys_out["change"] == "changed"
     altered_ids = keys_out.filter(altered)["booking_id"]
-    differences = changes.changed_fields(
+    differences = changed_fields(
         altered_ids, entries_out.filter(altered), ledger.entry_texts(altered_ids.to_list())
     )
 
@@ -195,10 +457,10 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
     gone = [*verdict.withdrawn, *repeated]
     failed = answers.failed
     last = ledger.last_lines([*gone, *verdict.held, *failed])
-    withdrawn = [withdrawal.discontinued(from_text(last[booking_id].entry)) for booking_id in gone]
+    withdrawn = [discontinued(from_text(last[booking_id].entry)) for booking_id in gone]
     withdrawn_lines = [
         last[booking_id]._replace(digest=digest, status=DISCONTINUED, entry=to_text(entry))
-        for booking_id, digest, entry in zip(gone, changes.digests_of(withdrawn), withdrawn, strict=True)
+        for booking_id, digest, entry in zip(gone, digests_of(withdrawn), withdrawn, strict=True)
     ]
 
     rejected = _rejected(answers.listed, checked)
@@ -232,7 +494,7 @@ def _keys(batch: Batch) -> pl.DataFrame:
         end_utc=pl.col("end_utc").dt.timestamp("us"),
     )
     return bookings.with_columns(
-        changes.digests(batch.entries), batch.entries[STATUS_KEY].cast(pl.String).alias("status")
+        digests(batch.entries), batch.entries[STATUS_KEY].cast(pl.String).alias("status")
     )
 
 
@@ -243,7 +505,7 @@ def _lines(keys: pl.DataFrame, entries: list[dict[str, Any]]) -> list[Line]:
 
 def _withdrawals(
     answers: Answers, checked: Checked, standing: set[int], config: PipelineConfig
-) -> tuple[withdrawal.Verdict, list[int]]:
+) -> tuple[Verdict, list[int]]:
     """Judge the bookings that no longer stand; name also the withdrawals that the host has not acknowledged.
 
     No longer standing: listed no more and answered 404, given to a resource or status that is not configured, or
@@ -258,10 +520,8 @@ def _withdrawals(
     fallen = (fallen | told) - standing
     lines = answers.lines.filter(pl.col("booking_id").is_in(list(fallen))).sort("start_utc", "booking_id")
     live = pl.col("status") != DISCONTINUED
-    in_window = answers.lines.filter(
-        withdrawal.live_in_window(answers.window.start, answers.window.end)
-    ).height
-    verdict = withdrawal.judge(
+    in_window = answers.lines.filter(live_in_window(answers.window.start, answers.window.end)).height
+    verdict = judge(
         lines.filter(live)["booking_id"].to_list(),
         # One that stands again begins anew: its absence must be seen twice in a row.
         held=answers.held - standing,

@@ -1,4 +1,4 @@
-"""The ledger: what one host was given of each booking, and whether it has it.
+"""The ledger: what one host was given of each booking, and whether it has it; and an entry as text, as the ledger keeps it.
 
 One SQLite file for each source and host, one process for each file. Within a process all plugins on one file share one
 ``Ledger``. Nothing here opens a transaction while the network is waited for: a cycle reads, then works, then writes once.
@@ -13,14 +13,13 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import orjson
 import polars as pl
 
-from pipeline.delivery.changes import DISCONTINUED, from_text
 from pipeline.delivery.ledger_file import (
     CALLER,
     CURRENT,
@@ -39,6 +38,13 @@ from pipeline.delivery.ledger_file import (
     reason_of,
 )
 from pipeline.errors import PluginStateError
+
+DATE_KEY = "scheduled_start_date"
+TIME_KEY = "scheduled_start_time"
+DURATION_KEY = "scheduled_procedure_step_duration"
+STATUS_KEY = "performed_procedure_step_status"
+DISCONTINUED = "DISCONTINUED"
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LINES_SCHEMA = {
@@ -680,3 +686,25 @@ def _inode(path: Path | None) -> int | None:
     with suppress(OSError):
         return path.stat().st_ino if path else None
     return None
+
+
+def to_text(entry: Mapping[str, Any]) -> str:
+    """Write an entry as JSON; dates and times are ISO 8601."""
+    # By Python's isoformat: orjson 3.13 writes the microsecond 10000 of a time as ".10000", a tenth of a second.
+    return orjson.dumps(dict(entry), default=_iso, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
+
+
+def from_text(text: str) -> dict[str, Any]:
+    """Read an entry back, with its ``datetime.date`` and ``datetime.time``."""
+    entry: dict[str, Any] = orjson.loads(text)
+    if isinstance(entry.get(DATE_KEY), str):
+        entry[DATE_KEY] = date.fromisoformat(entry[DATE_KEY])
+    if isinstance(entry.get(TIME_KEY), str):
+        entry[TIME_KEY] = time.fromisoformat(entry[TIME_KEY])
+    return entry
+
+
+def _iso(value: Any) -> str:
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    raise TypeError(f"an entry holds no {type(value).__name__}")

@@ -19,14 +19,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config_file import DEFAULT_NAME, SourceSettings
-from pipeline.delivery.changes import from_text
-from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.ledger import Ledger, from_text
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
 from pipeline.pylantir import host_rows
+from pipeline.pylantir.configuration import UNNAMED, ledger_names
 from pipeline.pylantir.host_rows import STATUS
-from pipeline.pylantir.hosted import booking_number
-from pipeline.pylantir.plugin import CalendoPylantirPlugin
-from pipeline.pylantir.sources import UNNAMED, ledger_names
+from pipeline.pylantir.plugin import CalendoPylantirPlugin, booking_number
 from pipeline.pylantir.wire import WireRecord, to_wire
 from pipeline.pylantir.worklist_filter import make_filter, output_zone
 from pipeline.transform.columns import to_rows

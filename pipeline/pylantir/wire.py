@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.hosts.transliteration import in_ascii
+from pipeline.hosts import in_ascii
 from pipeline.transform.repairs import Kind, Repair
 
 NO_NAME = "UNKNOWN"

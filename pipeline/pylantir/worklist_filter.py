@@ -20,9 +20,8 @@ from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledger_path, to_read
 from pipeline.errors import PluginConfigError
-from pipeline.pylantir.options import with_host_defaults
-from pipeline.pylantir.sources import ledger_names
-from pipeline.pylantir.steps import IN_PROGRESS, SCHEDULED, SYNCED_NOTE
+from pipeline.pylantir.configuration import ledger_names, with_host_defaults
+from pipeline.pylantir.host_rows import IN_PROGRESS, SCHEDULED, SYNCED_NOTE
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

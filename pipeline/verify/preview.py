@@ -20,8 +20,8 @@ import pytz
 from pipeline import fields
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config_file import SourceSettings, select_source
-from pipeline.delivery.changes import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.decide import moved_away
+from pipeline.delivery.ledger import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, WORKLIST, worklist_host
 from pipeline.errors import PluginConfigError
 from pipeline.transform import reasons

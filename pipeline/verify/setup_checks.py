@@ -277,7 +277,7 @@ def under_pylantir(settings: SourceSettings, environ: Mapping[str, str]) -> Pipe
     """Return the configuration as Pylantir reads it, where the file is Pylantir's own and Pylantir is installed."""
     if settings.database is None or find_spec("pylantir") is None:
         return None
-    from pipeline.pylantir.options import with_host_defaults
+    from pipeline.pylantir.configuration import with_host_defaults
 
     return PipelineConfig.from_dict(
         with_host_defaults(settings.config), source_name=settings.name, environ=environ

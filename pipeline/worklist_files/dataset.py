@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.hosts.study_uid import is_study_uid, study_uid
-from pipeline.hosts.transliteration import in_ascii
+from pipeline.hosts import in_ascii, is_study_uid, study_uid
 from pipeline.transform.repairs import Kind
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 from pipeline.errors import PluginConfigError, PluginError
 from pipeline.files import sync
-from pipeline.hosts.study_uid import server_place
+from pipeline.hosts import server_place
 
 _CREATOR: Final = b"CALPENDO PIPELINE "
 _GROUP: Final = 0x4343

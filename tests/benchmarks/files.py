@@ -196,7 +196,7 @@ def ledger_diff(count: int, folder: Path) -> Iterator[Call]:
     from datetime import UTC, datetime
 
     from pipeline.batch import process_batch
-    from pipeline.delivery import changes
+    from pipeline.delivery import decide
     from pipeline.delivery.decide import _keys, _lines
     from pipeline.delivery.ledger import Changes, Ledger
 
@@ -212,7 +212,7 @@ def ledger_diff(count: int, folder: Path) -> Iterator[Call]:
         ledger.acknowledge(ids)
 
         def call() -> Done:
-            change = changes.compare(_keys(batch), ledger.lines(ids, *ever))["change"]
+            change = decide.compare(_keys(batch), ledger.lines(ids, *ever))["change"]
             assert (change == "unchanged").all()
             return Done(len(ids))
 

@@ -18,7 +18,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pipeline.calpendo.fetch import FetchedBookings, Follow
 from pipeline.calpendo.window import Window
 from pipeline.credentials import Credentials
-from pipeline.delivery import changes
+from pipeline.delivery import decide
 from pipeline.delivery.decide import _keys
 from pipeline.plugin import CalendoPlugin
 
@@ -105,7 +105,7 @@ def test_benchmark_diff(plugin: CalendoPlugin, benchmark: BenchmarkFixture) -> N
 
     def diff() -> int:
         lines = ledger.lines(range(1, COUNT + 1), window.query_start, window.end)
-        return int((changes.compare(_keys(batch), lines)["change"] != "resent").sum())
+        return int((decide.compare(_keys(batch), lines)["change"] != "resent").sum())
 
     ledger.settle_returned()
     assert benchmark(diff) == COUNT

@@ -16,7 +16,7 @@ from pipeline.config import PipelineConfig
 from pipeline.credentials import Credentials
 from pipeline.delivery.ledger import Changes, Line, microseconds
 from pipeline.sample import sample_config
-from pipeline.worklist_files.host import Kept, WorklistPlugin
+from pipeline.worklist_files.plugin import Kept, WorklistPlugin
 
 COUNT = 10_000
 NOW = datetime(2026, 11, 26, 9, tzinfo=UTC)
@@ -25,7 +25,8 @@ NOW = datetime(2026, 11, 26, 9, tzinfo=UTC)
 def lines_of(config: PipelineConfig) -> list[Line]:
     """Return the ledger's lines of so many synthetic bookings, all of them on today's list."""
     from pipeline.batch import process_batch
-    from pipeline.delivery.changes import digests, to_text
+    from pipeline.delivery.decide import digests
+    from pipeline.delivery.ledger import to_text
 
     batch = process_batch(list(synthetic_bookings(COUNT * 2)), config)
     start = microseconds(NOW + timedelta(hours=1))

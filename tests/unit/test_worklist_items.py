@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from pipeline import fields
-from pipeline.commands.until_stopped import until_stopped
-from pipeline.hosts.study_uid import study_uid
+from pipeline.commands.run import until_stopped
+from pipeline.hosts import study_uid
 from pipeline.worklist_files.dataset import Item, worklist_item
 from pipeline.worklist_files.directory import read_seal, sealed
 

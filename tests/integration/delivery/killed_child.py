@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.credentials import Credentials
-from pipeline.delivery.changes import to_text
+from pipeline.delivery.ledger import to_text
 from pipeline.plugin import CalendoPlugin
 
 

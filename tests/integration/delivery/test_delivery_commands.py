@@ -18,9 +18,9 @@ from pipeline.commands.run import run as run_command
 from pipeline.commands.status import status
 from pipeline.config import PipelineConfig
 from pipeline.delivery import quarantine
-from pipeline.delivery.history import A_FEW_CYCLES
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginConfigError, PluginFetchError
+from pipeline.report import A_FEW_CYCLES
 from tests.integration.delivery.delivery_site import NOW, Site, booking
 
 MakeSite = Callable[..., Site]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import matching
-from pipeline.delivery.history import last_runs
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError, PluginStateError
+from pipeline.report import last_runs
 from tests.integration.delivery.delivery_site import NOW, KilledError, Site, booking
 
 STEPS = ("settle", "list", "lookup", "batch", "diff", "writing", "write", "returning")

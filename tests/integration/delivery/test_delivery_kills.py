@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.delivery.changes import from_text
-from pipeline.delivery.ledger import Ledger
+from pipeline.delivery.ledger import Ledger, from_text
 from tests.integration.delivery.delivery_site import NOW, Site, booking
 from tests.integration.delivery.host_double import OFF, STATUS, Oracle
 

@@ -21,8 +21,8 @@ from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir import CalendoPylantirPlugin, register, run
-from pipeline.pylantir.log_masks import mask_logs
-from pipeline.pylantir.sources import ledger_name, remember_sources
+from pipeline.pylantir.configuration import ledger_name, remember_sources
+from pipeline.pylantir.launcher import mask_logs
 from tests.integration.pylantir.bookings import booking, source
 from tests.integration.pylantir.pylantir_process import PylantirProcess
 
@@ -201,7 +201,7 @@ LINES = [
 def unmasked():
     """Take the filters off the loggers again."""
     yield
-    from pipeline.pylantir.log_masks import PatientMask
+    from pipeline.pylantir.launcher import PatientMask
 
     for name in ("pylantir.cli.run", "pylantir.mwl_server", "pynetdicom.service_class"):
         logger = logging.getLogger(name)

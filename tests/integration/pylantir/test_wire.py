@@ -15,8 +15,7 @@ from pylantir.models import WorklistItem
 from pylantir.worklist_sync import _format_date, _format_time
 from pynetdicom.dsutils import decode, encode
 
-from pipeline.hosts.study_uid import is_study_uid, study_uid
-from pipeline.hosts.transliteration import transliterate, transliterate_name
+from pipeline.hosts import is_study_uid, study_uid, transliterate, transliterate_name
 from pipeline.pylantir.host_rows import stored_columns, stored_form
 from pipeline.pylantir.wire import dicom_date, dicom_time, sent_texts, to_wire
 from tests.integration.pylantir.scanner import line_of

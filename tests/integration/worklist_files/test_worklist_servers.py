@@ -24,8 +24,8 @@ import pytz
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.credentials import Credentials
 from pipeline.errors import PluginFetchError
-from pipeline.hosts.study_uid import study_uid
-from pipeline.worklist_files.host import WorklistPlugin
+from pipeline.hosts import study_uid
+from pipeline.worklist_files.plugin import WorklistPlugin
 from tests.integration.pylantir.bookings import ZONE, booking, site_now, span
 from tests.integration.worklist_files import worklist_servers
 from tests.integration.worklist_files.worklist_servers import (

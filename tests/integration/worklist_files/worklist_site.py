@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.credentials import Credentials
-from pipeline.worklist_files.host import Kept, WorklistPlugin
+from pipeline.worklist_files.plugin import Kept, WorklistPlugin
 from tests.integration.delivery.delivery_site import Site, booking
 
 MAPPING = {

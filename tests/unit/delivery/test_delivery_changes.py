@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.delivery.changes import (
-    changed_fields,
-    compare,
-    digests,
-    digests_of,
-    field_counts,
-    from_text,
-    to_text,
-)
-from pipeline.delivery.ledger import LINES_SCHEMA
+from pipeline.delivery.decide import changed_fields, compare, digests, digests_of, field_counts
+from pipeline.delivery.ledger import LINES_SCHEMA, from_text, to_text
 from pipeline.errors import PluginSchemaError
 
 SCHEMA = {

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.delivery import history, quarantine
+from pipeline import report
+from pipeline.delivery import quarantine
 from pipeline.delivery.ledger import Changes, Ledger, Line, microseconds
 from pipeline.delivery.ledger_file import (
     CALLER,
@@ -166,7 +167,7 @@ def test_retention(ledger: Ledger) -> None:
     ledger.acknowledge([1])
     with ledger.transaction() as connection:
         assert ledger.purge(NOW - HOUR) == 1
-        assert history.purge_runs(connection, NOW) == 0
+        assert report.purge_runs(connection, NOW) == 0
     ledger.shrink()
     assert ledger.sighting(1) is None
     assert ledger.pending_ids() == [2]
@@ -302,7 +303,7 @@ def test_old_ledgers_are_migrated(version: int, path: Path) -> None:
         assert ledger.sighting(101) == (start - 24 * HOUR, start)
         assert ledger.entries([101])[101]["scheduled_start_time"].hour == 15
         assert [item.booking_id for item in quarantine.items(ledger)] == [105]
-        assert history.last_runs(ledger, 5)[0].listed == 2
+        assert report.last_runs(ledger, 5)[0].listed == 2
         emit(ledger, line(1))
     finally:
         ledger.release()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.delivery import history
+from pipeline import report as history
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginSchemaError
 from pipeline.report import RunReport

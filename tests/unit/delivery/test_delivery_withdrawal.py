@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings
 from pipeline.calpendo.window import Window
-from pipeline.delivery.decide import Answers
+from pipeline.delivery.decide import Answers, discontinued, judge, shown_in
 from pipeline.delivery.ledger import LINES_SCHEMA, microseconds
-from pipeline.delivery.withdrawal import discontinued, judge, shown_in
 
 START = datetime(2026, 1, 6, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

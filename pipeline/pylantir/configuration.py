@@ -1,4 +1,4 @@
-"""Which source of Pylantir's configuration file a plugin serves.
+"""Pylantir's configuration file as the Calpendo plugin reads it: the sources' names, their defaults, what is wrong with them.
 
 Pylantir makes its plugins without arguments and tells them a source's name only when it writes rows. The ledger is
 needed before that, and belongs to one source; so the launcher reads the file that Pylantir will read.
@@ -19,8 +19,51 @@ from pipeline.config import PipelineConfig
 from pipeline.config_file import DEFAULT_NAME, SourceSettings, read_sources, select_source
 from pipeline.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
-from pipeline.pylantir import options
 from pipeline.wording import config_error
+
+UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
+"""Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
+
+
+def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a configuration with the defaults of Pylantir's own plugin, and with explicit acknowledgement."""
+    return {**UPSTREAM_DEFAULTS, **config, "acknowledge": "explicit"}
+
+
+def option_faults(config: Mapping[str, Any]) -> list[str]:
+    """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer.
+
+    Each text names the key, what was given and what to write.
+    """
+    protocol = config.get("protocol")
+    if protocol is None:
+        return []
+    if not isinstance(protocol, Mapping):
+        return [f'protocol: got {_shown(protocol)}; write an object such as {{"site": "protocol name"}}']
+    site = config.get("site") or config.get("site_id")
+    if site is not None and not isinstance(site, (str, int)):
+        return [f"site: got {_shown(site)}; write the key of one protocol as text"]
+    name = protocol.get(site) if site is not None else None
+    if name is None:
+        return []
+    if (
+        isinstance(name, str)
+        and name.isascii()
+        and name.isprintable()
+        and "\\" not in name
+        and len(name) <= 64
+    ):
+        return []
+    write = (
+        "at most 64 ASCII characters without a backslash: Pylantir sends them to the scanner with every row"
+    )
+    return [f"protocol.{site}: got {_shown(name)}; write {write}"]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
 
 UNNAMED = "unknown"
 """What Pylantir calls a source without a name, in the rows too."""
@@ -73,10 +116,10 @@ def refuse_unusable(path: Path, known_types: Collection[str]) -> None:
     except PluginConfigError as error:
         faults += error.faults
     for source in sources:
-        found = options.faults(source.config)
+        found = option_faults(source.config)
         try:
             PipelineConfig.of(
-                options.with_host_defaults(source.config), source=source.name, environ=environ, offline=False
+                with_host_defaults(source.config), source=source.name, environ=environ, offline=False
             )
         except PluginConfigError as error:
             found = [*error.faults, *found]

@@ -1,7 +1,8 @@
-"""Text in DICOM's default repertoire (ISO IR 6, printable ASCII; PS3.5 6.1.1), for servers and consoles that know no other.
+"""What every worklist server needs of an entry, whichever it is: text in its characters, and a study UID.
 
-Pylantir 0.4.6 sets no SpecificCharacterSet (0008,0005): pydicom then sends anything beyond Latin-1 as ``?`` and the rest of
-Latin-1 undeclared.
+Text is written in DICOM's default repertoire (ISO IR 6, printable ASCII; PS3.5 6.1.1) for servers and consoles that know no
+other. Pylantir 0.4.6 sets no SpecificCharacterSet (0008,0005): pydicom then sends anything beyond Latin-1 as ``?`` and the
+rest of Latin-1 undeclared. A StudyInstanceUID is the same in every cycle, and after the loss of any database.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_URL, uuid5
 
 from pipeline.fields import WorklistField
 from pipeline.transform.repairs import Repair, repaired_text
@@ -124,3 +128,28 @@ def _ascii(character: str) -> str:
 
     written = anyascii(character).translate(_SEPARATORS)
     return "".join(part for part in written if part.isprintable())
+
+
+# PS3.5 9.1: numbers without leading zeros, joined by dots, at most 64 characters. One number alone is no UID that any
+# organisation could have been given, but what `"study_instance_uid": "id"` makes of a booking.
+_UID = re.compile(r"(?=.{1,64}\Z)[0-2](?:\.(?:0|[1-9][0-9]*))+\Z", re.ASCII)
+
+
+def is_study_uid(value: Any) -> bool:
+    """Tell whether a value can stand as a StudyInstanceUID."""
+    return isinstance(value, str) and _UID.match(value) is not None
+
+
+def study_uid(base_url: str, booking_id: int | str) -> str:
+    """Derive the UID of a booking from its server and number: ``2.25.`` and a UUID as an integer (PS3.5 B.2).
+
+    The scheme, the port and the case of the host's name do not count, so a server that moves to https keeps them.
+    """
+    name = f"calpendo://{server_place(base_url)}/Calpendo.Booking/{booking_id}"
+    return f"2.25.{uuid5(NAMESPACE_URL, name).int}"
+
+
+def server_place(base_url: str) -> str:
+    """Return the part of a server's address that it keeps: its name and path."""
+    parts = urlsplit(base_url)
+    return f"{parts.hostname or ''}{parts.path.rstrip('/')}"

@@ -18,13 +18,20 @@ import pytz
 
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
-from pipeline.delivery.changes import DATE_KEY, STATUS_KEY, TIME_KEY, from_text, to_text
-from pipeline.delivery.history import last_success
-from pipeline.delivery.ledger import Line, microseconds, moment
+from pipeline.delivery.ledger import (
+    DATE_KEY,
+    STATUS_KEY,
+    TIME_KEY,
+    Line,
+    from_text,
+    microseconds,
+    moment,
+    to_text,
+)
 from pipeline.delivery.ledger_file import worklist_host
-from pipeline.hosts.study_uid import server_place
+from pipeline.hosts import server_place
 from pipeline.plugin import CalendoPlugin
-from pipeline.report import counted_repairs
+from pipeline.report import counted_repairs, last_success
 from pipeline.transform.reasons import explain, field_reason
 from pipeline.worklist_files.dataset import SHOWN, Item, worklist_item
 from pipeline.worklist_files.directory import WorklistDirectory, sealed, source_digest

@@ -7,8 +7,15 @@ from what it is (bidirectional overrides, invisible marks), or what a spreadshee
 from __future__ import annotations
 
 import json
+import logging
 import re
-from typing import Final
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
 
 _ACTING: Final = re.compile(
     "["
@@ -48,3 +55,16 @@ def count(value: int) -> str:
 def unguarded(cell: str) -> str:
     """Return what a cell of CSV stood for before ``output`` marked it as text with an apostrophe."""
     return cell[1:] if _MARKED.match(cell) else cell
+
+
+class SourceLogger(_Adapter):
+    """Puts the source's name before each message; the message's own ``%s`` arguments stay as they are."""
+
+    def __init__(self, name: str, source_name: str) -> None:
+        super().__init__(logging.getLogger(name), {})
+        # The prefix becomes part of the format, where a per cent sign of the name would ask for an argument.
+        self._prefix = f"[calpendo:{source_name}] ".replace("%", "%%")
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Return the message with the prefix; called by every logging method."""
+        return f"{self._prefix}{msg}", kwargs

@@ -22,8 +22,8 @@ from typing import Final, Self
 
 from pipeline.errors import PluginError
 from pipeline.matching_worker import Work, receive, send
-from pipeline.pattern_cost import most_steps
 from pipeline.transform.extraction import TIMED_OUT, Found, match_unbounded
+from pipeline.transform.pattern_cost import most_steps
 
 BATCH_SECONDS: Final = 5.0
 """What all values of a batch may take together, a pattern."""

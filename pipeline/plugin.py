@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 
 from pipeline.calpendo.fetch import KnownBookings
-from pipeline.calpendo.log import SourceLogger
 from pipeline.delivery import decide
 from pipeline.delivery.cycle import Cycle, Notices
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
+from pipeline.display import SourceLogger
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport, amend_last_run
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.calpendo.window import Window
     from pipeline.config import AnyConfig, PipelineConfig
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
     from pipeline.delivery.decide import Answers, Checked, Delivery, Plan
 
 Entry = dict[str, Any]
@@ -282,7 +282,7 @@ class CalendoPlugin(DataSourcePlugin):
 
     def _read_settings(self) -> tuple[PipelineConfig, Credentials]:
         from pipeline.config import PipelineConfig
-        from pipeline.settings import check_settings
+        from pipeline.config.options import check_settings
 
         if self._given_credentials is None:
             return check_settings(self.config, source_name=self.source_name, environ=self._environ)

@@ -19,7 +19,7 @@ from pipeline.delivery.ledger_file import CALLER
 from pipeline.errors import PluginSchemaError
 
 if TYPE_CHECKING:
-    from pipeline.transform.flags import BatchFlags
+    from pipeline.batch import BatchFlags
 
 
 KEPT_IDS = 20

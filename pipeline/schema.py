@@ -1,6 +1,6 @@
 """The two pandera models, which are the gates: what ``read_bookings`` promises, and what may leave as an entry.
 
-Each DICOM rule (``transform.dicom_limits``) is a named check of the whole frame: pandera spends half a millisecond on a
+Each DICOM rule (``transform.repairs``) is a named check of the whole frame: pandera spends half a millisecond on a
 check, whether it looks at one column or at all, so there is one for each kind of rule (``too_long``) and not one for each
 field. Its failure cases say which rows fail, and the fields are named for these rows alone.
 
@@ -22,8 +22,8 @@ from pipeline import fields
 from pipeline.errors import PluginSchemaError
 from pipeline.fields import BookingField, WorklistField
 from pipeline.transform.columns import true_names
-from pipeline.transform.dicom_limits import entry_rules
 from pipeline.transform.paths import MAX_ID
+from pipeline.transform.repairs import entry_rules
 
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]
 

@@ -25,19 +25,20 @@ import pytz
 from pipeline.batch import Batch, process_batch
 from pipeline.calpendo.client import BOOKING, CalpendoClient
 from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings, fetch_bookings
-from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.responses import AnswerFault, CalpendoFault, NothingFetchedError, RefusedFault
 from pipeline.calpendo.window import Window, appears, is_inside, window_for, window_of_days
 from pipeline.config import AnyConfig, PipelineConfig
-from pipeline.config_file import (
+from pipeline.config.credentials import Credentials
+from pipeline.config.field_mapping import FieldRule
+from pipeline.config.file import (
     DEFAULT_NAME,
     DEFAULT_SYNC_INTERVAL,
     SourceSettings,
     read_sources,
     select_source,
 )
-from pipeline.credentials import Credentials
+from pipeline.config.options import check_settings
 from pipeline.delivery import quarantine
 from pipeline.delivery.cycle import Cycle, wanted
 from pipeline.delivery.decide import Delivery, decide
@@ -54,12 +55,11 @@ from pipeline.delivery.ledger import (
     moment,
 )
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
+from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE
-from pipeline.mapping import FieldRule
 from pipeline.matching import BoundedMatcher
 from pipeline.report import health
-from pipeline.settings import check_settings
 from pipeline.transform.extraction import Matcher, explained
 from pipeline.transform.paths import MAX_ID, booking_id, find
 from pipeline.transform.reasons import Reason, explain, field_reason

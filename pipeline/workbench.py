@@ -18,7 +18,7 @@ from pipeline.batch import Batch, Payloads, process_batch, read_bookings
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.display import count, visible
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_config, sample_path
+from pipeline.simulator.sample import sample_config, sample_path
 from pipeline.trace import Trace, why
 from pipeline.transform.selection import Selection
 from pipeline.verify.preview import Preview, preview
@@ -160,7 +160,7 @@ def open_bookings(
 
 def _from_server(config: AnyConfig, source: str | None, days: int, expected: Expected | None) -> Workbench:
     from pipeline.calpendo.client import CalpendoClient
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
 
     checked = PipelineConfig.of(config, source=source, offline=False)
     with CalpendoClient(checked, Credentials.from_environment()) as client:

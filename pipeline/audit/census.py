@@ -28,7 +28,7 @@ from pipeline.transform.shapes import shape_expr
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.mapping import FieldRule
+    from pipeline.config.field_mapping import FieldRule
 
 _CENSUS: Schema = {
     "source": pl.String,

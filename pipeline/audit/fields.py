@@ -10,13 +10,13 @@ import polars as pl
 
 from pipeline.audit.tally import EXAMPLES, Frames, Schema, share
 from pipeline.audit.vocabularies import taken_from_elsewhere
-from pipeline.mapping import as_configured
+from pipeline.config.field_mapping import as_configured
 from pipeline.transform.entries import mapped_rules
 from pipeline.transform.shapes import shape_expr
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.mapping import FieldRule
+    from pipeline.config.field_mapping import FieldRule
 
 COMPUTED = {
     "scheduled_start_date": "start",

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.audit.title_subjects import Column, Group, Place, find_subjects, group_of, places_of
 from pipeline.audit.titles import form, is_subject, not_subjects, runs, structure, words
-from pipeline.mapping import FieldRule
+from pipeline.config.field_mapping import FieldRule
 from pipeline.matching import VALUE_STEPS
-from pipeline.pattern_cost import most_steps
+from pipeline.transform.pattern_cost import most_steps
 from pipeline.transform.shapes import shape
 
 TARGETS = ("patient_id", "patient_name")

@@ -9,8 +9,8 @@ import polars as pl
 
 from pipeline.audit.model import Audit
 from pipeline.config import AnyConfig, PipelineConfig
+from pipeline.config.field_mapping import ExtractionRule
 from pipeline.errors import PluginConfigError
-from pipeline.mapping import ExtractionRule
 from pipeline.transform.selection import Selection
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 import pytz
 
-from pipeline.transform import zones
+from pipeline.transform import times
 
 FIRST_YEAR, LAST_YEAR = 1990, 2100
 """Bookings outside these years are not compared: no library claims to know their clocks."""
@@ -63,7 +63,7 @@ def compare(walls: pl.Series, zone: str) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "wall_start": wall,
-            PYTZ: zones.to_utc(wall, zone),
+            PYTZ: times.to_utc(wall, zone),
             POLARS: wall.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
             .dt.convert_time_zone("UTC")
             .dt.replace_time_zone(None),
@@ -80,7 +80,7 @@ def clock_changes(zone: str, first_year: int, last_year: int) -> pl.DataFrame:
     """
     start, end = datetime(first_year, 1, 1), datetime(last_year + 1, 1, 1)  # noqa: DTZ001  naive UTC, as all here
     hours = pl.datetime_range(start, end, "15m", eager=True).alias("utc").cast(pl.Datetime("us"))
-    walls = {PYTZ: zones.to_wall(hours, zone)}
+    walls = {PYTZ: times.to_wall(hours, zone)}
     walls |= {library.name: library.to_wall(hours) for library in other_libraries(zone)}
     return pl.concat([_changes(name, hours, wall) for name, wall in walls.items()])
 

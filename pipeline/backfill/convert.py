@@ -20,8 +20,7 @@ from pipeline.backfill.files import ROWS, Layout, put_json, segment_name, whole_
 from pipeline.backfill.merge import SpillWriter
 from pipeline.backfill.plan import ServerRange, Source
 from pipeline.backfill.records import Piece, SegmentRecord, add_counts
-from pipeline.batch import Batch, process_batch
-from pipeline.transform.flags import TIME_FLAGS, unknown_resources, unknown_statuses
+from pipeline.batch import TIME_FLAGS, Batch, process_batch, unknown_resources, unknown_statuses
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
 
 if TYPE_CHECKING:

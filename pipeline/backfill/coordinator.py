@@ -47,7 +47,7 @@ from pipeline.errors import PluginConfigError, PluginStateError
 if TYPE_CHECKING:
     from pipeline.backfill.server import Brought
     from pipeline.config import AnyConfig, PipelineConfig
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
 
 
 REMARKED_VALUES = 500

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.fetch import FetchedBookings
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
 
 ROUNDS = 3
 """So often details that could not be had are asked for, each time with the client's own retries."""

@@ -22,9 +22,8 @@ from urllib.parse import quote, urlsplit
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util.retry import RequestHistory, Retry
 
-from pipeline.calpendo import answers
+from pipeline.calpendo import responses
 from pipeline.calpendo.http import GRACE, Deadline, Transport
-from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.responses import (
     Answer,
     AnswerFault,
@@ -39,6 +38,7 @@ from pipeline.calpendo.responses import (
     named,
     redirected,
 )
+from pipeline.display import SourceLogger
 from pipeline.transform.paths import booking_id as usable_id
 from pipeline.version import __version__
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pipeline.config import PipelineConfig
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -233,7 +233,7 @@ class CalpendoClient:
         return self._ask(
             url,
             f"{biskit_type} query",
-            lambda answer: self._rows(answer, answers.biskits),
+            lambda answer: self._rows(answer, responses.biskits),
             timeout or self._config.list_timeout,
             deadline,
         )
@@ -265,7 +265,7 @@ class CalpendoClient:
         return self._ask(
             url,
             "resource list",
-            lambda answer: self._rows(answer, answers.biskits_or_list),
+            lambda answer: self._rows(answer, responses.biskits_or_list),
             self._config.list_timeout,
             None,
         )
@@ -532,5 +532,5 @@ def _booking(answer: Answer, number: int) -> dict[str, Any]:
     """Read one booking; a body with more values than any booking has is its own fault, and kept as unread text."""
     if has_too_many_values(answer.body):
         text = answer.body[:_KEPT_OF_A_FLOOD].decode("utf-8", "replace")
-        return {"id": number, answers.UNREADABLE: text}
-    return answers.booking(answer, number)
+        return {"id": number, responses.UNREADABLE: text}
+    return responses.booking(answer, number)

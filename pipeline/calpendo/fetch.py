@@ -19,12 +19,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from pipeline.calpendo.answers import UNREADABLE, is_whole
 from pipeline.calpendo.client import BOOKING, MRI_SCAN, CalpendoClient, FetchStats, RequestQueue
-from pipeline.calpendo.log import SourceLogger
 from pipeline.calpendo.operators import Operators
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.responses import (
+    UNREADABLE,
     AnswerFault,
     AuthenticationFault,
     CalpendoFault,
@@ -32,8 +31,12 @@ from pipeline.calpendo.responses import (
     NotReachedFault,
     RefusedFault,
     ServerFault,
+    is_ambiguous,
+    is_readable,
+    spans,
+    surely_outside,
 )
-from pipeline.calpendo.rows import is_ambiguous, spans, surely_outside
+from pipeline.display import SourceLogger
 from pipeline.fields import BOOKING as BOOKING_FIELDS
 from pipeline.transform.paths import UNDER, JsonObject, booking_id, find, value_at
 from pipeline.transform.times import names_offset
@@ -507,7 +510,7 @@ class _Gathering:
         fresh = (
             (number, self._stamps[number] or "", self._payloads[number])
             for number in self._kept
-            if number in self._payloads and is_whole(self._payloads[number])
+            if number in self._payloads and is_readable(self._payloads[number])
         )
         known.replace(list(fresh), full=self._full)
 

@@ -19,13 +19,28 @@ No message holds any part of an answer's body: only status, content type and len
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
+from json import detect_encoding
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import SplitResult, urljoin, urlsplit
+
+import msgspec
+import polars as pl
 
 from pipeline.config.base_url import api_path_in
 from pipeline.errors import PluginFetchError
+from pipeline.transform.json_text import NestedTooDeepError, decoded, parsed
+from pipeline.transform.paths import JsonObject, booking_id, find
+from pipeline.transform.read_objects import as_text, is_whole
+from pipeline.transform.times import Readings, iso_readings, pair_readings
+
+if TYPE_CHECKING:
+    from pipeline.calpendo.window import Window
+    from pipeline.config import PipelineConfig
+
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses after which the same request may be sent again."""
@@ -223,3 +238,236 @@ def has_too_many_rows(body: bytes, limit: int) -> bool:
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+NAME = "formattedName"
+RANGE_START = "properties.dateRange.start"
+RANGE_FINISH = ("properties.dateRange.finish", "properties.dateRange.end")
+
+Texts = tuple[str | None, ...]
+
+_KEPT_AT_MOST = 1_000
+"""Rows whose times are kept for the next time that they are asked for; of a longer list nothing is held."""
+
+
+def surely_outside(rows: Sequence[JsonObject], window: Window, config: PipelineConfig) -> list[bool]:
+    """Return for each row whether it alone proves that its booking is not wanted; in doubt it is.
+
+    Both forms of writing times count where a row has both, and a wall-clock time that comes twice is read both ways.
+    What starts before the window is wanted while it runs, unless ``include_running`` is off.
+    """
+    if not rows:
+        return []
+    first_start, last_start, last_end = map(pl.lit, _times(rows, config.timezone))
+    opens, closes = _naive_utc(window.start), _naive_utc(window.end)
+    has_ended = (last_end < opens).fill_null(value=False) if config.include_running else pl.lit(value=True)
+    outside = (
+        pl.when(first_start.is_null() | (last_end < first_start))
+        .then(pl.lit(value=False))
+        .when(first_start >= closes)
+        .then(pl.lit(value=True))
+        .otherwise((last_start < opens) & has_ended)
+    )
+    return pl.select(outside.alias("outside")).to_series().to_list()
+
+
+def spans(
+    rows: Sequence[JsonObject], config: PipelineConfig
+) -> list[tuple[datetime | None, datetime | None]]:
+    """Return for each row the earliest start and the latest end that it may mean, in UTC; None where it shows none."""
+    if not rows:
+        return []
+    first, _, last = _times(rows, config.timezone)
+    aware = pl.select(
+        first.dt.replace_time_zone("UTC").alias("start"), last.dt.replace_time_zone("UTC").alias("end")
+    )
+    return aware.rows()
+
+
+def is_ambiguous(values: Sequence[Any], timezone: str) -> list[bool]:
+    """Return for each written time whether it names two instants: the site's clock shows it twice or never."""
+    earliest, latest = iso_readings(list(map(_text, values)), timezone)
+    return (earliest != latest).fill_null(value=False).to_list()
+
+
+def _times(rows: Sequence[JsonObject], timezone: str) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Return the earliest and the latest start and the latest end that each row may mean, in UTC."""
+    read = _read if len(rows) <= _KEPT_AT_MOST else _read.__wrapped__
+    return read(_texts(rows, NAME), _texts(rows, RANGE_START), _texts(rows, *RANGE_FINISH), timezone)
+
+
+# One cycle asks twice, and a quiet one asks for what the cycle before asked.
+@lru_cache(maxsize=4)
+def _read(
+    pairs: Texts, range_starts: Texts, range_ends: Texts, timezone: str
+) -> tuple[pl.Series, pl.Series, pl.Series]:
+    starts, ends = pair_readings(pairs, timezone)
+    first, last = _span(starts, iso_readings(range_starts, timezone) if any(range_starts) else None)
+    _, end = _span(ends, iso_readings(range_ends, timezone) if any(range_ends) else None)
+    times = pl.select(first.alias("first"), last.alias("last"), end.alias("end"))
+    return times["first"], times["last"], times["end"]
+
+
+def _texts(rows: Sequence[JsonObject], *paths: str) -> Texts:
+    """Return, for each row, the text of the first path that has any."""
+    texts = ((_text(find(row, path)[1]) for path in paths) for row in rows)
+    return tuple(next((text for text in found if text is not None), None) for found in texts)
+
+
+def _text(value: Any) -> str | None:
+    """Return a value as text; one that could not be decoded tells nothing."""
+    text = as_text(value)
+    return text if text is None or is_whole(text) else None
+
+
+def _span(one: Readings, other: Readings | None) -> tuple[pl.Expr, pl.Expr]:
+    """Return the earliest and the latest of all readings, of those that there are."""
+    if other is None:
+        return pl.lit(one.earliest), pl.lit(one.latest)
+    first, last = (one.earliest, other.earliest), (one.latest, other.latest)
+    return pl.min_horizontal(*map(pl.lit, first)), pl.max_horizontal(*map(pl.lit, last))
+
+
+def _naive_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+UNREADABLE = "_unreadable"
+"""Key of a payload that is nested deeper than can be read; beside it stands only the id that was asked for."""
+
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_BOOKING_KEYS = frozenset({"id", "biskitType", "properties", "title", "status", "formattedName", "dateRange"})
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_ID = re.compile(r"\s*:\s*(\d{1,16})(?!\d)", re.ASCII)
+
+
+def biskits(answer: Answer) -> list[Any]:
+    """Return the ``biskits`` of a list answer.
+
+    Raises AnswerFault: an HTML page, no JSON (may be tried again), or JSON without a ``biskits`` list.
+    """
+    found = _list_json(answer)
+    if not isinstance(found, dict) or not isinstance(found.get("biskits"), list):
+        _refuse(answer, "JSON without a list of biskits", retryable=False)
+    return list(found["biskits"])
+
+
+def biskits_or_list(answer: Answer) -> list[Any]:
+    """Return a list answer that may also be a bare JSON list, as ``/b/TYPE`` is said to be."""
+    found = _list_json(answer)
+    return found if isinstance(found, list) else biskits(answer)
+
+
+def booking(answer: Answer, asked: int) -> dict[str, Any]:
+    """Return one booking's payload, with the id that was asked for where the payload itself shows none.
+
+    A byte that cannot be decoded stands in the payload as half of a surrogate pair, for the columns to judge. An object
+    that is nested deeper than can be read is the booking's own fault, not the network's: it is handed on as
+    ``{"id": ..., "_unreadable": text}``, so that it is rejected with its id and not asked for again for ever. Raises
+    AnswerFault (may be tried again) for anything else.
+    """
+    try:
+        found = _json(answer, retry_html=True)
+    except NestedTooDeepError:
+        return {"id": asked, UNREADABLE: decoded(answer.body, answer.charset)}
+    if not isinstance(found, dict) or _BOOKING_KEYS.isdisjoint(found):
+        _refuse(answer, "JSON that is no booking")
+    own = found.get("id")
+    if own is None or own == str(asked):
+        return {**found, "id": asked}
+    if booking_id(own) != asked:
+        _refuse(answer, "another booking than the one asked for")
+    return found
+
+
+def is_readable(payload: dict[str, Any]) -> bool:
+    """Return whether every text of a payload could be read; another answer may bring what this one did not."""
+    try:
+        msgspec.json.encode(payload)
+    except UnicodeEncodeError:
+        return False
+    return UNREADABLE not in payload
+
+
+def _list_json(answer: Answer) -> Any:
+    try:
+        return _json(answer, retry_html=False)
+    except NestedTooDeepError:
+        pass
+    rows = _rows_apart(decoded(answer.body, answer.charset))
+    if rows is None:
+        _refuse(answer, "JSON that cannot be read", retryable=False)
+    return {"biskits": rows}
+
+
+def _json(answer: Answer, *, retry_html: bool) -> Any:
+    start = _first_character(answer.body)
+    if not start:
+        _refuse(answer, "nothing")
+    if start == "<" or (answer.media_type in _HTML_TYPES and start not in "{["):
+        if b"password" in answer.body[:65536].lower():
+            _refuse(answer, "a login page: authentication failed", retryable=retry_html)
+        _refuse(answer, "an HTML page instead of JSON, as a failed login may", retryable=retry_html)
+    try:
+        return parsed(answer.body, answer.charset)
+    except NestedTooDeepError:
+        raise
+    except ValueError:
+        _refuse(answer, "broken JSON")
+
+
+def _first_character(body: bytes) -> str:
+    """Return the first character that is no white space, an empty text where there is none."""
+    if not body.strip():
+        return ""
+    head = body[:64] if body[:64].strip() else body.lstrip()[:64]
+    return head.decode(detect_encoding(head), "replace").lstrip("\ufeff \t\r\n")[:1]
+
+
+def _rows_apart(text: str) -> list[Any] | None:
+    """Return the rows of ``biskits``, read one by one; None where there are no such rows.
+
+    Of a row that is nested too deep only the id is kept, so that its booking is asked for by number.
+    """
+    depth, begin, key = 0, 0, ""
+    rows: list[Any] | None = None
+    for token in _TOKEN.finditer(text):
+        match token.group()[0]:
+            case "[" | "{":
+                depth += 1
+                if depth == 2 and key == '"biskits"' and token.group() == "[":
+                    rows = []
+                if depth == 3:
+                    begin = token.start()
+            case "]" | "}":
+                if depth == 3 and rows is not None and key == '"biskits"':
+                    rows.append(_row(text[begin : token.end()]))
+                depth -= 1
+            case _:
+                if depth == 1:
+                    key = token.group()
+    return rows
+
+
+def _row(text: str) -> Any:
+    try:
+        return parsed(text)
+    except ValueError:
+        pass
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        match token.group()[0]:
+            case "[" | "{":
+                depth += 1
+            case "]" | "}":
+                depth -= 1
+            case _:
+                if depth == 1 and token.group() == '"id"' and (number := _ID.match(text, token.end())):
+                    return {"id": int(number[1])}
+    return {}
+
+
+def _refuse(answer: Answer, what: str, *, retryable: bool = True) -> NoReturn:
+    raise AnswerFault(f"answered with {what} ({answer})", retryable=retryable, status=answer.status) from None

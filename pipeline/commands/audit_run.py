@@ -35,7 +35,7 @@ def audit_file(
 ) -> Audit:
     """Audit a file of bookings with a configuration's mapping, or with the example's."""
     from pipeline.audit import audit, read_payloads
-    from pipeline.sample import WITHOUT_CONFIG, file_config
+    from pipeline.simulator.sample import WITHOUT_CONFIG, file_config
 
     bookings = read_payloads(file)
     config = file_config(config_file, source)
@@ -60,8 +60,8 @@ def audit_server(
     from pipeline.audit import LiveBookings, audit
     from pipeline.audit.what_if import asked_for
     from pipeline.calpendo.client import CalpendoClient
-    from pipeline.config_file import select_source
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
+    from pipeline.config.file import select_source
 
     settings = select_source(config_file, source)
     config = PipelineConfig.from_dict(settings.config, source_name=settings.name)
@@ -86,7 +86,7 @@ def write_rules(found: Audit, path: Path, source: str | None) -> int:
 
     One that leaves a visit out of the id, though no subject shows two, is for a person to decide.
     """
-    from pipeline.config_file import select_source
+    from pipeline.config.file import select_source
     from pipeline.verify.configuration_writer import updated_configuration, write_all
     from pipeline.verify.proposals import appended
 

@@ -13,7 +13,7 @@ from pipeline.commands.exits import exit_codes, say
 if TYPE_CHECKING:
     from pipeline.backfill import ServerRange
     from pipeline.config import PipelineConfig
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
 
 DAY = ["%Y-%m-%d"]
 
@@ -62,7 +62,7 @@ def backfill(
         from pipeline.backfill import backfill as run_backfill
         from pipeline.commands.backfill_progress import shown_on
         from pipeline.commands.render import terminal
-        from pipeline.sample import WITHOUT_CONFIG
+        from pipeline.simulator.sample import WITHOUT_CONFIG
 
         asked = _asked(sources, first, last, window_days)
         checked, credentials = _configured(config, source, server=first is not None)
@@ -108,10 +108,10 @@ def _configured(
     config: Path | None, source: str | None, *, server: bool
 ) -> tuple[PipelineConfig, Credentials | None]:
     from pipeline.config import PipelineConfig
-    from pipeline.config_file import select_source
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
+    from pipeline.config.file import select_source
     from pipeline.errors import PluginConfigError
-    from pipeline.sample import file_config
+    from pipeline.simulator.sample import file_config
 
     if not server:
         return file_config(config, source), None

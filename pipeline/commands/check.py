@@ -28,7 +28,7 @@ def check(
     with exit_codes():
         from pipeline.check import check_file, explain
         from pipeline.commands.render import terminal
-        from pipeline.sample import file_config
+        from pipeline.simulator.sample import file_config
 
         result = check_file(file, file_config(config, source) if config is not None else None)
         console = terminal()

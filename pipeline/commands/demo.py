@@ -18,11 +18,11 @@ def demo(
     """
     import logging
 
-    from pipeline.calpendo.simulator import CalpendoSimulator
     from pipeline.commands.render import entries_table, terminal
-    from pipeline.credentials import Credentials
+    from pipeline.config.credentials import Credentials
     from pipeline.plugin import CalendoPlugin
-    from pipeline.sample import sample_config
+    from pipeline.simulator import CalpendoSimulator
+    from pipeline.simulator.sample import sample_config
 
     # The report tells what the log's warnings would.
     logging.basicConfig(level=logging.CRITICAL)

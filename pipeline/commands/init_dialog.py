@@ -23,11 +23,11 @@ from pipeline.calpendo.responses import AuthenticationFault
 from pipeline.commands.exits import FAILED, say
 from pipeline.commands.render import Terminal, plain, terminal
 from pipeline.config import PipelineConfig
-from pipeline.config_file import DEFAULT_NAME, SourceSettings, select_source
-from pipeline.credentials import PASSWORD, USERNAME, Credentials, environment
+from pipeline.config.credentials import PASSWORD, USERNAME, Credentials, environment
+from pipeline.config.file import DEFAULT_NAME, SourceSettings, select_source
 from pipeline.display import visible
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_path
+from pipeline.simulator.sample import sample_path
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable
 from pipeline.transform.vocabularies import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED

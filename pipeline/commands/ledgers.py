@@ -28,7 +28,7 @@ def duration(text: str) -> timedelta:
 def source_config(config: Path, source: str | None) -> PipelineConfig:
     """Read and check one source of a configuration file; raises ``PluginConfigError``."""
     from pipeline.config import PipelineConfig
-    from pipeline.config_file import select_source
+    from pipeline.config.file import select_source
 
     settings = select_source(config, source)
     return PipelineConfig.from_dict(settings.config, source_name=settings.name)
@@ -56,7 +56,7 @@ def ledgers_by_source(config: Path | None, source: str | None) -> dict[str, list
     A source of a file with which nothing has run yet has none. Raises ``PluginConfigError`` where none of them has one.
     """
     if config is not None:
-        from pipeline.config_file import read_sources, select_source
+        from pipeline.config.file import read_sources, select_source
 
         names = [source] if source is not None else [each.name for each in read_sources(config)]
         if not names:

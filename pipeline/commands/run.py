@@ -19,7 +19,7 @@ from pipeline.commands.exits import FAILED, Command, exit_codes, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.config_file import SourceSettings
+    from pipeline.config.file import SourceSettings
     from pipeline.plugin import CalendoPlugin
     from pipeline.report import RunReport
     from pipeline.worklist_files.plugin import Kept, WorklistPlugin
@@ -94,7 +94,7 @@ def run(
         import logging
 
         from pipeline.commands.render import HarmlessLines, terminal
-        from pipeline.config_file import select_source
+        from pipeline.config.file import select_source
         from pipeline.errors import PluginConfigError
         from pipeline.output import refuse_unusable_path
 

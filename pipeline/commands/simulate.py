@@ -40,7 +40,7 @@ def simulate(
     import signal
     import threading
 
-    from pipeline.calpendo.simulator import CalpendoSimulator
+    from pipeline.simulator import CalpendoSimulator
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +68,7 @@ def _write_config(path: Path, url: str) -> None:
     import json
 
     from pipeline.errors import PluginConfigError
-    from pipeline.sample import sample_config
+    from pipeline.simulator.sample import sample_config
 
     source = {
         "name": "simulated",

@@ -64,7 +64,7 @@ def verify(
 
 def _sources(config: Path) -> list[str | None]:
     """Name the sources of a file; None is for the verification to say what is wrong with it."""
-    from pipeline.config_file import read_sources
+    from pipeline.config.file import read_sources
     from pipeline.errors import PluginConfigError
 
     try:

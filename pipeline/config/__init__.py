@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.config.frozen import FrozenMapping
-from pipeline.config.model import KINDS, OPTIONS, AnyConfig, PipelineConfig
-from pipeline.config.types import STEP_STATUSES, DailyWindow
-from pipeline.mapping import ExtractionRule, FieldRule
+from pipeline.config.field_mapping import ExtractionRule, FieldRule
+from pipeline.config.options import (
+    KINDS,
+    OPTIONS,
+    STEP_STATUSES,
+    AnyConfig,
+    DailyWindow,
+    FrozenMapping,
+    PipelineConfig,
+)
 
 __all__ = [
     "KINDS",

@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.calpendo.fetch import KnownBookings
-    from pipeline.calpendo.log import SourceLogger
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
     from pipeline.delivery.decide import Answers, Checked, Delivery
+    from pipeline.display import SourceLogger
     from pipeline.report import RunReport
     from pipeline.transform.selection import Selection
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import PipelineConfig
-from pipeline.config_file import DEFAULT_NAME, SourceSettings, read_sources, select_source
-from pipeline.credentials import Credentials, environment
+from pipeline.config.credentials import Credentials, environment
+from pipeline.config.file import DEFAULT_NAME, SourceSettings, read_sources, select_source
 from pipeline.errors import PluginConfigError
 from pipeline.wording import config_error
 

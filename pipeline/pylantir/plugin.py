@@ -21,10 +21,10 @@ from pylantir.data_sources import base
 from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline import errors
-from pipeline.calpendo.log import SourceLogger
-from pipeline.config_file import DEFAULT_NAME
+from pipeline.config.file import DEFAULT_NAME
 from pipeline.delivery.ledger import Ledger, Line, from_text, microseconds, moment, to_text
 from pipeline.delivery.ledger_file import PYLANTIR
+from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.hosts import is_study_uid, study_uid
 from pipeline.plugin import CalendoPlugin

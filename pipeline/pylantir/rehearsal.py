@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config_file import DEFAULT_NAME, SourceSettings
+from pipeline.config.file import DEFAULT_NAME, SourceSettings
 from pipeline.delivery.ledger import Ledger, from_text
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
 from pipeline.pylantir import host_rows

@@ -23,9 +23,8 @@ from pipeline.transform.extraction import (
     searched,
     translated_values,
 )
-from pipeline.transform.person_name import in_form
 from pipeline.transform.read_objects import source_columns
-from pipeline.transform.repairs import LABELS, repaired_columns
+from pipeline.transform.repairs import LABELS, in_form, repaired_columns
 from pipeline.transform.text import JOINED, add_normalised, keeps_joiners, rejoined
 from pipeline.transform.times import add_times, formatted, in_zone
 from pipeline.transform.vocabularies import (
@@ -38,7 +37,7 @@ from pipeline.transform.vocabularies import (
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.mapping import FieldRule
+    from pipeline.config.field_mapping import FieldRule
 
 MODALITY: Final = "modality"
 STATUS: Final = "performed_procedure_step_status"

@@ -16,7 +16,8 @@ functions repair a single text again where a host had to rewrite it (``repaired_
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from html.entities import html5
@@ -26,9 +27,151 @@ import polars as pl
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.transform import person_name
+from pipeline.transform import reasons
 from pipeline.transform.columns import map_distinct, true_names
-from pipeline.transform.dicom_limits import entry_rules
+from pipeline.transform.vocabularies import STEP_STATUSES
+
+NameForm = Literal["as_extracted", "given", "family_given"]
+
+MAX_GROUPS: Final = 3
+MAX_COMPONENTS: Final = 5
+
+_GAP = "[ _]"
+_COMMA = rf"(?s)\A([^,]*?){_GAP}*,{_GAP}*(.*)\z"
+_LAST_WORD = rf"(?s)\A(.*?){_GAP}+([^ _]+)\z"
+
+
+def in_form(name: pl.Expr, form: NameForm) -> pl.Expr:
+    """Return names in the configured form; null stays null, empty stays empty, a name with ``^`` or ``=`` as it is.
+
+    ``as_extracted``: as it is (the task list). ``given``: ``^`` before it, so that the whole counts as a given name (as
+    Pylantir's own plugin). ``family_given``: ``Doe, John`` and ``John_Doe`` become ``Doe^John``: before the comma, or
+    else the last word (words end at blanks and underscores), is the family name; a single word is the family name.
+    """
+    if form == "as_extracted":
+        return name
+    if form == "given":
+        # Upstream looks for "^" alone; "=" starts a second writing of the name and may follow the given name.
+        return (
+            pl.when(name.str.contains("^", literal=True) | (name == ""))
+            .then(name)
+            .otherwise(pl.lit("^") + name)
+        )
+    words = name.str.strip_chars(" _")
+    by_comma = words.str.replace(_COMMA, "${1}^${2}")
+    by_word = words.str.replace(_LAST_WORD, "${2}^${1}")
+    rearranged = pl.when(name.str.contains(",", literal=True)).then(by_comma).otherwise(by_word)
+    return (
+        pl.when(name.str.contains("[=^]"))
+        .then(name)
+        .otherwise(rearranged.str.replace_all("_", " ", literal=True))
+    )
+
+
+def too_many_groups(name: pl.Expr) -> pl.Expr:
+    """Tell whether a name has more than three component groups."""
+    return name.str.count_matches("=", literal=True) >= MAX_GROUPS
+
+
+def too_many_components(name: pl.Expr) -> pl.Expr:
+    """Tell whether one of a name's groups has more than five components."""
+    return name.str.contains(rf"(?:\^[^=^]*){{{MAX_COMPONENTS}}}")
+
+
+def too_long(name: pl.Expr, limit: int) -> pl.Expr:
+    """Tell whether one of a name's groups is longer than the limit."""
+    return (name.str.len_chars() > limit) & name.str.contains(rf"(?s)[^=]{{{limit + 1}}}")
+
+
+_FREE_TEXT = frozenset({"LO", "SH", "PN", "AE"})
+_CONTROL = r"[\x00-\x1f\x7f-\x{9f}]"
+_CONTROL_OR_BACKSLASH = r"[\x00-\x1f\x7f-\x{9f}\\]"
+_FORMS: Final[dict[str, str]] = {
+    "CS": r"\A[A-Z0-9 _]*\z",
+    "DS": r"\A *[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *\z",
+    "UI": r"\A(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*\z",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One named rule: ``broken`` is true in the rows that break it, false or null in the others."""
+
+    field: str
+    ending: str
+    broken: pl.Expr
+
+    @property
+    def code(self) -> str:
+        """The reason code, such as ``patient_id_too_long``."""
+        return reasons.field_reason(self.field, self.ending)
+
+
+def entry_rules(columns: Iterable[str]) -> tuple[Rule, ...]:
+    """Return the rules of an entry's columns, in the columns' order.
+
+    Null breaks no rule but ``missing``; empty text has no form to break. A column that ``fields.WORKLIST`` does not
+    know is text without control characters.
+    """
+    known = fields.by_name()
+    return tuple(
+        Rule(name, ending, broken)
+        for name in columns
+        for ending, broken in _rules(known.get(name) or WorklistField(name)).items()
+    )
+
+
+def _rules(field: WorklistField) -> dict[str, pl.Expr]:
+    if field.name in _OWN_RULES:
+        return _OWN_RULES[field.name]
+    if field.origin == "computed" or field.dtype != "String":
+        return {reasons.MISSING: pl.col(field.name).is_null()} if field.required else {}
+    return _text_rules(field)
+
+
+def _text_rules(field: WorklistField) -> dict[str, pl.Expr]:
+    text, vr = pl.col(field.name), field.vr
+    found: dict[str, pl.Expr] = {}
+    if field.required:
+        found[reasons.MISSING] = text.is_null() | (text.str.strip_chars() == "")
+    if vr == "PN" and field.limit is not None:
+        found[reasons.TOO_LONG] = too_long(text, field.limit)
+        found[reasons.TOO_MANY_GROUPS] = too_many_groups(text)
+        found[reasons.TOO_MANY_COMPONENTS] = too_many_components(text)
+    elif vr != "DA" and field.limit is not None:
+        found[reasons.TOO_LONG] = text.str.len_chars() > field.limit
+    if vr is None or vr in _FREE_TEXT:
+        found[reasons.BAD_CHARACTER] = text.str.contains(_CONTROL if vr is None else _CONTROL_OR_BACKSLASH)
+    if vr in _FORMS:
+        found[reasons.MALFORMED] = (text != "") & ~text.str.contains(_FORMS[vr])
+    if field.repair == "sex":
+        found[reasons.MALFORMED] = ~text.is_in([*fields.SEXES, ""])
+    if field.repair == "date":
+        day = text.str.to_date("%Y%m%d", strict=False)
+        is_date = text.str.contains(r"\A[0-9]{8}\z") & (day >= fields.OLDEST_BIRTH).fill_null(value=False)
+        found[reasons.MALFORMED] = (text != "") & ~is_date
+    if field.repair == "weight":
+        is_weight = text.str.strip_chars(" ").cast(pl.Float64, strict=False).is_between(*fields.KILOGRAMS)
+        found[reasons.MALFORMED] |= (text != "") & ~is_weight.fill_null(value=False)
+    if field.name == "performed_procedure_step_status":
+        found[reasons.MALFORMED] = ~text.is_in(STEP_STATUSES)
+    return found
+
+
+_MINUTES: Final = pl.col("scheduled_procedure_step_duration")
+_NOTES: Final = pl.col("notes")
+_OWN_RULES: Final[dict[str, dict[str, pl.Expr]]] = {
+    "scheduled_procedure_step_duration": {
+        reasons.MISSING: _MINUTES.is_null(),
+        reasons.MALFORMED: _MINUTES < 0,
+    },
+    "notes": {
+        reasons.MISSING: _NOTES.is_null(),
+        reasons.MALFORMED: _NOTES.str.len_bytes() != len('{"booking_hash": ""}') + 64,
+    },
+}
+"""Rules of columns whose form is the pipeline's own."""
+
 
 Kind = Literal["cut", "cleaned", "emptied", "converted", "suspect"]
 KINDS: Final[tuple[Kind, ...]] = ("cut", "cleaned", "emptied", "converted", "suspect")
@@ -61,7 +204,7 @@ _ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*)
 _MAYBE_SUSPECT = r"&[#A-Za-z0-9]+;|\x{fffd}"
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _MAYBE_TEXT = rf"[\x00-\x1f\x7f-\x{{9f}}\\]|{_MAYBE_SUSPECT}"
-_MAYBE_NAME = rf"=|(?:\^[^^]*){{{person_name.MAX_COMPONENTS}}}|{_MAYBE_TEXT}"
+_MAYBE_NAME = rf"=|(?:\^[^^]*){{{MAX_COMPONENTS}}}|{_MAYBE_TEXT}"
 
 
 class Repair(NamedTuple):
@@ -236,8 +379,8 @@ def cut(text: str, limit: int) -> str:
 
 def cut_name(name: str, limit: int) -> str:
     """Return a person's name with its first three groups and five components, each group within the limit."""
-    groups = name.split("=")[: person_name.MAX_GROUPS]
-    return "=".join(cut("^".join(group.split("^")[: person_name.MAX_COMPONENTS]), limit) for group in groups)
+    groups = name.split("=")[:MAX_GROUPS]
+    return "=".join(cut("^".join(group.split("^")[:MAX_COMPONENTS]), limit) for group in groups)
 
 
 def _cut_text(text: str, field: WorklistField) -> Repair:

@@ -13,16 +13,119 @@ the last two days that a calendar of four-digit years holds are unreadable: zone
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 import pytz
 
-from pipeline.transform import zones
-
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
+
+
+EARLIEST: Final = datetime(1, 1, 3)  # noqa: DTZ001  wall clock, and so everywhere here
+LATEST: Final = datetime(9999, 12, 29)  # noqa: DTZ001
+"""Zone arithmetic around these still stays within the years 1 to 9999; times beyond are unreadable."""
+
+_FIRST: Final = datetime(1, 1, 1)  # noqa: DTZ001
+_DAY: Final = timedelta(days=1)
+_MICROSECONDS = pl.Datetime("us")
+_DURATION = pl.Duration("us")
+
+
+class WallTable(NamedTuple):
+    """From ``starts[i]`` (naive wall clock) on: subtract ``offsets[i]`` to get UTC; both flags say how sure that is."""
+
+    starts: pl.Series
+    offsets: pl.Series
+    ambiguous: pl.Series
+    nonexistent: pl.Series
+
+
+class InstantTable(NamedTuple):
+    """From ``starts[i]`` (naive UTC) on: add ``offsets[i]`` to get the wall clock."""
+
+    starts: pl.Series
+    offsets: pl.Series
+
+
+@lru_cache(maxsize=32)
+def wall_table(zone: str) -> WallTable:
+    """Return the zone's rules by wall clock, as ``pytz.timezone(zone).localize(wall, is_dst=False)`` answers."""
+    clock = pytz.timezone(zone)
+    answers = [(start, _answer(clock, start)) for start in _wall_breakpoints(clock)]
+    kept = [answers[0]] + [new for old, new in pairwise(answers) if new[1] != old[1]]
+    return WallTable(
+        pl.Series([start for start, _ in kept], dtype=_MICROSECONDS),
+        pl.Series([answer[0] for _, answer in kept], dtype=_DURATION),
+        pl.Series([answer[1] for _, answer in kept], dtype=pl.Boolean),
+        pl.Series([answer[2] for _, answer in kept], dtype=pl.Boolean),
+    )
+
+
+@lru_cache(maxsize=32)
+def instant_table(zone: str) -> InstantTable:
+    """Return the zone's rules by instant, as ``instant.astimezone(pytz.timezone(zone))`` answers."""
+    clock = pytz.timezone(zone)
+    changes = [change for change in _changes(clock) if EARLIEST < change < LATEST]
+    starts = [_FIRST, *changes]
+    probes = [EARLIEST, *changes]
+    offsets = [pytz.utc.localize(probe).astimezone(clock).utcoffset() for probe in probes]
+    return InstantTable(pl.Series(starts, dtype=_MICROSECONDS), pl.Series(offsets, dtype=_DURATION))
+
+
+def to_utc(walls: pl.Series, zone: str) -> pl.Series:
+    """Return naive UTC for naive wall-clock times of the zone; null stays null."""
+    table = wall_table(zone)
+    return walls - table.offsets.gather(place(table.starts, walls))
+
+
+def to_wall(instants: pl.Series, zone: str) -> pl.Series:
+    """Return the zone's naive wall clock for naive UTC; null stays null."""
+    table = instant_table(zone)
+    return instants + table.offsets.gather(place(table.starts, instants))
+
+
+def place(starts: pl.Series, times: pl.Series) -> pl.Series:
+    """Return the index of the breakpoint at or before each time, null for null."""
+    found = pl.Series(starts.search_sorted(times, side="right"), dtype=pl.Int64) - 1
+    return found.set(times.is_null(), None)
+
+
+def _changes(clock: Any) -> Iterable[datetime]:
+    """Return the instants (naive UTC) at which the zone's offset changes, as pytz holds them; none if it never does."""
+    return getattr(clock, "_utc_transition_times", ())
+
+
+def _wall_breakpoints(clock: Any) -> list[datetime]:
+    """Return every wall-clock time at which pytz's answer may change, in order.
+
+    That is each change read with the offset before and after it, and the edges of the day around it: ``localize``
+    looks at the rules one day before and one day after the time it is asked about.
+    """
+    breakpoints = set()
+    offsets = [info[0] for info in getattr(clock, "_transition_info", ())]
+    for index, change in enumerate(_changes(clock)):
+        before, after = offsets[max(index - 1, 0)], offsets[index]
+        if EARLIEST < change < LATEST:
+            breakpoints |= {change + before, change + after, change + _DAY, change - _DAY}
+    return [_FIRST, *sorted(breakpoints)]
+
+
+def _answer(clock: Any, wall: datetime) -> tuple[timedelta, bool, bool]:
+    probe = max(wall, EARLIEST)
+    offset: timedelta = clock.localize(probe, is_dst=False).utcoffset()
+    try:
+        clock.localize(probe, is_dst=None)
+    except pytz.AmbiguousTimeError:
+        return offset, True, False
+    except pytz.NonExistentTimeError:
+        return offset, False, True
+    return offset, False, False
+
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
@@ -89,9 +192,7 @@ def in_zone(instants: pl.Expr, zone: str) -> pl.Expr:
     """Return naive UTC as the zone's naive wall clock."""
     if zone == "UTC":
         return instants
-    return instants.map_batches(
-        lambda utc: zones.to_wall(utc, zone), return_dtype=_NAIVE, is_elementwise=True
-    )
+    return instants.map_batches(lambda utc: to_wall(utc, zone), return_dtype=_NAIVE, is_elementwise=True)
 
 
 def formatted(walls: pl.Expr) -> pl.Expr:
@@ -127,16 +228,16 @@ def _read(given: pl.Series, zone: str) -> pl.Series:
 
 def _at_site(given: GivenTimes, zone: str) -> SiteTimes:
     """Resolve wall-clock times by the zone's rules, those with an offset by their offset."""
-    table = zones.wall_table(zone)
-    place = zones.place(table.starts, given.walls)
-    offsets = table.offsets.gather(place)
-    ambiguous = table.ambiguous.gather(place).fill_null(value=False)
-    nonexistent = table.nonexistent.gather(place).fill_null(value=False)
+    table = wall_table(zone)
+    places = place(table.starts, given.walls)
+    offsets = table.offsets.gather(places)
+    ambiguous = table.ambiguous.gather(places).fill_null(value=False)
+    nonexistent = table.nonexistent.gather(places).fill_null(value=False)
     if given.offsets is None or given.offsets.null_count() == len(given.offsets):
         return SiteTimes(given.walls, given.walls - offsets, ambiguous, nonexistent)
     by_clock = given.offsets.is_null()
     instants = given.walls - offsets.zip_with(by_clock, given.offsets)
-    walls = given.walls.zip_with(by_clock, zones.to_wall(instants, zone))
+    walls = given.walls.zip_with(by_clock, to_wall(instants, zone))
     return SiteTimes(walls, instants, ambiguous & by_clock, nonexistent & by_clock)
 
 
@@ -229,7 +330,7 @@ def _iso_offsets(texts: pl.Series) -> pl.Series:
 def _stamps(texts: pl.Series, fractions: pl.Series | None = None) -> pl.Series:
     """Read ``YYYY-MM-DD HH:MM:SS`` (already of that form) and its fraction; no such day or year -> null."""
     times = texts.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False, cache=False)
-    times = times.set((times < zones.EARLIEST) | (times >= zones.LATEST), None)
+    times = times.set((times < EARLIEST) | (times >= LATEST), None)
     if fractions is None:
         return times
     micros = fractions.str.slice(1, 6).str.pad_end(6, "0").cast(pl.Int64)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import api_path_in
-from pipeline.config_file import SourceSettings, select_source
-from pipeline.credentials import Credentials, environment
+from pipeline.config.credentials import Credentials, environment
+from pipeline.config.file import SourceSettings, select_source
 from pipeline.errors import PluginConfigError
 from pipeline.verify import setup_checks
 from pipeline.verify.mapping_checks import patterns

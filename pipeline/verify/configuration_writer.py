@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.config import PipelineConfig
-from pipeline.config_file import DEFAULT_NAME, SOURCE_TYPE, select_source
-from pipeline.credentials import PASSWORD, USERNAME
+from pipeline.config.credentials import PASSWORD, USERNAME
+from pipeline.config.file import DEFAULT_NAME, SOURCE_TYPE, select_source
 from pipeline.errors import PluginConfigError
 from pipeline.files import sync, usual_mode, whole_file
 from pipeline.wording import config_error

@@ -20,18 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline.batch import process_batch
+from pipeline.batch import process_batch, unknown_statuses
 from pipeline.calpendo.fetch import as_payload, bulk_paths
 from pipeline.calpendo.window import Window
-from pipeline.config.types import STEP_STATUSES
+from pipeline.config.field_mapping import searching, taken_groups, without_case
+from pipeline.config.options import STEP_STATUSES
 from pipeline.fields import SOURCE
-from pipeline.mapping import searching, taken_groups, without_case
 from pipeline.matching import VALUE_STEPS, BoundedMatcher
-from pipeline.pattern_cost import CHARACTERS, REPEATS, characters, most_steps, parsed
 from pipeline.transform.entries import STATUS, STUDY, patterned_rules
-from pipeline.transform.extraction import TIMED_OUT, caught_by
-from pipeline.transform.flags import unknown_statuses
+from pipeline.transform.extraction import TIMED_OUT, Scope, caught_by, translate
 from pipeline.transform.paths import UNDER, booking_id, find
+from pipeline.transform.pattern_cost import CHARACTERS, REPEATS, characters, most_steps, parsed
 from pipeline.transform.reasons import (
     DUPLICATE_BOOKING_ID,
     END_BEFORE_START,
@@ -40,7 +39,6 @@ from pipeline.transform.reasons import (
     explain,
     field_reason,
 )
-from pipeline.transform.rust_patterns import Scope, translate
 from pipeline.transform.selection import RESOURCE, RESOURCE_NAME, TITLE_IGNORED, Selection
 from pipeline.transform.shapes import shape, shape_expr
 from pipeline.transform.text import comparable
@@ -51,7 +49,7 @@ if TYPE_CHECKING:
 
     from pipeline.batch import Batch
     from pipeline.config import PipelineConfig
-    from pipeline.mapping import FieldRule
+    from pipeline.config.field_mapping import FieldRule
 
 
 DAYS = 30

@@ -19,7 +19,7 @@ import pytz
 
 from pipeline import fields
 from pipeline.config import AnyConfig, PipelineConfig
-from pipeline.config_file import SourceSettings, select_source
+from pipeline.config.file import SourceSettings, select_source
 from pipeline.delivery.decide import moved_away
 from pipeline.delivery.ledger import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, WORKLIST, worklist_host
@@ -275,9 +275,9 @@ def preview(
 
 def sample_preview(*, reveal: bool = False) -> Preview:
     """Preview the sample's main day at a simulated site, for who has no server at hand; nothing is left behind."""
-    from pipeline.calpendo.simulator import CalpendoSimulator
-    from pipeline.credentials import Credentials
-    from pipeline.sample import MAIN_DAY, sample_bookings, sample_config
+    from pipeline.config.credentials import Credentials
+    from pipeline.simulator import CalpendoSimulator
+    from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config
 
     with CalpendoSimulator(sample_bookings()) as site:
         return preview(
@@ -346,7 +346,7 @@ def _for_a_caller(
     reveal: bool,
     **options: Any,
 ) -> Preview:
-    from pipeline.config_file import DEFAULT_SYNC_INTERVAL
+    from pipeline.config.file import DEFAULT_SYNC_INTERVAL
     from pipeline.plugin import CalendoPlugin
 
     name, given, interval = (

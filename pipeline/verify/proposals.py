@@ -22,7 +22,7 @@ from pipeline.audit.suggestions import TARGETS, SuggestedRule, suggest_rules
 from pipeline.audit.titles import form, not_subjects
 from pipeline.batch import Selection, process_batch
 from pipeline.config import PipelineConfig
-from pipeline.mapping import FieldRule, as_configured
+from pipeline.config.field_mapping import FieldRule, as_configured
 from pipeline.matching import BoundedMatcher
 from pipeline.transform.extraction import extract_series
 from pipeline.transform.paths import value_at

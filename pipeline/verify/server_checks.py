@@ -15,7 +15,7 @@ from pipeline.calpendo.responses import AnswerFault, AuthenticationFault, Refuse
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.verify.mapping_checks import AT_LEAST, DAYS, Rows, asked_span, tried
 from pipeline.verify.setup_checks import Check, failed, ok, warning

@@ -20,7 +20,7 @@ import polars as pl
 import pytz
 
 from pipeline.config import PipelineConfig
-from pipeline.config_file import SourceSettings
+from pipeline.config.file import SourceSettings
 from pipeline.errors import PluginConfigError
 from pipeline.wording import install
 

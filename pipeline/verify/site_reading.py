@@ -25,7 +25,7 @@ from pipeline.calpendo.responses import (
 from pipeline.calpendo.window import Window
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginFetchError
 from pipeline.transform.json_text import parsed
 from pipeline.transform.paths import HIDDEN, find, value_at

@@ -21,7 +21,7 @@ from pipeline.calpendo.http import Deadline
 from pipeline.calpendo.query import booking_query, operator_query
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
 
 ANSWERS: dict[str, Any] = json.loads(

@@ -20,7 +20,7 @@ from pipeline.commands import check as command
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
 from pipeline.output import write_entries
-from pipeline.sample import sample_bookings, sample_config
+from pipeline.simulator.sample import sample_bookings, sample_config
 
 DATA = Path(__file__).parents[2] / "data"
 NAME = "Ærø_Zyxwvut"

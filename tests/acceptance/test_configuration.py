@@ -15,9 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.config import DailyWindow, FieldRule, PipelineConfig
-from pipeline.config.table import option_rows
+from pipeline.config.options import check_settings, option_rows
 from pipeline.errors import PluginConfigError
-from pipeline.settings import check_settings
 
 NO_ENVIRONMENT: dict[str, str] = {}
 LOGIN = {"CALPENDO_USERNAME": "reader", "CALPENDO_PASSWORD": "s3cret-Pass"}

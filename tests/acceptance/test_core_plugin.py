@@ -17,9 +17,9 @@ import pytest
 
 import pipeline
 from pipeline import errors
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginSchemaError
 from pipeline.plugin import CalendoPlugin, DataSourcePlugin
+from pipeline.simulator import CalpendoSimulator
 
 NOW = datetime(2026, 6, 10, 14, 0, tzinfo=UTC)  # eight o'clock in Edmonton
 ANSWERS = json.loads((Path(__file__).parents[1] / "fixtures/calpendo_responses.json").read_text())
@@ -365,7 +365,7 @@ def test_no_patient_and_no_credential_is_ever_shown(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Issue: no patient name, title or credential in any log, error, report or repr, on the whole sample with faults."""
-    from pipeline.sample import sample_bookings, sample_config
+    from pipeline.simulator.sample import sample_bookings, sample_config
 
     monkeypatch.setenv("CALPENDO_USERNAME", "sesame-user")
     monkeypatch.setenv("CALPENDO_PASSWORD", "sesame-word")

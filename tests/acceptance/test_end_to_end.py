@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.plugin import CalendoPlugin
+from pipeline.simulator import CalpendoSimulator
 from tests.acceptance.test_core_plugin import ANSWERS, BOOKINGS, MAPPING, told
 
 NOW = datetime(2026, 6, 10, 14, 0, tzinfo=UTC)

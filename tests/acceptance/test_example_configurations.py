@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import OPTIONS, PipelineConfig
-from pipeline.config_file import SourceSettings, read_sources, select_source
+from pipeline.config.file import SourceSettings, read_sources, select_source
 from pipeline.transform.extraction import explained
 
 DATA = Path(__file__).parents[2] / "data"

@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 import pipeline
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.plugin import CalendoPlugin
-from pipeline.sample import MAIN_DAY, sample_bookings, sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config
 from tests.integration.calpendo.calpendo_site import NOW, RESOURCE, scan
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +157,7 @@ def test_every_public_name_is_there_and_explained(name: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "pipeline.calpendo.simulator:CalpendoSimulator",
+        "pipeline.simulator:CalpendoSimulator",
         "pipeline.pylantir:CalendoPylantirPlugin",
         "pipeline.pylantir:register",
         "pipeline.audit:audit",
@@ -210,7 +210,7 @@ def test_the_wheel_is_told_to_carry_what_the_package_reads() -> None:
     """Issue: the demo works from a wheel: each sample file that the code names is in the build's list, and exists."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    source = (PACKAGE / "sample.py").read_text()
+    source = (PACKAGE / "simulator" / "sample.py").read_text()
     for name in re.findall(r'"([\w.-]+\.(?:ndjson|json))"', source):
         assert carried[f"data/{name}"] == f"pipeline/_data/{name}"
         assert (ROOT / "data" / name).is_file()

@@ -13,8 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.commands import verify as command
+from pipeline.simulator import CalpendoSimulator
 from pipeline.verify import Check, State, Verification, setup_checks, verify
 from pipeline.verify import setup_checks as zone_age
 

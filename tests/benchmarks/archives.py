@@ -1,6 +1,6 @@
 """Archives of invented bookings for the benchmarks: of any size, in bounded memory, the same for the same arguments.
 
-The busy site of ``pipeline.calpendo.synthetic``, three years at a time, so that every segment of an archive holds
+The busy site of ``pipeline.simulator.synthetic``, three years at a time, so that every segment of an archive holds
 bookings of all 36 months: the hardest case for partitioning. One booking in a thousand comes again as an older
 version, one in two thousand is cut off in the middle, so that no shortcut for clean input is measured.
 """
@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 import orjson
 
-from pipeline.calpendo.synthetic import FIRST_ID, synthetic_bookings
+from pipeline.simulator.synthetic import FIRST_ID, synthetic_bookings
 
 BLOCK = 54_800
 FIRST_DAY = date(2023, 1, 1)

@@ -19,9 +19,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import pipeline
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.plugin import CalendoPlugin
+from pipeline.simulator import CalpendoSimulator
 from tests.benchmarks.servers import NOW, RESOURCE, scan, server
 
 PACKAGE = Path(pipeline.__file__).parent

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.benchmarks.pylantir_site import a_site, two
 from tests.integration.pylantir.bookings import MAPPING, RESOURCE, booking, site_now, span
 from tests.integration.pylantir.conftest import new_plugin

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import booking
 from tests.integration.pylantir.conftest import Site, new_plugin
 from tests.integration.pylantir.worklist_host import WorklistHost

@@ -83,7 +83,7 @@ def server(count: int) -> Iterator[Server]:
 
 
 def _serve(count: int, line: Connection) -> None:
-    from pipeline.calpendo.simulator import CalpendoSimulator
+    from pipeline.simulator import CalpendoSimulator
 
     with CalpendoSimulator([scan(number) for number in range(count)]) as simulator:
         line.send(simulator.url)
@@ -111,7 +111,7 @@ def fetching(mode: str, latencies: tuple[float, float]) -> Way:
         from pipeline.calpendo.fetch import KnownBookings, fetch_window
         from pipeline.calpendo.window import window_for
         from pipeline.config import PipelineConfig
-        from pipeline.credentials import Credentials
+        from pipeline.config.credentials import Credentials
 
         with server(count) as here:
             config = PipelineConfig.from_dict(_block(here.url, fetch_mode=mode), environ={})
@@ -159,7 +159,7 @@ def cycling(mode: str, latencies: tuple[float, float]) -> Way:
 
     @contextmanager
     def way(count: int, folder: Path) -> Iterator[Call]:
-        from pipeline.credentials import Credentials
+        from pipeline.config.credentials import Credentials
         from pipeline.plugin import CalendoPlugin
 
         with server(count) as here:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
+from pipeline.simulator import CalpendoSimulator
 from tests.benchmarks.cycle import files_passed, service
 from tests.integration.delivery.delivery_site import Site, booking
 

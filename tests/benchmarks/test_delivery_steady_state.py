@@ -17,7 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from pipeline.calpendo.fetch import FetchedBookings, Follow
 from pipeline.calpendo.window import Window
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery import decide
 from pipeline.delivery.decide import _keys
 from pipeline.plugin import CalendoPlugin

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.fetch import KnownBookings, fetch_window
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.calpendo.calpendo_site import RESOURCE, client_of, scan, settings, window_of
 
 pytestmark = pytest.mark.benchmark

@@ -2,7 +2,7 @@
 
     pytest -m benchmark -s tests/benchmarks/test_transform_speed.py
 
-The bookings are the busy site of ``pipeline.calpendo.synthetic``, of generation A and readable by the templates of the
+The bookings are the busy site of ``pipeline.simulator.synthetic``, of generation A and readable by the templates of the
 task list, which know no other. The ways are timed in turns, and the best of each counts, so that another process on the
 machine does not decide. The floor is what no transformation can go under: the same payloads to columns and the same
 frame to dictionaries, with nothing between.
@@ -24,9 +24,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from pipeline.batch import process_batch, transform_bookings
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import split
+from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.transform import entries as stages
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.columns import paused_collector, to_rows

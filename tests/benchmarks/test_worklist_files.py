@@ -11,11 +11,11 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery.ledger import Changes, Line, microseconds
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.worklist_files.plugin import Kept, WorklistPlugin
 
 COUNT = 10_000

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline import PipelineConfig, process_batch
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery import quarantine
 from pipeline.errors import PluginFetchError
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import RunReport
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.calpendo.calpendo_site import FIRST, RESOURCE, scan
 
 NOW = datetime(2026, 6, 10, 14, 0, tzinfo=UTC)  # eight o'clock in Edmonton

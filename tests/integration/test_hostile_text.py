@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from pipeline.archives import BookingFile, recognise
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.check import check_file
 from pipeline.cli import app
 from pipeline.display import unguarded, visible
 from pipeline.output import write_entries
-from pipeline.sample import sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_config
 from tests.acceptance.test_check import entry
 
 pytestmark = pytest.mark.usefixtures("credentials")

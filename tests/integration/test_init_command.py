@@ -20,13 +20,13 @@ import pytest
 import pytz
 from typer.testing import CliRunner, Result
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.commands import init_dialog
 from pipeline.commands.init_dialog import _zone
-from pipeline.config_file import select_source
-from pipeline.credentials import Credentials
-from pipeline.sample import sample_bookings
+from pipeline.config.credentials import Credentials
+from pipeline.config.file import select_source
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_bookings
 from pipeline.verify.proposals import configuration, proposed_choices
 from pipeline.verify.site_reading import read_site
 

@@ -17,9 +17,9 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.commands.exits import unforeseen
-from pipeline.sample import sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_config
 
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 NAME = "Wellensittich"

@@ -15,10 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import pipeline
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery.ledger import Ledger
+from pipeline.simulator import CalpendoSimulator
 from pipeline.transform.shapes import shape
 from pipeline.verify.preview import SCHEMA, VALUES, Preview
 from tests.integration.delivery.delivery_site import NOW, Site, booking

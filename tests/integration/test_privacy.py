@@ -21,16 +21,16 @@ from typer.testing import CliRunner, Result
 import pipeline
 from pipeline import PipelineConfig, process_batch, read_bookings, transform_bookings
 from pipeline.calpendo.client import CalpendoClient
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.config_file import select_source
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
+from pipeline.config.file import select_source
 from pipeline.delivery import quarantine
 from pipeline.delivery.ledger import Changes, Ledger
 from pipeline.delivery.ledger_file import for_host, output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginSchemaError
 from pipeline.plugin import CalendoPlugin
 from pipeline.schema import WorklistEntrySchema, split
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.canaries import (
     DESCRIPTION,
     KEY,

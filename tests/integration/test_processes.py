@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.run import CHUNK
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.processes import _script_hidden
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 
 BOOKINGS = CHUNK + 1
 """Enough to be shared by an audit's processes."""

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.sample import sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_config
 
 pytestmark = pytest.mark.usefixtures("credentials")
 

@@ -10,10 +10,10 @@ import pytest
 import pytz
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.config_file import select_source
+from pipeline.config.file import select_source
 from pipeline.plugin import CalendoPlugin
+from pipeline.simulator import CalpendoSimulator
 from tests.fixtures.sites.load import NAMES, Site, load
 
 DAY = 86_400.0

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 import pipeline
 from pipeline import PipelineConfig, PluginConfigError
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.cli import app
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.plugin import CalendoPlugin
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.trace import STANDING, Fate, Trace, Verdict, _Inquiry, _sites
 from tests.integration.delivery.delivery_site import NOW, OFFSET, RESOURCE, Site, booking
 

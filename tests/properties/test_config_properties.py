@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import OPTIONS, PipelineConfig
-from pipeline.config_file import read_sources
+from pipeline.config.file import read_sources
 from pipeline.errors import PluginConfigError
 from pipeline.fields import names
 

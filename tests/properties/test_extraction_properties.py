@@ -10,9 +10,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.mapping import ExtractionRule, FieldRule, OnNoMatch, Values
-from pipeline.transform.extraction import caught_by, explained, extract_series, searched
-from pipeline.transform.rust_patterns import translate
+from pipeline.config.field_mapping import ExtractionRule, FieldRule, OnNoMatch, Values
+from pipeline.transform.extraction import caught_by, explained, extract_series, searched, translate
 from tests.reference.reference import normal
 
 PROPERTY = settings(deadline=None, max_examples=300)

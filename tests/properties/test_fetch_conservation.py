@@ -26,11 +26,11 @@ from pipeline.calpendo.fetch import (
     in_turn,
 )
 from pipeline.calpendo.responses import NothingFetchedError
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.calpendo.window import Window
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
+from pipeline.simulator import CalpendoSimulator
 
 NOON = datetime(2026, 6, 10, 18, tzinfo=UTC)
 WINDOW = Window(NOON - timedelta(days=1), NOON + timedelta(days=1), NOON - timedelta(days=2))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import PipelineConfig
-from pipeline.transform import zones
+from pipeline.transform import times as zones
 from pipeline.transform.bookings import read_bookings
 from pipeline.transform.times import add_times
 

@@ -16,9 +16,9 @@ from polars.testing import assert_frame_equal
 
 from pipeline.batch import Batch, process_batch, transform_bookings
 from pipeline.calpendo.fetch import as_payload
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema
+from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.transform.bookings import bookings_schema, read_bookings
 from pipeline.transform.paths import find
 from pipeline.transform.read_objects import as_text

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.calpendo.query import wall_bounds
-from pipeline.calpendo.rows import surely_outside
+from pipeline.calpendo.responses import surely_outside
 from pipeline.calpendo.window import Window, appears, is_inside, window_for
 from pipeline.config import DailyWindow, PipelineConfig
 from pipeline.errors import PluginConfigError

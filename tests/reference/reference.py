@@ -23,7 +23,7 @@ from typing import Any
 import pytz
 
 from pipeline.config import PipelineConfig
-from pipeline.mapping import ExtractionRule, FieldRule
+from pipeline.config.field_mapping import ExtractionRule, FieldRule
 
 STATUSES = {
     "requested": "SCHEDULED",

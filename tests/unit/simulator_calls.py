@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 
 LOGIN = {"Authorization": "Basic " + base64.b64encode(b"demo:demo").decode()}
 

@@ -28,9 +28,9 @@ from pipeline.audit import LiveBookings, audit
 from pipeline.backfill import backfill
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.check import check_file
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_bookings, sample_config
+from pipeline.simulator.sample import sample_bookings, sample_config
 from pipeline.transform.selection import Selection
 
 CONFIG: dict[str, Any] = {

@@ -22,7 +22,7 @@ from polars.testing import assert_frame_equal
 from pipeline import batch as batches
 from pipeline.batch import Batch, judge_bookings, process_batch, process_changed, transform_bookings
 from pipeline.config import PipelineConfig
-from pipeline.config_file import select_source
+from pipeline.config.file import select_source
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import split
 from pipeline.transform.bookings import read_bookings

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.calpendo.operators import names_by_id, operator_name
-from pipeline.calpendo.responses import has_too_many_rows, has_too_many_values
-from pipeline.calpendo.rows import is_ambiguous
+from pipeline.calpendo.responses import has_too_many_rows, has_too_many_values, is_ambiguous
 from pipeline.transform.paths import booking_id, find
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import config_file
-from pipeline.config_file import SourceSettings, read_sources, select_source
+from pipeline.config import file
+from pipeline.config.file import SourceSettings, read_sources, select_source
 from pipeline.errors import PluginConfigError
 
 CONFIG = {"base_url": "https://example.calpendo.com", "resources": ["3T"]}
@@ -220,7 +220,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 @given(st.text(alphabet="{}[]\":,\\/#'\u201c\u00a0\u200bab1 \n\t-.tn", max_size=30))
 def test_whatever_is_no_json_is_one_sentence(text: str) -> None:
     """Promise: any text is read or refused in one line with its place, by every Python's parser alike."""
-    content, fault = config_file._parsed(text)
+    content, fault = file._parsed(text)
     try:
         assert content == json.loads(text)
     except ValueError:

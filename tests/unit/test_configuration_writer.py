@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.credentials import Credentials, environment
+from pipeline.config.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_path
+from pipeline.simulator.sample import sample_path
 from pipeline.verify.configuration_writer import (
     Prepared,
     env_file,

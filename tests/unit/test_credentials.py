@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.credentials import Credentials, environment
+from pipeline.config.credentials import Credentials, environment
 from pipeline.errors import PluginConfigError
 
 LOGIN = {"CALPENDO_USERNAME": "reader", "CALPENDO_PASSWORD": "s3cret-Pass"}

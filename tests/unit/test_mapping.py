@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 
 from pipeline import fields
-from pipeline.config.mapping_reader import MappingReader
-from pipeline.mapping import ExtractionRule, FieldRule, as_configured, compile_pattern
+from pipeline.config.field_mapping import (
+    ExtractionRule,
+    FieldRule,
+    MappingReader,
+    as_configured,
+    compile_pattern,
+)
 from pipeline.wording import Wording
 
 ID = {"pattern": "^([A-Z0-9]+)_", "group": 1}

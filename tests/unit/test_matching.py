@@ -17,10 +17,9 @@ from hypothesis import example, given, settings
 from pipeline import matching
 from pipeline.errors import PluginError
 from pipeline.matching import BoundedMatcher
-from pipeline.pattern_cost import ENDLESS, most_steps
 from pipeline.transform import reasons
-from pipeline.transform.extraction import NO_MATCH, TIMED_OUT, Found, match_unbounded
-from pipeline.transform.rust_patterns import translate
+from pipeline.transform.extraction import NO_MATCH, TIMED_OUT, Found, match_unbounded, translate
+from pipeline.transform.pattern_cost import ENDLESS, most_steps
 from pipeline.verify import mapping_checks as invented
 from tests.acceptance.transformation import MAPPING, batch_of, booking, config_of
 from tests.properties.test_extraction_properties import compiling, matched_values, patterns

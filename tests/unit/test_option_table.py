@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import OPTIONS
-from pipeline.config.table import option_rows, option_table
+from pipeline.config.options import option_rows, option_table
 
 README = Path(__file__).parents[2] / "README.md"
 HEAD = option_table().splitlines()[0]
@@ -22,9 +22,9 @@ def test_every_option_has_a_line() -> None:
 
 
 def test_the_readmes_table_is_the_options_table() -> None:
-    """T024: the README's table cannot drift; `python -m pipeline.config.table` prints the one to paste."""
+    """T024: the README's table cannot drift; `pipeline.config.options.option_table` returns the one to paste."""
     readme = README.read_text(encoding="utf-8")
     if HEAD not in readme:
         pytest.skip("the README has no table of options yet")
     missing = [line for line in option_table().splitlines() if line not in readme]
-    assert not missing, "run `python -m pipeline.config.table` and paste its table into README.md"
+    assert not missing, "paste what pipeline.config.options.option_table() returns into README.md"

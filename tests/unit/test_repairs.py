@@ -14,7 +14,7 @@ from pipeline import fields
 from pipeline.batch import Batch, process_batch
 from pipeline.fields import WORKLIST
 from pipeline.schema import split
-from pipeline.transform import dicom_limits, reasons, repairs
+from pipeline.transform import reasons, repairs
 from tests.acceptance.transformation import batch_of, booking, config_of
 from tests.properties.strategies import BIRTHS, LONG_TEXTS, SEXES, TEXTS, WEIGHTS
 
@@ -182,7 +182,7 @@ def test_a_cut_text_is_a_beginning(text: str, limit: int) -> None:
 
 def test_every_rule_is_explained() -> None:
     """Each reason code that the table's rules can give has a meaning and a remedy."""
-    for rule in dicom_limits.entry_rules(fields.names()):
+    for rule in repairs.entry_rules(fields.names()):
         assert reasons.explain(rule.code).meaning != reasons.explain("unheard_of").meaning
 
 

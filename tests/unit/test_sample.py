@@ -15,9 +15,9 @@ import pytz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calpendo.simulator_records import booking_range, raw_value, wall_clock
 from pipeline.config import PipelineConfig
-from pipeline.sample import MAIN_DAY, sample_bookings, sample_config, sample_path
+from pipeline.simulator.bookings import booking_range, raw_value, wall_clock
+from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config, sample_path
 
 ROOT = Path(__file__).parents[2]
 SITE = pytz.timezone("America/Edmonton")
@@ -138,7 +138,7 @@ def test_the_sample_works_from_a_wheel(tmp_path: Path) -> None:
     installed = tmp_path / "site-packages"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    code = "from pipeline.sample import *; import pipeline; print(len(sample_bookings()), sample_config()['timezone'], pipeline.__file__)"
+    code = "from pipeline.simulator.sample import *; import pipeline; print(len(sample_bookings()), sample_config()['timezone'], pipeline.__file__)"
 
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -16,7 +16,7 @@ import pytz
 
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
 from pipeline.transform.reasons import explain
 from tests.reference.reference import normal
 

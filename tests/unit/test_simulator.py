@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.unit.simulator_calls import LOGIN, ask, booking, call, connect, found
 
 DETAIL = "/webdav/b/Calpendo.Booking/1"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.unit.simulator_calls import LOGIN, booking, call, connect
 
 DETAIL = "/webdav/b/Calpendo.Booking/1"

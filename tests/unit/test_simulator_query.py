@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.calpendo.simulator_query import QueryError, parse_query, split_query
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.query_language import QueryError, parse_query, split_query
 from tests.unit.simulator_calls import ask, booking, call, found
 
 TITLES = ["SUB001_Ann", "SUB002/Bo", "pilot%2F7", "AND", "CLOSE", "Søren Ærø", None]

@@ -9,9 +9,9 @@ from itertools import islice
 import pytest
 import pytz
 
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.calpendo.simulator_records import booking_range, is_generation_b
-from pipeline.calpendo.synthetic import FIRST_ID, ODD_SHARE, synthetic_bookings
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.bookings import booking_range, is_generation_b
+from pipeline.simulator.synthetic import FIRST_ID, ODD_SHARE, synthetic_bookings
 from tests.unit.simulator_calls import found
 
 SITE = pytz.timezone("America/Edmonton")

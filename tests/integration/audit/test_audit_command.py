@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from pipeline import open_bookings
 from pipeline.audit import read_payloads, run
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
-from pipeline.sample import sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_config
 
 DATA = Path(__file__).parents[3] / "data"
 BOOKINGS, EXPECTED = str(DATA / "bookings.ndjson"), str(DATA / "expected_entries.ndjson")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
 
 yaml = pytest.importorskip("yaml")
 

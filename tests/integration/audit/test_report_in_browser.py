@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.audit import audit, read_payloads
 from pipeline.audit.page import render_page
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
 
 DATA = Path(__file__).parents[3] / "data"
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

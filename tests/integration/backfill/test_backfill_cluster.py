@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from pipeline.backfill import BackfillSummary, Progress, backfill
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 
 distributed = pytest.importorskip("distributed")
 

@@ -15,8 +15,8 @@ import polars as pl
 import psutil
 import pytest
 
-from pipeline.calpendo.synthetic import synthetic_bookings
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 
 BOOKINGS = 6000
 KILLS = 20

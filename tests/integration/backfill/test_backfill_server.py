@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from pipeline.backfill import Progress, ServerRange, backfill
 from pipeline.backfill.server import days_of, window_of
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.commands.backfill import backfill as command
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginFetchError
-from pipeline.sample import sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 
 BOOKINGS = list(synthetic_bookings(1000, seed=4, start=date(2024, 1, 20)))
 RESOURCES = ["3T Diagnostic", "EEG Lab"]

@@ -9,10 +9,10 @@ from typing import Any
 
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.fetch import FetchedBookings, KnownBookings, fetch_window
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
+from pipeline.simulator import CalpendoSimulator
 
 RESOURCE = "3T Diagnostic"
 NOW = datetime(2026, 6, 10, 14, 0, tzinfo=UTC)  # eight o'clock in Edmonton

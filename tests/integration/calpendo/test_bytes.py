@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.batch import Batch, Selection, process_batch
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.calpendo.calpendo_site import fetch, scan, settings
 
 LATIN_1 = "application/json; charset=ISO-8859-1"

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.responses import UnreachableFault
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from tests.integration.calpendo.calpendo_site import settings
 
 if TYPE_CHECKING:

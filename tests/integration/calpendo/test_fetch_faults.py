@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.calpendo.fetch import NOT_REACHED, LookUp, fetch_cycle, fetch_window
 from pipeline.calpendo.responses import NothingFetchedError
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.errors import PluginFetchError
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.calpendo.calpendo_site import client_of, fetch, paths, scan, settings, window_of
 
 LIST, DETAIL, OPERATORS = r"/q/Calpendo\.Booking/", r"/b/Calpendo\.Booking/", "/q/MRIScan/"

@@ -20,11 +20,11 @@ from pipeline.calpendo.fetch import (
     fetch_bookings,
     fetch_window,
 )
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.calpendo.window import Window
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginFetchError
-from pipeline.sample import sample_bookings, sample_config
+from pipeline.simulator import CalpendoSimulator
+from pipeline.simulator.sample import sample_bookings, sample_config
 from tests.integration.calpendo.calpendo_site import (
     FIRST,
     NOW,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.calpendo.client import CalpendoClient
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
 from tests.integration.calpendo.calpendo_site import client_of, settings
 

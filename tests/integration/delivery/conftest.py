@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.delivery.delivery_site import Site, booking
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.delivery.ledger import Ledger, from_text
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.delivery.delivery_site import NOW, Site, booking
 from tests.integration.delivery.host_double import OFF, STATUS, Oracle
 

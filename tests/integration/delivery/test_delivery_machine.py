@@ -26,10 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.delivery.decide import Plan
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError
+from pipeline.simulator import CalpendoSimulator
 from pipeline.verify.preview import by_caller, previewed
 from tests.integration.delivery.delivery_site import OFFSET, RESOURCE, KilledError, Site, booking
 from tests.integration.delivery.host_double import OFF, STATUS, Host, Oracle

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import is_held
 from pipeline.errors import PluginStateError

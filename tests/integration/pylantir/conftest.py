@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import source
 from tests.integration.pylantir.pylantir_process import OURS
 from tests.integration.pylantir.worklist_host import WorklistHost, load_pylantir

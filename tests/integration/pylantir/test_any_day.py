@@ -22,8 +22,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.pylantir import CalendoPylantirPlugin
+from pipeline.simulator import CalpendoSimulator
 from pipeline.verify.preview import Preview, preview
 from tests.integration.pylantir.bookings import booking, site_now, source, span
 from tests.integration.pylantir.test_rehearsal import listed, served

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import PYLANTIR, for_host
 from pipeline.errors import PluginError
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import health
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import booking
 from tests.integration.pylantir.test_one_ledger_each import Centre
 from tests.integration.pylantir.worklist_host import WorklistHost

@@ -10,8 +10,8 @@ import pytest
 from pylantir.data_sources import base
 
 from pipeline import errors
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.pylantir import CalendoPylantirPlugin
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import MAPPING, booking, source
 from tests.integration.pylantir.both_plugins import fails_upstream
 from tests.integration.pylantir.conftest import new_plugin

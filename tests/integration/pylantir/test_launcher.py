@@ -17,12 +17,12 @@ import pytest
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir import CalendoPylantirPlugin, register, run
 from pipeline.pylantir.configuration import ledger_name, remember_sources
 from pipeline.pylantir.launcher import mask_logs
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import booking, source
 from tests.integration.pylantir.pylantir_process import PylantirProcess
 

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.calpendo.simulator import CalpendoSimulator
 from pipeline.cli import app
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import PYLANTIR, for_host, ledgers_beside
 from pipeline.errors import PluginSchemaError, PluginStateError
 from pipeline.plugin import CalendoPlugin
+from pipeline.simulator import CalpendoSimulator
 from tests.fixtures.ledgers.make import as_version_2
 from tests.integration.pylantir.bookings import booking, site_now, source, span
 from tests.integration.pylantir.pylantir_process import PylantirProcess

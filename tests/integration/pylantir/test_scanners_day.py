@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.calpendo.simulator import CalpendoSimulator
+from pipeline.simulator import CalpendoSimulator
 from tests.integration.pylantir.bookings import MAPPING, booking, site_now, source, span
 from tests.integration.pylantir.both_plugins import fails_upstream
 from tests.integration.pylantir.pylantir_process import OURS, PylantirProcess

@@ -15,7 +15,7 @@ import pytest
 import pytz
 
 from pipeline.config import PipelineConfig
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.delivery.ledger_file import output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.plugin import CalendoPlugin, fetch_for

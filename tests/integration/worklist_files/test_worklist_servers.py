@@ -21,10 +21,10 @@ import pydicom
 import pytest
 import pytz
 
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
 from pipeline.hosts import study_uid
+from pipeline.simulator import CalpendoSimulator
 from pipeline.worklist_files.plugin import WorklistPlugin
 from tests.integration.pylantir.bookings import ZONE, booking, site_now, span
 from tests.integration.worklist_files import worklist_servers

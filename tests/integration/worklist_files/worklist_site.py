@@ -8,8 +8,8 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from pipeline.calpendo.simulator import CalpendoSimulator
-from pipeline.credentials import Credentials
+from pipeline.config.credentials import Credentials
+from pipeline.simulator import CalpendoSimulator
 from pipeline.worklist_files.plugin import Kept, WorklistPlugin
 from tests.integration.delivery.delivery_site import Site, booking
 

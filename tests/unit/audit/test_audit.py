@@ -17,7 +17,7 @@ from pipeline.audit import Audit, audit, read_payloads, run, with_pattern
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
-from pipeline.sample import sample_bookings, sample_config
+from pipeline.simulator.sample import sample_bookings, sample_config
 from pipeline.transform.bookings import read_bookings
 
 DATA = Path(__file__).parents[3] / "data"

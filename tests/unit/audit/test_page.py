@@ -20,7 +20,7 @@ from pipeline.audit.model import findings, number, percent, verdict
 from pipeline.audit.page import picture, pictures, render_page, table
 from pipeline.audit.page.picture import BAD, GOOD, LOOK, NOTHING
 from pipeline.display import visible
-from pipeline.sample import sample_bookings, sample_config
+from pipeline.simulator.sample import sample_bookings, sample_config
 
 DATA = Path(__file__).parents[3] / "data"
 HOSTILE = "</script><script>alert(1)</script><b onload=x>"

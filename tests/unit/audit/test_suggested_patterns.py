@@ -16,8 +16,8 @@ from pipeline.audit import FieldSuggestion, audit, suggest_rules, with_pattern
 from pipeline.audit.suggestions import cut_at_group, taken
 from pipeline.audit.titles import form, tokens
 from pipeline.config import PipelineConfig
-from pipeline.mapping import ExtractionRule, FieldRule
-from pipeline.sample import sample_config
+from pipeline.config.field_mapping import ExtractionRule, FieldRule
+from pipeline.simulator.sample import sample_config
 from pipeline.transform.extraction import explained
 
 CASES = json.loads((Path(__file__).parents[2] / "fixtures/cases/suggestions.json").read_text())

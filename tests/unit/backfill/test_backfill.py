@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from pipeline.backfill import Progress, backfill
 from pipeline.backfill.files import TEMPORARY
 from pipeline.batch import process_batch
-from pipeline.calpendo.synthetic import synthetic_bookings
 from pipeline.commands.backfill import backfill as command
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError, PluginStateError
-from pipeline.sample import sample_config
+from pipeline.simulator.sample import sample_config
+from pipeline.simulator.synthetic import synthetic_bookings
 
 CONFIG = PipelineConfig.from_dict(sample_config(), offline=True)
 SEGMENT = 60_000

@@ -2,36 +2,357 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import time
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.config.base_url import api_path_in, read_base_url
-from pipeline.config.checks import MAPPING_KIND, misspelt, worded
-from pipeline.config.mapping_reader import MappingReader
-from pipeline.config.types import (
-    AeTitleTable,
-    ApiPath,
-    FileMode,
-    ModalityTable,
-    Names,
-    OptionalDailyWindow,
-    OptionalNames,
-    OptionalText,
-    OutputZone,
-    StatusTable,
-    Text,
-    TitlePatterns,
-    Zone,
+from pipeline.config.credentials import Credentials, environment
+from pipeline.config.field_mapping import (
+    FieldRule,
+    MappingReader,
+    OnNoMatch,
+    compile_pattern,
+    compile_problem,
+    searching,
 )
-from pipeline.config_file import select_source
-from pipeline.credentials import environment
+from pipeline.config.file import select_source
 from pipeline.errors import PluginConfigError
-from pipeline.mapping import FieldRule, OnNoMatch, compile_pattern
-from pipeline.wording import Wording, config_error
+from pipeline.wording import Wording, config_error, near_miss, sendable, unsound
+
+
+class FrozenMapping(Mapping[str, str]):
+    """Text to text, in the order given; equal to any mapping with the same items."""
+
+    __slots__ = ("_items",)
+    _items: dict[str, str]
+
+    def __init__(self, items: Mapping[str, str] | None = None) -> None:
+        object.__setattr__(self, "_items", dict(items or {}))
+
+    def __getitem__(self, key: str) -> str:
+        """Return the value of ``key``; KeyError where there is none."""
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys in the order given."""
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._items)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse every assignment."""
+        raise AttributeError("a FrozenMapping cannot change")
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse every deletion."""
+        raise AttributeError("a FrozenMapping cannot change")
+
+    def __hash__(self) -> int:
+        """Hash by the items, whatever their order, as equality compares them."""
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        """Show the items as a plain dict would."""
+        return f"FrozenMapping({self._items!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy through the constructor."""
+        return (type(self), (dict(self._items),))
+
+
+STEP_STATUSES = ("SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED")
+# DICOM PS3.5 table 6.2-1: CS is at most 16 of upper case letters, digits, blank and underscore.
+_AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?\Z")
+_CODE_STRING = re.compile(r"[A-Z0-9_][A-Z0-9 _]{0,15}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """Clock times at the site between which bookings are wanted; an end not after the start is the next day's."""
+
+    start_time: time
+    end_time: time
+
+
+class Faults:
+    """Gathers what is wrong with one option, so that all of it is told at once."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str | int, str, str]] = []
+
+    def add(self, problem: str = "", write: str = "", at: str | int = "") -> None:
+        """Note a fault: ``problem`` reads on after "got ...", ``at`` is the key or place below the option."""
+        self.found.append((at, problem, write))
+
+    def raise_any(self) -> None:
+        """Hand what was found to pydantic."""
+        if self.found:
+            raise PydanticCustomError("faults", "faults", {"faults": self.found})
+
+
+def fault(problem: str = "", write: str = "") -> PydanticCustomError:
+    """Return the error for a value that is wrong as a whole."""
+    return PydanticCustomError("faults", "faults", {"faults": [("", problem, write)]})
+
+
+def _sound(value: str) -> str:
+    problem = unsound(value)
+    if problem:
+        raise fault(problem)
+    return value
+
+
+def _blank_to_none(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _to_tuple(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise fault("")
+        return tuple(value)
+    return value
+
+
+def _to_stripped_tuple(value: Any) -> Any:
+    stripped = _to_tuple(value)
+    if isinstance(stripped, tuple):
+        return tuple(item.strip() if isinstance(item, str) else item for item in stripped)
+    return stripped
+
+
+def _api_path(value: str) -> str:
+    path = value.strip().strip("/")
+    if unsound(path or "/") or re.search(r"[\s?#\\@%]|(^|/)\.\.?(/|$)|//", path):
+        raise fault("which is no plain path")
+    return f"/{path}" if path else ""
+
+
+def _zone(value: str) -> str:
+    """Return the zone's name as pytz spells it; pytz also decides what is a zone."""
+    import pytz
+
+    try:
+        return str(pytz.timezone(value).zone)
+    except (pytz.UnknownTimeZoneError, ValueError, OSError, AttributeError):
+        pass
+    meant = near_miss(value, pytz.all_timezones, cutoff=0.75)
+    raise fault("which is no known time zone", f"{meant!r}" if meant else "")
+
+
+def _output_zone(value: str) -> str:
+    return "site" if value.strip().casefold() == "site" else _zone(value)
+
+
+def _table(value: Any, read: Callable[[str], str | None], problem: str, write: str) -> FrozenMapping:
+    """Return a text table without comments; keys must differ also without case, as they are looked up so."""
+    if isinstance(value, FrozenMapping):
+        return value
+    if not isinstance(value, Mapping):
+        raise fault()
+    faults = Faults()
+    items: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for key, text in value.items():
+        if not isinstance(key, str) or unsound(key):
+            faults.add("in which a key is blank or no text")
+        elif not key.startswith("_"):
+            code = read(text) if isinstance(text, str) else None
+            if code is None:
+                faults.add(problem if isinstance(text, str) else "", write, at=key)
+                continue
+            items[key] = code
+            if folded.setdefault(key.casefold(), code) != code:
+                faults.add(
+                    "but the same name stands there in other case with another value",
+                    "one of the two",
+                    at=key,
+                )
+    faults.raise_any()
+    return FrozenMapping(items)
+
+
+def _modalities(value: Any) -> FrozenMapping:
+    return _table(
+        value, _modality, "which is no DICOM code", "at most 16 of A-Z, 0-9, blank and _, such as 'MR'"
+    )
+
+
+def _modality(text: str) -> str | None:
+    code = text.strip().upper()
+    return code if _CODE_STRING.match(code) else None
+
+
+def _ae_titles(value: Any) -> FrozenMapping:
+    return _table(
+        value,
+        lambda text: text.strip(" ") if _AE_TITLE.match(text.strip(" ")) else None,
+        "which is no AE title",
+        "1 to 16 ASCII characters without a backslash, such as 'PRISMA'",
+    )
+
+
+def _file_mode(value: str) -> str:
+    """Return the mode as four octal digits; the owner must be able to replace the file, and nobody to run it."""
+    if not re.fullmatch(r"0?[0-7]{3}", value) or int(value, 8) & 0o113 or int(value, 8) & 0o600 != 0o600:
+        raise fault("which is no mode of a file that its owner can write and others cannot")
+    return f"{int(value, 8):04o}"
+
+
+def _statuses(value: Any) -> FrozenMapping:
+    return _table(value, _step_status, "which is no step's status", f"one of {', '.join(STEP_STATUSES)}")
+
+
+def _step_status(text: str) -> str | None:
+    status = re.sub(r"[\s-]+", "_", text.strip()).upper()
+    return status if status in STEP_STATUSES else None
+
+
+def _title_patterns(value: Any) -> Any:
+    """Read patterns that are searched in titles; one text is a list of one."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        raise fault()
+    faults = Faults()
+    for place, pattern in enumerate(value):
+        if not isinstance(pattern, str) or not pattern:
+            faults.add("", "a regular expression such as 'phantom'", at=place)
+        elif not sendable(pattern):
+            faults.add("which holds half a surrogate pair", "the whole character", at=place)
+        elif problem := compile_problem(pattern):
+            write = "a regular expression of Python's re module; in JSON each backslash is written twice"
+            faults.add(problem, write, at=place)
+        elif problem := compile_problem(searching(pattern)):
+            faults.add(problem, "flags such as (?s) at its very beginning", at=place)
+        elif compile_pattern(searching(pattern))[0].match(""):
+            faults.add(
+                "which matches the empty text, and so every title",
+                "a pattern that needs at least one character",
+                at=place,
+            )
+    faults.raise_any()
+    return tuple(value)
+
+
+def _daily_window(value: Any) -> Any:
+    """Read ``{"start_time": [h, m], "end_time": [h, m]}``; an empty object is no window, as in Pylantir."""
+    if value is None or isinstance(value, DailyWindow):
+        return value
+    if not isinstance(value, Mapping):
+        raise fault()
+    if not value:
+        return None
+    faults = Faults()
+    times = [_clock(value, key, faults) for key in ("start_time", "end_time")]
+    faults.raise_any()
+    return DailyWindow(*times)
+
+
+def _clock(value: Mapping[str, Any], key: str, faults: Faults) -> time:
+    if key not in value:
+        faults.add(f"without {key}")
+        return time.min
+    parts = value[key]
+    if isinstance(parts, (list, tuple)) and len(parts) == 2 and all(type(part) is int for part in parts):
+        hour, minute = parts
+        if 0 <= hour <= 23 and 0 <= minute <= 59:
+            return time(hour, minute)
+    faults.add("", "[hour, minute], two whole numbers from [0, 0] to [23, 59], such as [7, 30]", at=key)
+    return time.min
+
+
+Text = Annotated[str, AfterValidator(_sound)]
+OptionalText = Annotated[Text | None, BeforeValidator(_blank_to_none)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
+OptionalNames = Annotated[tuple[Text, ...] | None, BeforeValidator(_to_stripped_tuple)]
+ApiPath = Annotated[str, AfterValidator(_api_path)]
+Zone = Annotated[Text, AfterValidator(_zone)]
+OutputZone = Annotated[Text, AfterValidator(_output_zone)]
+ModalityTable = Annotated[FrozenMapping, BeforeValidator(_modalities)]
+AeTitleTable = Annotated[FrozenMapping, BeforeValidator(_ae_titles)]
+FileMode = Annotated[str, AfterValidator(_file_mode)]
+StatusTable = Annotated[FrozenMapping, BeforeValidator(_statuses)]
+TitlePatterns = Annotated[tuple[str, ...], BeforeValidator(_title_patterns)]
+OptionalDailyWindow = Annotated[DailyWindow | None, BeforeValidator(_daily_window)]
+
+
+HOST_KEYS = frozenset(
+    {"site", "site_id", "protocol", "name", "type", "enabled", "sync_interval", "operation_interval"}
+)
+"""Keys that Pylantir itself reads; they pass."""
+
+_RESEMBLANCE = 0.75
+
+MAPPING_KIND = 'an object such as {"patient_id": "title"}'
+
+
+def worded(detail: ErrorDetails, wording: Wording, kinds: Mapping[str, str]) -> Iterator[str]:
+    """Word one of pydantic's errors; ``kinds`` holds what to write for each option."""
+    name = str(detail["loc"][0])
+    kind = kinds.get(name, "a text")
+    value = detail["input"]
+    key = name + "".join(f"[{part}]" for part in detail["loc"][1:] if isinstance(part, int))
+    if detail["type"] != "faults":
+        problem = ""
+        if detail["type"] == "literal_error" and isinstance(value, str):
+            meant = near_miss(value, kind.split("'")[1::2])
+            problem = f"probably for {meant!r}" if meant else ""
+        yield wording.fault(key, value, kind, problem=problem)
+        return
+    for at, problem, write in detail["ctx"]["faults"]:
+        if isinstance(at, int):
+            part = value[at] if isinstance(value, (list, tuple)) else value
+            yield wording.fault(f"{key}[{at}]", part, write or kind, problem=problem)
+        elif at:
+            place = f".{at}" if wording.harmless(at) else " (key not shown)"
+            part = value.get(at) if isinstance(value, Mapping) else value
+            yield wording.fault(key + place, part, write or kind, problem=problem)
+        else:
+            yield wording.fault(key, value, write or kind, problem=problem)
+
+
+def misspelt(
+    config: Mapping[Any, Any], wording: Wording, kinds: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return the faults and the cautions about unknown keys: near misses of an option, and what only resembles one.
+
+    All other unknown keys pass, because other programs read the same block.
+    """
+    faults: list[str] = []
+    cautions: list[str] = []
+    for key in config:
+        if not isinstance(key, str):
+            faults.append(wording.fault("config: a key", key, "an option's name as text"))
+        elif key not in kinds and key not in HOST_KEYS and not key.startswith("_"):
+            meant = near_miss(key, kinds, cutoff=_RESEMBLANCE)
+            if meant is None:
+                continue
+            told = f"{wording.name(key)}: unknown option"
+            if near_miss(key, kinds) == meant:
+                faults.append(f"{told}; did you mean {meant!r}? write it with {kinds[meant]}")
+            else:
+                cautions.append(f"{told}, ignored; did you mean {meant!r}?")
+    return faults, cautions
 
 
 def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
@@ -480,3 +801,62 @@ def _cautions(config: Mapping[str, Any], checked: PipelineConfig) -> list[str]:
         if name != name.strip()
     ]
     return cautions
+
+
+MAPPING_ROW = (
+    "field_mapping",
+    'an object, such as {"patient_id": "title"}',
+    "{}",
+    "Which booking field fills which worklist field, what is cut out of it, and how it is put together. Both forms are explained below.",
+)
+_NO_DEFAULT = {"base_url": "CALPENDO_API_URL", "resources": "none, required"}
+
+
+def option_rows() -> list[tuple[str, str, str, str]]:
+    """Return name, type, default as JSON, and meaning of every option, in the table's order."""
+    rows = []
+    for name, kind in KINDS.items():
+        option = PipelineConfig.model_fields[name]
+        default = _NO_DEFAULT.get(name) or _json(option.default)
+        rows.append((name, kind, default, option.description or ""))
+        if name == "resources":
+            rows.append(MAPPING_ROW)
+    return rows
+
+
+def option_table() -> str:
+    """Return the table as Markdown, one line an option."""
+    lines = ["| option | type | default | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | {_cell(kind)} | `{_cell(default)}` | {_cell(meaning)} |"
+        for name, kind, default, meaning in option_rows()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def check_settings(
+    config: AnyConfig, *, source_name: str = "calpendo", environ: Mapping[str, str] | None = None
+) -> tuple[PipelineConfig, Credentials]:
+    """Return the checked configuration and the login; raises PluginConfigError with the faults of both (T002)."""
+    environ = environment() if environ is None else environ
+    faults: list[str] = []
+    checked = credentials = None
+    try:
+        checked = PipelineConfig.of(config, source=source_name, environ=environ, offline=False)
+    except PluginConfigError as error:
+        faults += error.faults
+    try:
+        credentials = Credentials.from_environment(environ)
+    except PluginConfigError as error:
+        faults += error.faults
+    if checked is None or credentials is None:
+        raise config_error("Configuration", faults)
+    return checked, credentials

@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from pipeline.calpendo.simulator_faults import Answer
-from pipeline.calpendo.simulator_query import (
+from pipeline.simulator.bookings import (
+    SUBTYPE_FIELDS,
+    BookingStore,
+    PathsShape,
+    Record,
+    detail,
+    list_row,
+    path_row,
+    raw_value,
+)
+from pipeline.simulator.faults import Answer
+from pipeline.simulator.query_language import (
     Expression,
     QueryError,
     Term,
@@ -18,9 +28,6 @@ from pipeline.calpendo.simulator_query import (
     paths_of,
     split_query,
 )
-from pipeline.calpendo.simulator_records import SUBTYPE_FIELDS, Record, raw_value
-from pipeline.calpendo.simulator_render import PathsShape, detail, list_row, path_row
-from pipeline.calpendo.simulator_store import BookingStore
 
 ROOTS = frozenset({"webdav", "api"})
 BOOKING_TYPE = "Calpendo.Booking"

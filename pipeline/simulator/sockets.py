@@ -12,7 +12,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from pipeline.calpendo.simulator_faults import Answer, Faults, play
+from pipeline.simulator.faults import Answer, Faults, play
 
 
 class RecordedRequest(NamedTuple):

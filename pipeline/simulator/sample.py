@@ -75,7 +75,7 @@ def sample_path(name: str) -> Traversable:
     packaged = files("pipeline") / "_data" / name
     if packaged.is_file():
         return packaged
-    return Path(__file__).resolve().parent.parent / "data" / name
+    return Path(__file__).resolve().parents[2] / "data" / name
 
 
 def _moved(payload: dict[str, Any], distance: timedelta) -> dict[str, Any]:

@@ -8,16 +8,16 @@ the server cannot be asked, the ledgers and the quarantine say what was last. No
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 import pytz
@@ -68,8 +68,6 @@ from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable
 from pipeline.transform.times import iso_instants
 from pipeline.verify.server_checks import IMPATIENT, list_rows
-
-T = TypeVar("T")
 
 TO_SCAN = ("SCHEDULED", "IN_PROGRESS")
 """The statuses of what stands on a scanner's list; the others are done or cancelled."""
@@ -159,18 +157,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values; ``start`` is ISO 8601 in UTC."""
-        return {
-            "booking_id": self.booking_id,
-            "source": self.source,
-            "host": self.host,
-            "on_list": self.on_list,
-            "fate": self.fate.value,
-            "reason": self.reason,
-            "answer": self.answer,
-            "from_server": self.from_server,
-            "start": None if self.start is None else self.start.isoformat(),
-            "steps": [vars(step) for step in self.steps],
-        }
+        return asdict(self) | {"start": self.start and self.start.isoformat()}
 
 
 @dataclass(frozen=True)
@@ -190,13 +177,9 @@ class Trace:
     answered: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return {
-            "asked": self.asked.isoformat(),
-            "answered": self.answered,
-            "notes": list(self.notes),
-            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
-        }
+        """Return everything as JSON-ready values; ``asked`` is ISO 8601."""
+        verdicts = [verdict.to_dict() for verdict in self.verdicts]
+        return asdict(self) | {"asked": self.asked.isoformat(), "verdicts": verdicts}
 
     def to_text(self) -> str:
         """Return notes, answers and steps as lines."""
@@ -268,18 +251,14 @@ def why(
             before = f"{site.config.source_name}: " if len(sites) > 1 else ""
             verdicts += (replace(found, answer=before + found.answer) for found in inquiry.verdicts(ids))
             notes += (before + note for note in inquiry.notes)
-    known = [verdict for verdict in verdicts if verdict.fate is not Fate.UNKNOWN]
-    verdicts.sort(
-        key=lambda verdict: (
-            verdict.start is None,
-            verdict.start,
-            verdict.booking_id,
-            not verdict.on_list,
-            verdict.fate is Fate.UNKNOWN,
-        )
-    )
-    answered = bool(known) or (number is None and text is None)
-    return Trace(asked, tuple(verdicts), tuple(notes), answered)
+
+    def place(verdict: Verdict) -> tuple[object, ...]:
+        is_unknown = verdict.fate is Fate.UNKNOWN
+        return verdict.start is None, verdict.start, verdict.booking_id, not verdict.on_list, is_unknown
+
+    verdicts.sort(key=place)
+    is_known = any(verdict.fate is not Fate.UNKNOWN for verdict in verdicts)
+    return Trace(asked, tuple(verdicts), tuple(notes), is_known or (number is None and text is None))
 
 
 def booking_number(given: int | str) -> int:
@@ -329,9 +308,6 @@ def _sites(
     return [checked(settings) for settings in read_sources(file) or (select_source(file),)]
 
 
-_UNASKED = object()
-
-
 class _OneAnswer(CalpendoClient):
     """Asks each question once, however many hosts are looked at, and shows of a list only what is asked about."""
 
@@ -339,36 +315,33 @@ class _OneAnswer(CalpendoClient):
         super().__init__(config, credentials)
         self.asked_about: Collection[int] | None = None
         self._heard: dict[object, Any] = {}
-        self._hearing = threading.Lock()
 
     def query(self, biskit_type: str, query: str, paths: Sequence[str] = (), **limits: Any) -> list[Any]:
         """Return the rows of a list query; of the bookings those that are asked about."""
-        ask = super().query
-        rows: list[Any] = self._remembered(
-            (biskit_type, query, tuple(paths)), lambda: ask(biskit_type, query, paths, **limits)
-        )
+        ask = partial(super().query, biskit_type, query, paths, **limits)
+        rows: list[Any] = self._remembered((biskit_type, query, tuple(paths)), ask)
         if biskit_type != BOOKING or self.asked_about is None:
             return rows
         return [row for row in rows if _id_of(row) in self.asked_about]
 
     def booking(self, booking_id: int, **limits: Any) -> dict[str, Any] | None:
         """Return one booking's payload, None where the server knows it no more."""
-        ask = super().booking
-        return self._remembered(booking_id, lambda: ask(booking_id, **limits))
+        payload: dict[str, Any] | None = self._remembered(
+            booking_id, partial(super().booking, booking_id, **limits)
+        )
+        return payload
 
-    def _remembered(self, question: object, ask: Callable[[], T]) -> T:
-        with self._hearing:
-            known = self._heard.get(question, _UNASKED)
-        if known is _UNASKED:
+    def _remembered(self, question: object, ask: Callable[[], Any]) -> Any:
+        """Return the answer to a question, or raise the fault that it met, as at the first time."""
+        if question not in self._heard:
             try:
-                known = ask()
-            except CalpendoFault as error:
-                known = error
-            with self._hearing:
-                self._heard[question] = known
-        if isinstance(known, CalpendoFault):
-            raise known
-        return known  # type: ignore[no-any-return]
+                self._heard[question] = ask()
+            except CalpendoFault as fault:
+                self._heard[question] = fault
+        answer = self._heard[question]
+        if isinstance(answer, CalpendoFault):
+            raise answer
+        return answer
 
 
 def _id_of(row: Any) -> int | None:
@@ -408,19 +381,27 @@ class _Found:
     cause: Fate | None = None
     """Of a withdrawal or one that is held: what takes it off the list."""
 
+    @property
+    def kind(self) -> Fate:
+        """What takes it off the list where something does, else its fate."""
+        return self.cause or self.fate
+
 
 class _Cycle:
     """What the next cycle of one host does, booking by booking."""
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery, self.answers = delivery, delivery.answers
-        self._reasons: dict[int, str] = {}
-        self._filters: dict[int, str] = dict.fromkeys(self.answers.listed.cut, "window")
+        listed, followed = self.answers.listed, self.answers.followed
         self._entries: dict[int, dict[str, Any]] = {}
         for batch in delivery.checked.batches:
-            self._reasons |= dict(batch.rejected.select("booking_id", "reason").iter_rows())
-            self._filters |= dict(batch.filtered.select("booking_id", "reason").iter_rows())
             self._entries |= zip(batch.accepted["booking_id"].to_list(), batch.to_dicts(), strict=True)
+        self._causes = (
+            dict.fromkeys((*listed.gone, *followed.gone), _Found(Fate.GONE))
+            | {number: _Found(Fate.FETCH_FAILED, reason) for number, reason in self.answers.failed.items()}
+            | dict.fromkeys(listed.cut, _Found(Fate.FILTERED, "window"))
+            | _left_out_by(*delivery.checked.batches)
+        )
 
     def asked_for(self) -> set[int]:
         """Name the bookings that the cycle learnt of, by its list or by number."""
@@ -439,22 +420,23 @@ class _Cycle:
             differing = self.delivery.differences.filter(booking_id=number)["field"].to_list()
             changed = [name for name in differing if name != "notes"]
             return _Found(Fate(kind or Fate.UNCHANGED), "", entry[STATUS_KEY], entry, tuple(changed))
-        cause, reason = self._cause(number)
-        if kind == "withdrawn":
-            return _Found(Fate.WITHDRAWN, reason, cause=cause)
-        if number in self.delivery.verdict.held:
-            return _Found(Fate.HELD, reason, cause=cause)
-        return None if cause is None else _Found(cause, reason)
+        cause = self._causes.get(number)
+        is_held = number in self.delivery.verdict.held
+        if kind != "withdrawn" and not is_held:
+            return cause
+        fate = Fate.WITHDRAWN if kind == "withdrawn" else Fate.HELD
+        return replace(cause, fate=fate, cause=cause.fate) if cause else _Found(fate)
 
-    def _cause(self, number: int) -> tuple[Fate | None, str]:
-        if number in self._reasons:
-            return Fate.REJECTED, self._reasons[number]
-        if number in self._filters:
-            return Fate.FILTERED, self._filters[number]
-        if number in self.answers.failed:
-            return Fate.FETCH_FAILED, self.answers.failed[number]
-        gone = {*self.answers.listed.gone, *self.answers.followed.gone}
-        return (Fate.GONE, "") if number in gone else (None, "")
+
+def _left_out_by(*batches: Batch) -> dict[int, _Found]:
+    """Return the bookings that are filtered or rejected, with the reason."""
+    frames = [(Fate.FILTERED, batch.filtered) for batch in batches]
+    frames += [(Fate.REJECTED, batch.rejected) for batch in batches]
+    return {
+        number: _Found(fate, reason)
+        for fate, frame in frames
+        for number, reason in frame.select("booking_id", "reason").iter_rows()
+    }
 
 
 class _Host:
@@ -517,33 +499,27 @@ class _Host:
         self.cycle = _Cycle(decide(answers, cycle.batch(answers), ledger, self.config))
 
 
-class _Inquiry:
+class _Inquiry(ExitStack):
     """One source, asked about some bookings; a context manager that closes copies and connections."""
 
     def __init__(self, site: _Site, now: datetime, reveal: bool) -> None:
+        super().__init__()
         self.site = site
         self.now = now
         self.notes: list[str] = []
         hasty = {name: min(most, getattr(site.config, name)) for name, most in IMPATIENT.items()}
         self.config = site.config.model_copy(update=hasty)
         self._reveal = reveal
-        self._open = ExitStack()
         self._clients: dict[tuple[str, str], _OneAnswer] = {}
         self._fault: str | None = None
         self._hosts = self._found_hosts()
-
-    def __enter__(self) -> _Inquiry:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._open.close()
 
     def _found_hosts(self) -> list[_Host]:
         """Return the source's hosts, those with a list of their own first: Pylantir where the file is its own."""
         hosts = []
         for path in self._ledgers():
             try:
-                ledger = self._open.enter_context(Ledger.copy(path))
+                ledger = self.enter_context(Ledger.copy(path))
             except PluginStateError as error:
                 self.notes.append(str(error))
                 continue
@@ -554,7 +530,7 @@ class _Inquiry:
         pylantirs = self.site.database is not None and find_spec("pylantir") is not None
         if not hosts or (pylantirs and all(host.name != PYLANTIR for host in hosts)):
             name = PYLANTIR if pylantirs else CALLER
-            ledger = self._open.enter_context(Ledger.memory())
+            ledger = self.enter_context(Ledger.memory())
             hosts.append(_Host(name, self._config_for(name), ledger))
         rank = {PYLANTIR: 0, WORKLIST: 1, CALLER: 2}
         return sorted(hosts, key=lambda host: rank.get(host.name.partition(":")[0], 3))
@@ -587,7 +563,7 @@ class _Inquiry:
     def _client(self, config: PipelineConfig) -> _OneAnswer:
         place = (config.base_url, config.api_path)
         if place not in self._clients:
-            self._clients[place] = self._open.enter_context(_OneAnswer(config, self.site.credentials))
+            self._clients[place] = self.enter_context(_OneAnswer(config, self.site.credentials))
         return self._clients[place]
 
     def _rows(self, window: Window, config: PipelineConfig) -> list[dict[str, Any]]:
@@ -626,25 +602,24 @@ class _Inquiry:
         config = self._hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
         zone = pytz.timezone(config.timezone)
         first, last = ((self.now + way * SEARCHED).astimezone(zone) for way in (-1, 1))
-        span = Window(first, last, first)
-        ids: set[int] = set()
-        for row in self._rows(span, config):
-            number, title = _id_of(row), find(row, "title")[1]
-            if number is not None and (
-                str(number) == sought or (isinstance(title, str) and sought in comparable(title))
-            ):
-                ids.add(number)
+        known: list[tuple[int | None, object]] = [
+            (_id_of(row), find(row, "title")[1]) for row in self._rows(Window(first, last, first), config)
+        ]
         for host in self._hosts:
-            known = host.ledger.window_ids(span.start, span.end)
-            for number, entry in host.ledger.entries(known).items():
-                told = (entry.get("patient_id"), entry.get("patient_name"))
-                if str(number) == sought or any(sought in comparable(part) for part in told if part):
-                    ids.add(number)
+            entries = host.ledger.entries(host.ledger.window_ids(first, last))
+            known += [
+                (n, entry.get(key)) for n, entry in entries.items() for key in ("patient_id", "patient_name")
+            ]
             for item in quarantine.items(host.ledger):
                 payload = quarantine.opened(item.payload)
-                title = find(payload, "title")[1] if isinstance(payload, dict) else None
-                if item.booking_id is not None and isinstance(title, str) and sought in comparable(title):
-                    ids.add(item.booking_id)
+                if isinstance(payload, dict):
+                    known.append((item.booking_id, find(payload, "title")[1]))
+        ids = {
+            number
+            for number, told in known
+            if number is not None
+            and (str(number) == sought or (isinstance(told, str) and sought in comparable(told)))
+        }
         if not ids and sought.isascii() and sought.isdigit() and len(sought) <= len(str(MAX_ID)):
             ids = {number for number in [booking_id(int(sought))] if number is not None}
         if len(ids) > MOST_FOUND:
@@ -674,7 +649,7 @@ class _Inquiry:
             self.notes.insert(0, told)
         interval = self._interval(self._hosts[0].name)
         self._notice_silence(self._hosts[0], interval)
-        matcher = self._open.enter_context(BoundedMatcher())
+        matcher = self.enter_context(BoundedMatcher())
         seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault, matcher)
         rows = self._pylantirs_rows(ids)
         return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
@@ -852,7 +827,8 @@ class _Seen:
         self.judged: dict[int, _Found] = {}
         if came:
             batch = process_batch(list(came.values()), config, selection=asked, today=today)
-            self.judged = _by_place(list(came), batch)
+            # What becomes of bookings that no list named, had it named them.
+            self.judged = dict.fromkeys(came, _Found(Fate.NOT_LISTED)) | _left_out_by(batch)
         payloads: dict[int, Any] = {**(first.cycle.payloads() if first.cycle else {}), **came}
         self.from_quarantine: dict[int, datetime] = {}
         for number in set(ids) - set(payloads):
@@ -931,14 +907,32 @@ def _left_out(frame: pl.DataFrame, part: Selection, name: str) -> list[int]:
     return rows
 
 
-def _by_place(numbers: Sequence[int], batch: Batch) -> dict[int, _Found]:
-    """Return what becomes of bookings that no list named, had it named them."""
-    found = {number: _Found(Fate.NOT_LISTED) for number in numbers}
-    for row, reason in batch.filtered.select("row", "reason").iter_rows():
-        found[numbers[row]] = _Found(Fate.FILTERED, reason)
-    for row, reason in batch.rejected.select("row", "reason").iter_rows():
-        found[numbers[row]] = _Found(Fate.REJECTED, reason)
-    return found
+_ANSWERS: Mapping[str, str] = {
+    "first": "is not on the list yet: no cycle has succeeded so far, and the first one puts it there.",
+    Fate.NEW: "is not on the list yet: it is new, and the next cycle puts it there.",
+    "comes": "goes on the list with the next cycle.",
+    "again": "goes on the list again with the next cycle.",
+    Fate.CHANGED: "is on the list; the next cycle corrects {changed}.",
+    Fate.RESENT: "was sent, but {host} does not hold it for sure; the next cycle sends it again.",
+    Fate.UNCHANGED: "is on the list: {host} has it, and nothing has changed.",
+    "unchanged, down": "is on the list as far as the ledger knows: {host} has it.",
+    Fate.WITHDRAWN: "is taken off the list by the next cycle: {cause}.",
+    "withdrawn, down": "is not on the list: it was taken off.",
+    Fate.HELD: "is still on the list, and is taken off when the next cycle finds the same{why}.",
+    Fate.FETCH_FAILED: "is on the list as it was sent last; {cause}.",
+    Fate.GONE: "is on the list until the next cycle; {cause}.",
+    Fate.UNKNOWN: "is known neither to Calpendo nor to any ledger of this source: check the number.",
+    "unknown, failed": "is not known to any ledger of this source, and {cause}.",
+    "unknown, down": "is not known to any ledger of this source, and Calpendo could not be asked.",
+    "off": "is not on the list: {cause}.",
+}
+"""The answer by fate, or by what sets a case apart from others of its fate; ``down``: Calpendo could not be asked."""
+
+_ODD_TIMES: Mapping[str, str] = {
+    "dst_ambiguous": "the clock shows this time twice that day; winter time was taken",
+    "dst_nonexistent": "the clock skips this time that day; winter time was taken",
+    "multi_day": "it reaches into another day",
+}
 
 
 class _Teller:
@@ -950,19 +944,15 @@ class _Teller:
         self._seen, self._hosts, self._number = seen, hosts, number
         self._host, self._config = hosts[0], hosts[0].config
         self._zone = pytz.timezone(self._config.timezone)
-        self._reveal = reveal
-        self._pylantir = rows
+        self._reveal, self._pylantir = reveal, rows
         self._found = found = seen.found(number, self._host, hosts)
-        if (
-            rows is not None
-            and found.fate is Fate.UNCHANGED
-            and found.entry
-            and rows.is_lost(number, found.entry)
-        ):
+        if found.fate is Fate.UNCHANGED and found.entry and rows and rows.is_lost(number, found.entry):
             self._found = replace(found, fate=Fate.RESENT)
         self._kept = self._host.kept(number)
         self._row: dict[str, Any] | None = seen.rows.get(number)
+        self._start, self._end = self._times()
         self._lasting = self._lasting_cause()
+        self._causing = self._lasting or self._found
         self._steps: list[Step] = []
         self._decisive = self._decisive_step()
 
@@ -994,24 +984,34 @@ class _Teller:
             answer=f"Booking {self._number}{where} {self._answer(on_list, obstacle)}",
             steps=tuple(self._steps),
             from_server=self._seen.fault is None,
-            start=self._start(),
+            start=self._start,
         )
 
-    def _add(self, name: str, found: str, advice: str = "") -> None:
+    def _add(self, name: str, found: str, code: str = "", advice: str = "") -> None:
+        """Note a step, with the remedy of a reason's code, or other advice."""
         decided = name == self._decisive and not any(step.decided for step in self._steps)
-        self._steps.append(Step(name, found, decided, advice))
+        self._steps.append(Step(name, found, decided, explain(code).remedy if code else advice))
+
+    def _times(self) -> tuple[datetime | None, datetime | None]:
+        """Return start and end as the booking has them, else as the ledger does."""
+        row, line = self._row or {}, self._kept.line
+        start, end = (
+            None if row.get(name) is None else pytz.utc.localize(row[name])
+            for name in ("start_utc", "end_utc")
+        )
+        if line is None:
+            return start, end
+        return start or moment(line.start_utc), end or (
+            None if line.end_utc is None else moment(line.end_utc)
+        )
 
     # -- what decided -------------------------------------------------------------------------------------------------
 
-    @property
-    def _delivery_step(self) -> str:
-        return f"delivery to {self._host.name}"
-
     def _lasting_cause(self) -> _Found | None:
         """Return what keeps a booking off the list also when the window reaches it, which says more than the window."""
-        found, seen, start = self._found, self._seen, self._start()
-        is_ahead = start is not None and start >= seen.window.end
-        if self._row is None or not is_ahead or self._kind is not Fate.FILTERED or found.reason != "window":
+        found, seen = self._found, self._seen
+        is_ahead = self._start is not None and self._start >= seen.window.end
+        if self._row is None or not is_ahead or (found.kind, found.reason) != (Fate.FILTERED, "window"):
             return None
         if self._row[STATUS_KEY] not in TO_SCAN:
             return _Found(Fate.FILTERED, "status")
@@ -1021,33 +1021,25 @@ class _Teller:
         codes = seen.rejected.get(self._number)
         return _Found(Fate.REJECTED, "; ".join(codes)) if codes else None
 
-    @property
-    def _kind(self) -> Fate:
-        return self._found.cause or self._found.fate
-
     def _decisive_step(self) -> str:
-        found = self._lasting or self._found
-        kind = found.cause or found.fate
+        found, delivery = self._causing, f"delivery to {self._host.name}"
         if found.fate in STANDING and self._is_moved_away():
             return "window"
         if found.fate in STANDING:
-            return self._delivery_step if found.status in TO_SCAN else "status"
-        if kind is Fate.FILTERED:
+            return delivery if found.status in TO_SCAN else "status"
+        if found.kind is Fate.FILTERED:
             return _STEPS.get(found.reason, found.reason)
-        if kind is Fate.REJECTED:
+        if found.kind is Fate.REJECTED:
             return "gate" if self._row is not None else "quarantine"
-        if kind is Fate.FETCH_FAILED:
-            return "fetch"
-        if kind in (Fate.WITHDRAWN, Fate.HELD):
-            return self._delivery_step
-        return "calpendo"
+        return {Fate.FETCH_FAILED: "fetch", Fate.WITHDRAWN: delivery, Fate.HELD: delivery}.get(
+            found.kind, "calpendo"
+        )
 
     def _is_moved_away(self) -> bool:
         """Return whether a booking that a host was given now lies outside the window; the host gets its new time."""
-        start, seen = self._start(), self._seen
-        if start is None or self._found.status not in TO_SCAN:
+        if self._start is None or self._found.status not in TO_SCAN:
             return False
-        return not is_inside(seen.window, start, self._end(), self._config)
+        return not is_inside(self._seen.window, self._start, self._end, self._config)
 
     def _is_on_list(self) -> bool:
         found = self._found
@@ -1065,7 +1057,7 @@ class _Teller:
         if found.entry is not None and (fault := rows.fault(found.entry)):
             return f"Pylantir cannot send it: {fault}"
         status = found.status or (self._kept.line.status if self._kept.line else "SCHEDULED")
-        after = rows.next_status(self._number, status, self._start())
+        after = rows.next_status(self._number, status, self._start)
         if after in TO_SCAN:
             return None
         done = {"COMPLETED": "ended it", DISCONTINUED: "broke it off"}.get(after, "changed it")
@@ -1098,20 +1090,8 @@ class _Teller:
             return f"{self._at(first)} to {self._at(last)}"
         return f"{begins:%Y-%m-%d %H:%M} to {self._at(last)}"
 
-    def _start(self) -> datetime | None:
-        if self._row is not None and self._row["start_utc"] is not None:
-            return pytz.utc.localize(self._row["start_utc"])
-        return moment(self._kept.line.start_utc) if self._kept.line else None
-
-    def _end(self) -> datetime | None:
-        if self._row is not None and self._row["end_utc"] is not None:
-            return pytz.utc.localize(self._row["end_utc"])
-        line = self._kept.line
-        return None if line is None or line.end_utc is None else moment(line.end_utc)
-
     def _place(self) -> str:
-        start = self._start()
-        parts = [] if start is None else [f"{start.astimezone(self._zone):%Y-%m-%d %H:%M}"]
+        parts = [] if self._start is None else [f"{self._start.astimezone(self._zone):%Y-%m-%d %H:%M}"]
         if self._row is not None and self._row["resource"]:
             parts.append(self._name(self._row["resource"]).strip("'"))
         return ", ".join(parts)
@@ -1124,80 +1104,53 @@ class _Teller:
 
     def _answer(self, on_list: bool, obstacle: str | None) -> str:
         found, kept, fate = self._found, self._kept, self._found.fate
-        host = _told(self._host.name)
+        is_down = self._seen.fault is not None
         if obstacle is not None:
             return f"is not on the list: {obstacle}."
         if fate in STANDING and self._is_moved_away():
             sent = "; the next cycle sends its new time" if fate is Fate.CHANGED else ""
             return f"is not on the list now: {self._window_words()}{sent}."
         if fate in STANDING and not on_list:
-            still = "; the next cycle takes it off" if kept.stands and self._seen.fault is None else ""
+            still = "; the next cycle takes it off" if kept.stands and not is_down else ""
             return f"is not on the list: {self._status_words()}{self._modified()}{still}."
-        back = " again" if kept.line is not None and kept.line.status == DISCONTINUED else ""
-        match fate:
-            case Fate.NEW if self._host.last_success is None:
-                return (
-                    "is not on the list yet: no cycle has succeeded so far, and the first one puts it there."
-                )
-            case Fate.NEW:
-                return "is not on the list yet: it is new, and the next cycle puts it there."
-            case Fate.CHANGED if not kept.stands:
-                return f"goes on the list{back} with the next cycle."
-            case Fate.CHANGED:
-                return f"is on the list; the next cycle corrects {_listed(found.changed) or 'it'}."
-            case Fate.RESENT:
-                return f"was sent, but {host} does not hold it for sure; the next cycle sends it again."
-            case Fate.UNCHANGED if self._seen.fault is not None:
-                return f"is on the list as far as the ledger knows: {host} has it."
-            case Fate.UNCHANGED:
-                return f"is on the list: {host} has it, and nothing has changed."
-            case Fate.WITHDRAWN if self._seen.fault is not None:
-                return "is not on the list: it was taken off."
-            case Fate.WITHDRAWN:
-                return f"is taken off the list by the next cycle: {self._cause()}."
-            case Fate.HELD:
-                why = f": {self._cause()}" if self._cause() else ""
-                return f"is still on the list, and is taken off when the next cycle finds the same{why}."
-            case Fate.FETCH_FAILED if on_list:
-                return f"is on the list as it was sent last; {self._cause()}."
-            case Fate.GONE if on_list:
-                return f"is on the list until the next cycle; {self._cause()}."
-            case Fate.UNKNOWN:
-                return self._unknown()
-        return f"is not on the list: {self._cause()}."
-
-    def _unknown(self) -> str:
-        if self._seen.fault is not None:
-            return "is not known to any ledger of this source, and Calpendo could not be asked."
-        if self._found.reason:
-            return f"is not known to any ledger of this source, and {self._cause()}."
-        return "is known neither to Calpendo nor to any ledger of this source: check the number."
+        case: str = fate
+        if fate is Fate.NEW and self._host.last_success is None:
+            case = "first"
+        elif fate is Fate.CHANGED and not kept.stands:
+            case = "again" if kept.line is not None and kept.line.status == DISCONTINUED else "comes"
+        elif is_down and f"{fate}, down" in _ANSWERS:
+            case = f"{fate}, down"
+        elif fate is Fate.UNKNOWN and found.reason:
+            case = "unknown, failed"
+        elif (fate in (Fate.FETCH_FAILED, Fate.GONE) and not on_list) or fate not in _ANSWERS:
+            case = "off"
+        cause, changed = self._cause(), ", ".join(found.changed) or "it"
+        why = f": {cause}" if cause else ""
+        return _ANSWERS[case].format(cause=cause, why=why, changed=changed, host=_told(self._host.name))
 
     def _cause(self) -> str:
         """Say why, to be read after a colon."""
-        found = self._lasting or self._found
-        kind = found.cause or found.fate
-        row = self._row or {}
-        if kind is Fate.FILTERED:
-            if found.reason == "resource":
+        found, row = self._causing, self._row or {}
+        match found.kind, found.reason:
+            case Fate.FILTERED, "resource":
                 return f"its resource {self._name(row.get('resource'))} is not asked for"
-            if found.reason == "status":
+            case Fate.FILTERED, "status":
                 return f"{self._status_words()}{self._modified()}"
-            if found.reason == "window":
+            case Fate.FILTERED, "window":
                 return self._window_words()
-            if found.reason == "study":
+            case Fate.FILTERED, "study":
                 return "its study is not one of 'allowed_studies'"
-            return "its title is one that 'ignore_titles' leaves out"
-        if kind is Fate.REJECTED:
-            codes = found.reason.split("; ")
-            return _clause(explain(codes[0]).meaning)
-        if kind is Fate.FETCH_FAILED:
-            return self._fetch_words()
-        if kind is Fate.NOT_LISTED:
-            return "Calpendo's list for the window does not name it, though its details would fit"
-        if kind is Fate.UNKNOWN and found.reason:
-            return self._fetch_words()
-        return "it no longer exists in Calpendo" if kind in (Fate.GONE, Fate.UNKNOWN) else ""
+            case Fate.FILTERED, _:
+                return "its title is one that 'ignore_titles' leaves out"
+            case Fate.REJECTED, codes:
+                return _clause(explain(codes.partition("; ")[0]).meaning)
+            case Fate.NOT_LISTED, _:
+                return "Calpendo's list for the window does not name it, though its details would fit"
+            case (Fate.GONE, _) | (Fate.UNKNOWN, ""):
+                return "it no longer exists in Calpendo"
+            case ((Fate.FETCH_FAILED | Fate.UNKNOWN), _):
+                return self._fetch_words()
+        return ""
 
     def _fetch_words(self) -> str:
         owed, reason = self._kept.owed, self._found.reason
@@ -1228,12 +1181,12 @@ class _Teller:
         return self._value(row["status_source"]) if elsewhere else self._name(row["status"])
 
     def _window_words(self) -> str:
-        start, end, window = self._start(), self._end(), self._seen.window
+        start, end, window = self._start, self._end, self._seen.window
         if start is None:
             return "it lies outside the window"
         if start < window.end:
-            ended = "ended" if end is not None and end <= self._seen.now else "began"
-            return f"it {ended} {self._at(end if ended == 'ended' and end else start)}, before the window"
+            has_ended = end is not None and end <= self._seen.now
+            return f"it {f'ended {self._at(end)}' if has_ended and end else f'began {self._at(start)}'}, before the window"
         at = self._appears()
         if at is None:
             return f"it begins {self._at(start)}, and the window of a day never reaches that time"
@@ -1241,44 +1194,41 @@ class _Teller:
         return f"it begins {self._at(start)}{appears_at} {self._at(at)}"
 
     def _appears(self) -> datetime | None:
-        start = self._start()
-        return start and appears(self._config, self._seen.sync_interval, self._seen.now, start)
+        return self._start and appears(self._config, self._seen.sync_interval, self._seen.now, self._start)
 
     # -- the steps ----------------------------------------------------------------------------------------------------
 
     def _tell_server(self) -> None:
-        seen, number = self._seen, self._number
-        found, kind = self._found, self._found.cause or self._found.fate
+        seen, number, found = self._seen, self._number, self._found
         if seen.fault is not None:
-            self._add("calpendo", "could not be asked", "run calpendo-pipeline verify")
-        elif kind is Fate.GONE:
-            self._add("calpendo", "no longer exists there", _remedy("gone"))
-        elif kind is Fate.UNKNOWN and not found.reason:
-            self._add("calpendo", "has no such booking for this login", _remedy("unknown"))
-        elif kind is Fate.NOT_LISTED:
+            self._add("calpendo", "could not be asked", advice="run calpendo-pipeline verify")
+        elif found.kind is Fate.GONE:
+            self._add("calpendo", "no longer exists there", "gone")
+        elif found.kind is Fate.UNKNOWN and not found.reason:
+            self._add("calpendo", "has no such booking for this login", "unknown")
+        elif found.kind is Fate.NOT_LISTED:
             found_by = "found by its number, but the list for the window does not name it"
-            self._add("calpendo", found_by, _remedy("not_listed"))
-        elif kind in (Fate.FETCH_FAILED, Fate.UNKNOWN):
+            self._add("calpendo", found_by, "not_listed")
+        elif found.kind in (Fate.FETCH_FAILED, Fate.UNKNOWN):
             self._add("calpendo", "its details do not come" if found.reason else "its details did not come")
         else:
             self._add("calpendo", f"found there{self._modified()}")
         if number in seen.from_quarantine:
             at = self._at(seen.from_quarantine[number])
             self._add("payload", f"as the quarantine kept it {at}; what follows was read from it")
-        if kind is Fate.FETCH_FAILED or self._kept.owed is not None:
+        if found.kind is Fate.FETCH_FAILED or self._kept.owed is not None:
             self._tell_fetch()
 
     def _tell_fetch(self) -> None:
         owed, reason = self._kept.owed, self._found.reason
         parts = (
-            [_first_words(reason) if reason != NOT_REACHED else "no time was left for it"] if reason else []
+            ["no time was left for it" if reason == NOT_REACHED else _first_words(reason)] if reason else []
         )
         if owed is not None:
             parts.append(f"owed since {self._at(owed.since)}, {owed.attempts} cycles asked for it")
             if owed.passed_over:
                 parts.append(f"the last {owed.passed_over} had no time to")
-        told = "; ".join(parts) or "its details could not be fetched"
-        self._add("fetch", told, _remedy("fetch_failed"))
+        self._add("fetch", "; ".join(parts) or "its details could not be fetched", "fetch_failed")
 
     def _tell_selection(self, row: Mapping[str, Any]) -> None:
         config = self._config
@@ -1288,7 +1238,7 @@ class _Teller:
             self._add("resource", f"{resource}; all resources are asked for")
         elif outside["resource"]:
             asked = ", ".join(map(self._name, config.resources))
-            self._add("resource", f"{resource} is not asked for, only {asked}", _remedy("resource"))
+            self._add("resource", f"{resource} is not asked for, only {asked}", "resource")
         else:
             self._add("resource", f"{resource}, sent as {row['modality']}")
         self._tell_status(row, outside["status"])
@@ -1296,11 +1246,11 @@ class _Teller:
         if config.ignore_titles:
             is_ignored = outside["title_ignored"]
             told = f"the title {self._value(row['title'])} is {'' if is_ignored else 'not '}ignored"
-            self._add("ignore_titles", told, _remedy("title_ignored") if is_ignored else "")
+            self._add("ignore_titles", told, "title_ignored" if is_ignored else "")
         if config.allowed_studies:
             study = self._value(row.get("mapped:study_description"))
-            advice = _remedy("study") if outside["study"] else ""
-            self._add("study", f"{study} is {'not ' * outside['study']}asked for", advice)
+            code = "study" if outside["study"] else ""
+            self._add("study", f"{study} is {'not ' * outside['study']}asked for", code)
 
     def _tell_status(self, row: Mapping[str, Any], outside: bool) -> None:
         name, config = self._shown_status(row), self._config
@@ -1312,15 +1262,15 @@ class _Teller:
         unknown = "say what it means in 'status_mapping'" if not row["status_known"] else ""
         if outside:
             only = self._name(config.status_filter)
-            self._add("status", f"{means}; only {only} is asked for", _remedy("status"))
+            self._add("status", f"{means}; only {only} is asked for", "status")
         elif row[STATUS_KEY] in TO_SCAN:
-            self._add("status", means, unknown)
+            self._add("status", means, advice=unknown)
         else:
             code = "cancelled" if row[STATUS_KEY] == DISCONTINUED else "completed"
-            self._add("status", f"{means}, which no scanner is shown", _remedy(code))
+            self._add("status", f"{means}, which no scanner is shown", code)
 
     def _tell_window(self, outside: bool) -> None:
-        start, window = self._start(), self._seen.window
+        start, window = self._start, self._seen.window
         if start is None:
             return
         span = f"the window is {self._span(window.start, window.end)}"
@@ -1328,7 +1278,7 @@ class _Teller:
             self._add("window", f"inside; {span}")
             return
         code = "over" if start < window.end else "not_yet" if self._appears() else "never"
-        self._add("window", f"{self._window_words()}; {span}", "" if self._lasting else _remedy(code))
+        self._add("window", f"{self._window_words()}; {span}", "" if self._lasting else code)
 
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
         for rule in self._config.rules:
@@ -1347,7 +1297,7 @@ class _Teller:
         for label in row["repaired"]:
             target, _, kind = label.partition(":")
             why = explain(field_reason(target, kind))
-            self._add("repair", f"{target} {kind}: {why.meaning}", why.remedy)
+            self._add("repair", f"{target} {kind}: {why.meaning}", advice=why.remedy)
 
     def _extraction(self, rule: FieldRule, given: str) -> str:
         """Say which of a field's rules counts, and which part of the text it took."""
@@ -1362,55 +1312,44 @@ class _Teller:
 
     def _tell_gate(self) -> None:
         found = self._found
-        codes = list(self._seen.rejected.get(self._number, ()))
-        if (found.cause or found.fate) is Fate.REJECTED:
+        codes: Sequence[str] = self._seen.rejected.get(self._number, ())
+        if found.kind is Fate.REJECTED:
             codes = found.reason.split("; ")
         if not codes:
             self._add("gate", "passes every rule")
             return
-        reasons: list[Reason] = [explain(code) for code in codes]
+        reasons = [explain(code) for code in codes]
         told = " ".join(f"{code}: {reason.meaning}" for code, reason in zip(codes, reasons, strict=True))
-        self._add("gate", told, " ".join(dict.fromkeys(reason.remedy for reason in reasons)))
+        self._add("gate", told, advice=" ".join(dict.fromkeys(reason.remedy for reason in reasons)))
 
     def _tell_times(self, row: Mapping[str, Any]) -> None:
-        start, end = self._start(), self._end()
+        start, end = self._start, self._end
         if start is None or end is None or row["scheduled_start_date"] is None:
             return
         zone = "site time" if self._config.output_timezone == "site" else self._config.output_timezone
         sent = f"{row['scheduled_start_date']:%Y-%m-%d} {row['scheduled_start_time']:%H:%M:%S} {zone}"
-        odd = [
-            words
-            for name, words in (
-                ("dst_ambiguous", "the clock shows this time twice that day; winter time was taken"),
-                ("dst_nonexistent", "the clock skips this time that day; winter time was taken"),
-                ("multi_day", "it reaches into another day"),
-            )
-            if row[name]
-        ]
+        odd = [words for name, words in _ODD_TIMES.items() if row[name]]
         self._add("times", "; ".join([f"{self._span(start, end)}, sent as {sent}", *odd]))
 
     def _tell_last_entry(self, entry: Mapping[str, Any]) -> None:
         """Show what was sent last, where nothing else is known of the booking."""
         told = [f"{rule.target} {self._value(entry.get(rule.target))}" for rule in self._config.rules]
-        start, end = self._start(), self._end()
-        if start is not None:
-            told.append(self._at(start) if end is None else self._span(start, end))
+        if self._start is not None:
+            told.append(self._span(self._start, self._end) if self._end else self._at(self._start))
         self._add("sent last", ", ".join(told))
 
     def _tell_delivery(self, obstacle: str | None) -> None:
         for host in self._hosts:
             self._tell_host(host)
-        items = {
-            host.name: item for host in self._hosts if (item := host.kept(self._number).item) is not None
-        }
-        if items:
-            item = max(items.values(), key=lambda item: item.last_looked)
+        if items := [item for host in self._hosts if (item := host.kept(self._number).item)]:
+            item = max(items, key=lambda item: item.last_looked)
             open_for = f"since {self._at(item.first_seen)}, seen last {self._at(item.last_seen)}"
             if item.resolved is not None:
                 self._add("quarantine", f"was there {open_for}; passes since {self._at(item.resolved)}")
             else:
                 why = explain(item.reasons[0]) if item.reasons else Reason("", "")
-                self._add("quarantine", f"{open_for}: {'; '.join(item.reasons)}. {why.meaning}", why.remedy)
+                told = f"{open_for}: {'; '.join(item.reasons)}. {why.meaning}"
+                self._add("quarantine", told, advice=why.remedy)
         self._tell_pylantir(obstacle)
 
     def _tell_host(self, host: _Host) -> None:
@@ -1430,7 +1369,7 @@ class _Teller:
         if self._seen.fault is None:
             todo = {
                 Fate.NEW: "the next cycle sends it",
-                Fate.CHANGED: f"the next cycle sends the change of {_listed(found.changed)}",
+                Fate.CHANGED: f"the next cycle sends the change of {', '.join(found.changed)}",
                 Fate.RESENT: "the next cycle sends it again",
                 Fate.WITHDRAWN: "the next cycle takes it off",
             }.get(found.fate)
@@ -1459,7 +1398,7 @@ class _Teller:
             "foreign": f"{path} is not this program's",
             "absent": f"none; it would be {path}",
         }
-        self._add("file", told[state], "remove it" if state == "foreign" else "")
+        self._add("file", told[state], advice="remove it" if state == "foreign" else "")
 
     def _tell_pylantir(self, obstacle: str | None) -> None:
         rows, number = self._pylantir, self._number
@@ -1472,15 +1411,11 @@ class _Teller:
             text = f"its row says {rows.status(number)} at {rows.clock(number)}, set by {rows.author(number)}"
             if rows.shown is not None:
                 text += f"; a scanner that asks now is {'' if number in rows.shown else 'not '}shown it"
-        advice = ""
+        code = ""
         if obstacle is not None:
             text += f"; {obstacle}"
-            advice = _remedy("not_sendable" if obstacle.startswith("Pylantir cannot") else "scanned")
-        self._add("pylantir", text, advice)
-
-
-def _remedy(code: str) -> str:
-    return explain(code).remedy
+            code = "not_sendable" if obstacle.startswith("Pylantir cannot") else "scanned"
+        self._add("pylantir", text, code)
 
 
 def _told(host: str) -> str:
@@ -1489,10 +1424,6 @@ def _told(host: str) -> str:
     return {PYLANTIR: "Pylantir", CALLER: "the caller", WORKLIST: f"the directory {place}"}.get(
         kind, f"the file {place}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _clause(sentence: str) -> str:

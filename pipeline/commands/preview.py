@@ -82,13 +82,21 @@ def _show(found: Preview) -> None:
 def _renderables(found: Preview) -> Iterator[str | Records]:
     """Yield what the list would be, scanner by scanner and day by day; what is not on it; what to fix; what changes."""
     from pipeline.commands.render import CHANGE_STYLES, STATUS_STYLES, Records, plain
-    from pipeline.verify.preview import by_day, by_reason, by_repair, differences, list_row, said
+    from pipeline.verify.preview import (
+        LIST_HEADINGS,
+        by_day,
+        by_reason,
+        by_repair,
+        differences,
+        list_row,
+        said,
+    )
 
     yield found.title
     yield from said(found)
     for heading, rows in by_day(found):
         yield Records(
-            _ON_THE_LIST,
+            {"time": "time", "booking_id": "booking", **LIST_HEADINGS},
             (
                 row
                 | {
@@ -109,15 +117,6 @@ def _renderables(found: Preview) -> Iterator[str | Records]:
             yield Records(headings, records, title=title, prose=prose)
 
 
-_ON_THE_LIST = {
-    "time": "time",
-    "booking_id": "booking",
-    "patient_id": "id",
-    "patient_name": "name",
-    "study": "study",
-    "status": "status",
-    "change": "change",
-}
 _OFF_THE_LIST = {"reason": "reason", "why": "why", "what_to_do": "what to do", "bookings": "bookings"}
 _REPAIRS = {
     "field": "field",

@@ -12,14 +12,14 @@ from datetime import UTC, date, datetime, time
 from importlib.util import find_spec
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import polars as pl
 import pytz
 
 from pipeline import fields
 from pipeline.config import AnyConfig, PipelineConfig
-from pipeline.config.file import SourceSettings, select_source
+from pipeline.config.file import DEFAULT_SYNC_INTERVAL, SourceSettings, select_source
 from pipeline.delivery.decide import moved_away
 from pipeline.delivery.ledger import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, WORKLIST, worklist_host
@@ -73,6 +73,7 @@ VALUES: Final = ("patient_id", "patient_name", "study", "title", "booker", "mail
 """The columns that hold people's data: shapes, unless they were asked for as they are."""
 
 _TO_BE_SCANNED: Final = ("SCHEDULED", "IN_PROGRESS")
+_OFF_BY_STATUS: Final = {DISCONTINUED: "cancelled", "COMPLETED": "completed"}
 _KEYS: Final = {"study": "study_description", "minutes": DURATION_KEY, "status": STATUS_KEY}
 # What says nothing of a subject, as a difference's old and new value.
 _TOLD: Final = frozenset({DATE_KEY, TIME_KEY, DURATION_KEY, STATUS_KEY})
@@ -96,32 +97,39 @@ _NOBODYS_FAULT: Final = frozenset(
 )
 
 
-_SHOWN: Final = {
+LIST_HEADINGS: Final = {
     "time": "time",
     "patient_id": "id",
     "patient_name": "name",
     "study": "study",
     "status": "status",
     "change": "change",
-    "place": "where",
 }
+"""What is shown of a booking on the list, and its heading."""
 _NO_PYLANTIR: Final = (
     f"Pylantir is not installed here: the list is shown as other hosts get it; write {install('pylantir')}"
 )
+
+
+class Difference(NamedTuple):
+    """A field that the next cycle changes: what the host has of it, and what it gets."""
+
+    field: str
+    old: str | None
+    new: str | None
 
 
 @dataclass(frozen=True)
 class Received:
     """One booking as its host has it after the next cycle: the values of its row, and what is said of them.
 
-    ``entry`` has the keys of an entry; ``repaired`` holds ``field:kind``; ``differences`` are fields with their old and
-    new value.
+    ``entry`` has the keys of an entry; ``repaired`` holds ``field:kind``.
     """
 
     entry: Mapping[str, Any] = field(repr=False)
     on_list: bool
     change: str | None
-    differences: Sequence[tuple[str, str | None, str | None]] = field(default=(), repr=False)
+    differences: Sequence[Difference] = field(default=(), repr=False)
     repaired: Sequence[str] = ()
     reason: str | None = None
 
@@ -212,7 +220,13 @@ class Preview:
         """Show the list in a notebook, in shapes: a notebook goes from hand to hand."""
         from pipeline.page import table
 
-        headings = {"day": "day", "scanner": "scanner", **_SHOWN, "what_to_do": "what to do"}
+        headings = {
+            "day": "day",
+            "scanner": "scanner",
+            **LIST_HEADINGS,
+            "place": "where",
+            "what_to_do": "what to do",
+        }
         rows = (
             {**row, **list_row(row), "place": "on the list" if row["on_list"] else ", ".join(row["reasons"])}
             for row in self.shapes.iter_rows(named=True)
@@ -253,24 +267,25 @@ def preview(
     """
     settings = _settings(config, source)
     warnings: tuple[str, ...] = ()
-    is_told = host is not None
+    directory = _worklist_dir(settings)
     if host is None:
         host = PYLANTIR if isinstance(settings, SourceSettings) and settings.database else CALLER
         if host == PYLANTIR and find_spec("pylantir") is None:
-            host = CALLER
-            warnings = (_NO_PYLANTIR,)
-    directory = _worklist_dir(settings)
-    if host == CALLER and directory and not is_told:
-        host = worklist_host(Path(directory))
+            host, warnings = CALLER, (_NO_PYLANTIR,)
+        if host == CALLER and directory:
+            host = worklist_host(directory)
     elif host == WORKLIST:
         if not directory:
             raise PluginConfigError(
                 'host: the configuration names no directory; write "worklist_dir", or --host worklist:DIR'
             )
-        host = worklist_host(Path(directory))
+        host = worklist_host(directory)
     if host == PYLANTIR:
-        return _under_pylantir(settings, days, reveal=reveal, **options)
-    return _for_a_caller(settings, host, days, warnings, reveal=reveal, **options)
+        plan, shown, received, now, faults = _under_pylantir(settings, days, **options)
+        warnings += faults
+    else:
+        plan, shown, received, now = _for_a_caller(settings, host, days, **options)
+    return previewed(plan, shown, host, received, now, days=days, reveal=reveal, warnings=warnings)
 
 
 def sample_preview(*, reveal: bool = False) -> Preview:
@@ -293,26 +308,22 @@ def _settings(config: AnyConfig, source: str | None) -> SourceSettings | Pipelin
         return config
     if isinstance(config, (str, PathLike)):
         return select_source(fspath(config), source)
-    if isinstance(config, Mapping):
-        is_bare = "data_sources" not in config and not ("type" in config and "config" in config)
-        return (
-            replace(select_source(config), name=source)
-            if is_bare and source
-            else select_source(config, source)
-        )
-    return PipelineConfig.of(config)  # Says what may be given.
+    if not isinstance(config, Mapping):
+        return PipelineConfig.of(config)  # Says what may be given.
+    if source and "data_sources" not in config and not {"type", "config"} <= config.keys():
+        return replace(select_source(config), name=source)
+    return select_source(config, source)
 
 
-def _worklist_dir(settings: SourceSettings | PipelineConfig) -> str | None:
-    given = (
-        settings.worklist_dir if isinstance(settings, PipelineConfig) else settings.config.get("worklist_dir")
-    )
-    return given if isinstance(given, str) and given.strip() else None
+def _worklist_dir(settings: SourceSettings | PipelineConfig) -> Path | None:
+    config = vars(settings) if isinstance(settings, PipelineConfig) else settings.config
+    given = config.get("worklist_dir")
+    return Path(given) if isinstance(given, str) and given.strip() else None
 
 
 def _under_pylantir(
-    settings: SourceSettings | PipelineConfig, days: int | None, *, reveal: bool, **options: Any
-) -> Preview:
+    settings: SourceSettings | PipelineConfig, days: int | None, **options: Any
+) -> tuple[Plan, PipelineConfig, dict[int, Received], datetime, tuple[str, ...]]:
     from pipeline.pylantir.rehearsal import rehearse
 
     if isinstance(settings, PipelineConfig):
@@ -325,28 +336,12 @@ def _under_pylantir(
         warnings = ("Pylantir's database could not be read: its list is taken to be empty",)
     elif settings.database is not None and not settings.database.exists():
         warnings = (f"Pylantir's database {settings.database} is not there: its list is taken to be empty",)
-    return previewed(
-        done.plan,
-        done.config,
-        PYLANTIR,
-        by_pylantir(done),
-        done.now,
-        days=days,
-        reveal=reveal,
-        warnings=warnings,
-    )
+    return done.plan, done.config, by_pylantir(done), done.now, warnings
 
 
 def _for_a_caller(
-    settings: SourceSettings | PipelineConfig,
-    host: str,
-    days: int | None,
-    warnings: tuple[str, ...],
-    *,
-    reveal: bool,
-    **options: Any,
-) -> Preview:
-    from pipeline.config.file import DEFAULT_SYNC_INTERVAL
+    settings: SourceSettings | PipelineConfig, host: str, days: int | None, **options: Any
+) -> tuple[Plan, PipelineConfig, dict[int, Received], datetime]:
     from pipeline.plugin import CalendoPlugin
 
     name, given, interval = (
@@ -360,16 +355,7 @@ def _for_a_caller(
         if host.startswith(f"{WORKLIST}:"):
             received = as_worklist_items(received, shown)
             shown = shown.model_copy(update={"output_timezone": "site"})
-        return previewed(
-            plan,
-            shown,
-            host,
-            received,
-            plan.report.started,
-            days=days,
-            reveal=reveal,
-            warnings=warnings,
-        )
+        return plan, shown, received, plan.report.started
 
 
 def previewed(
@@ -418,9 +404,9 @@ def previewed(
 def by_caller(plan: Plan) -> dict[int, Received]:
     """Return what a caller of ``fetch_entries`` holds after the plan, by booking id."""
     delivery = plan.delivery
-    differences: dict[int, list[tuple[str, str | None, str | None]]] = {}
-    for booking_id, name, old, new in delivery.differences.iter_rows():
-        differences.setdefault(booking_id, []).append((name, old, new))
+    differences: dict[int, list[Difference]] = {}
+    for booking_id, *change in delivery.differences.iter_rows():
+        differences.setdefault(booking_id, []).append(Difference(*change))
     repaired = _repaired(delivery)
     found = {}
     for entry in _entries(plan):
@@ -454,51 +440,48 @@ def as_worklist_items(received: Mapping[int, Received], config: PipelineConfig) 
     site = pytz.timezone(config.timezone)
     zone = site if config.output_timezone == "site" else pytz.timezone(config.output_timezone)
 
-    def clock(entry: Mapping[str, Any]) -> datetime:
-        """Return the start by the site's clock."""
-        start: datetime = zone.localize(datetime.combine(entry[DATE_KEY], entry[TIME_KEY])).astimezone(site)
+    def at_site(day: date, hour: time) -> datetime:
+        start: datetime = zone.localize(datetime.combine(day, hour)).astimezone(site)
         return start
 
     found = {}
-    for number, before in received.items():
-        start = clock(before.entry)
-        entry = {**before.entry, DATE_KEY: start.date(), TIME_KEY: start.time().replace(microsecond=0)}
-        got = before
-        moved = {name: old for name, old, _ in before.differences if old and name in (DATE_KEY, TIME_KEY)}
-        if moved:
-            day, hour = moved.get(DATE_KEY), moved.get(TIME_KEY)
-            was = clock(
-                {
-                    DATE_KEY: date.fromisoformat(day) if day else before.entry[DATE_KEY],
-                    TIME_KEY: time.fromisoformat(hour) if hour else before.entry[TIME_KEY],
-                }
-            )
-            told = [change for change in before.differences if change[0] not in (DATE_KEY, TIME_KEY)]
-            for name, old, new in (
-                (DATE_KEY, f"{was:%Y-%m-%d}", f"{start:%Y-%m-%d}"),
-                (TIME_KEY, f"{was:%H:%M:%S}", f"{start:%H:%M:%S}"),
-            ):
-                told += [(name, old, new)] if old != new else []
-            got = replace(before, differences=told)
-        if got.entry[STATUS_KEY] not in SHOWN:
-            found[number] = replace(got, entry=entry)
-            continue
-        item = worklist_item(
-            got.entry, start, base_url=config.base_url, character_set=config.worklist_character_set
+    for number, got in received.items():
+        day, hour = got.entry[DATE_KEY], got.entry[TIME_KEY]
+        start = at_site(day, hour)
+        old = {name: old for name, old, _ in got.differences if old}
+        before = at_site(
+            date.fromisoformat(old.get(DATE_KEY, f"{day}")), time.fromisoformat(old.get(TIME_KEY, f"{hour}"))
         )
-        labels = [f"{name}:{kind}" for name, kinds in item.repaired.items() for kind in kinds]
-        repaired = tuple(dict.fromkeys((*got.repaired, *labels)))
-        if item.content is None:
-            found[number] = replace(
-                got, entry=entry, on_list=False, repaired=repaired, reason=got.reason or "not_sendable"
+        moved = [
+            Difference(name, f"{before:{form}}", f"{start:{form}}")
+            for name, form in ((DATE_KEY, "%Y-%m-%d"), (TIME_KEY, "%H:%M:%S"))
+            if f"{before:{form}}" != f"{start:{form}}"
+        ]
+        others = [change for change in got.differences if change.field not in (DATE_KEY, TIME_KEY)]
+        entry = {**got.entry, DATE_KEY: start.date(), TIME_KEY: start.time().replace(microsecond=0)}
+        shown = replace(got, entry=entry, differences=[*others, *moved])
+        if entry[STATUS_KEY] in SHOWN:
+            item = worklist_item(
+                got.entry, start, base_url=config.base_url, character_set=config.worklist_character_set
             )
-        else:
-            found[number] = replace(got, entry=entry | shown_values(item.content), repaired=repaired)
+            repaired = tuple(dict.fromkeys((*got.repaired, *_labels(item.repaired))))
+            if item.content is None:
+                reason = got.reason or "not_sendable"
+                shown = replace(shown, repaired=repaired, on_list=False, reason=reason)
+            else:
+                shown = replace(shown, repaired=repaired, entry=entry | shown_values(item.content))
+        found[number] = shown
     return found
+
+
+def _labels(repaired: Mapping[str, Iterable[str]]) -> list[str]:
+    return [f"{name}:{kind}" for name, kinds in repaired.items() for kind in kinds]
 
 
 def by_pylantir(done: Rehearsal) -> dict[int, Received]:
     """Return what Pylantir holds after a rehearsed cycle, by booking id."""
+    from pipeline.pylantir.host_rows import moment_of
+
     delivery = done.plan.delivery
     repaired = _repaired(delivery)
     failed = delivery.answers.failed
@@ -510,7 +493,7 @@ def by_pylantir(done: Rehearsal) -> dict[int, Received]:
             continue  # A row of another day.
         labels = [*repaired.get(number, ())]
         if wire is not None:
-            labels += [f"{name}:{kind}" for name, kinds in wire.repaired.items() for kind in kinds]
+            labels += _labels(wire.repaired)
         waits = delivery.verdict.waiting.get(number)
         told = {
             "fetch_failed": number in failed,
@@ -532,7 +515,7 @@ def by_pylantir(done: Rehearsal) -> dict[int, Received]:
         if after is None or reason == "not_sendable":
             entry = wire.record if wire is not None else {}
         else:
-            entry = _as_entry(after)
+            entry = dict(after) | moment_of(after)
             if wire is not None:
                 entry[DURATION_KEY] = wire.record.get(DURATION_KEY)
         found[number] = Received(
@@ -541,20 +524,13 @@ def by_pylantir(done: Rehearsal) -> dict[int, Received]:
     return found
 
 
-def _as_entry(row: Row) -> dict[str, Any]:
-    from pipeline.pylantir.host_rows import moment_of
-
-    return dict(row) | moment_of(row)
-
-
-def _differences(before: Row, after: Row) -> list[tuple[str, str | None, str | None]]:
+def _differences(before: Row, after: Row) -> list[Difference]:
     """Return the fields in which two rows differ; what Pylantir fills by itself does not count."""
-    found = []
-    for name in fields.names():
-        old, new = before.get(name), after.get(name)
-        if name in after and old != new and (old or new):
-            found.append((name, None if old is None else str(old), None if new is None else str(new)))
-    return found
+    return [
+        Difference(name, None if old is None else str(old), None if new is None else str(new))
+        for name in fields.names()
+        if name in after and (old := before.get(name)) != (new := after[name]) and (old or new)
+    ]
 
 
 def _entries(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -687,61 +663,44 @@ def _row(
 ) -> dict[str, Any]:
     entry: Mapping[str, Any] = {} if got is None else got.entry
     against = list(booking["reasons"]) or _reasons(booking, got, now, usual)
-    explained = [reasons.explain(code) for code in (*against, *_codes(got))]
+    repaired = list(got.repaired) if got is not None else []
+    explained = [reasons.explain(code.replace(":", "_")) for code in (*against, *repaired)]
     start = booking.get("start_utc")
     wall = None if start is None else start.replace(tzinfo=UTC).astimezone(zone)
+    taken = ("minutes", "patient_id", "patient_name", "study", "modality", "status")
     return {
-        "booking_id": booking["booking_id"],
-        "scanner": booking.get("scanner"),
+        **booking,
+        **{name: entry.get(_KEYS.get(name, name)) for name in taken},
         "day": entry.get(DATE_KEY) or (wall and wall.date()),
         "time": entry.get(TIME_KEY) or (wall and wall.time()),
-        **{
-            name: entry.get(_KEYS.get(name, name))
-            for name in ("minutes", "patient_id", "patient_name", "study")
-        },
-        "modality": entry.get("modality"),
-        "status": entry.get(STATUS_KEY),
         "on_list": got is not None and got.on_list and not _NOT_NOW & set(against),
         "reasons": against,
         "why": " ".join(dict.fromkeys(reason.meaning for reason in explained)) or None,
         "what_to_do": " ".join(dict.fromkeys(reason.remedy for reason in explained)) or None,
-        "repaired": list(got.repaired) if got is not None else [],
+        "repaired": repaired,
         "change": None if got is None or ("not_yet" in against and got.change == "new") else got.change,
-        "differences": [
-            {"field": name, "old": old, "new": new} for name, old, new in (got.differences if got else ())
-        ],
-        "title": booking.get("title"),
-        "booker": booking.get("booker"),
-        "mail": booking.get("mail"),
+        "differences": [change._asdict() for change in (got.differences if got else ())],
     }
-
-
-def _codes(got: Received | None) -> list[str]:
-    return [label.replace(":", "_") for label in (got.repaired if got is not None else ())]
 
 
 def _reasons(booking: Mapping[str, Any], got: Received | None, now: datetime, usual: Window) -> list[str]:
     """Return why a booking that passed all rules is not on the list, or what is to be said of it there."""
     if got is None:
         return []
-    start, end = booking.get("start_utc"), booking.get("end_utc")
-    status = got.entry.get(STATUS_KEY)
     if got.reason is not None:
         return [got.reason]
-    if status == DISCONTINUED:
-        return ["cancelled"]
-    if status == "COMPLETED":
-        return ["completed"]
+    status = got.entry.get(STATUS_KEY)
+    if status in _OFF_BY_STATUS:
+        return [_OFF_BY_STATUS[status]]
+    start, end = (at and at.replace(tzinfo=UTC) for at in (booking.get("start_utc"), booking.get("end_utc")))
     is_new = got.change == "new"
-    if is_new and end is not None and end.replace(tzinfo=UTC) <= usual.start:
+    if is_new and end is not None and end <= usual.start:
         return ["over"]
-    if start is not None and start.replace(tzinfo=UTC) >= usual.end and (is_new or not got.on_list):
+    if start is not None and start >= usual.end and (is_new or not got.on_list):
         return ["not_yet"]
     if got.on_list:
         return []
-    if end is not None and end.replace(tzinfo=UTC) <= now:
-        return ["over"]
-    return ["window"]
+    return ["over" if end is not None and end <= now else "window"]
 
 
 def _is_listed() -> pl.Expr:
@@ -755,22 +714,16 @@ def _masked(frame: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
     """
     modality = pl.col("modality")
     known = [*config.resource_modality_mapping.values(), *config.resources, OTHER_MODALITY]
-    is_told = pl.element().struct.field("field").is_in(list(_TOLD))
+    change = pl.element().struct
+    is_told = change.field("field").is_in(list(_TOLD))
+    old_and_new = (
+        pl.when(is_told).then(change.field(name)).otherwise(shape_expr(change.field(name))).alias(name)
+        for name in ("old", "new")
+    )
     return frame.with_columns(
         *(shape_expr(pl.col(name)).alias(name) for name in VALUES),
         pl.when(modality.is_in(known)).then(modality).otherwise(shape_expr(modality)).alias("modality"),
-        pl.col("differences").list.eval(
-            pl.struct(
-                pl.element().struct.field("field"),
-                *(
-                    pl.when(is_told)
-                    .then(pl.element().struct.field(name))
-                    .otherwise(shape_expr(pl.element().struct.field(name)))
-                    .alias(name)
-                    for name in ("old", "new")
-                ),
-            )
-        ),
+        pl.col("differences").list.eval(pl.struct(change.field("field"), *old_and_new)),
     )
 
 
@@ -823,47 +776,33 @@ def list_row(row: Mapping[str, Any]) -> dict[str, str | None]:
 
 def day_and_time(row: Mapping[str, Any]) -> str:
     """Return when a booking is, as far as that is known."""
-    return " ".join(
-        part
-        for part in (
-            f"{row['day']:%Y-%m-%d}" if row["day"] else "",
-            f"{row['time']:%H:%M}" if row["time"] else "",
-        )
-        if part
-    )
+    day, hour = row["day"], row["time"]
+    return f"{f'{day:%Y-%m-%d}' if day else ''} {f'{hour:%H:%M}' if hour else ''}".strip()
 
 
 def by_reason(found: Preview) -> list[dict[str, Any]]:
     """Return why bookings are not on the list: each code with meaning, remedy and its bookings' numbers."""
-    rows = (
-        (code, row["booking_id"])
-        for row in found.off_list.iter_rows(named=True)
-        for code in (row["reasons"] or ["unknown"])
-    )
-    return [
-        {
-            "reason": code,
-            "why": reasons.explain(code).meaning,
-            "what_to_do": reasons.explain(code).remedy,
-            "bookings": ids,
-        }
-        for code, ids in _grouped(rows)
-    ]
+    off = found.off_list.select("booking_id", "reasons").iter_rows()
+    return _explained((code, number) for number, codes in off for code in (codes or ["unknown"]))
 
 
 def by_repair(found: Preview) -> list[dict[str, Any]]:
     """Return what was repaired: field and kind with meaning, remedy and its bookings' numbers."""
-    rows = (
-        (label, row["booking_id"]) for row in found.frame.iter_rows(named=True) for label in row["repaired"]
-    )
-    found_repairs = []
-    for label, ids in _grouped(rows):
-        name, _, kind = label.partition(":")
-        told = reasons.explain(reasons.field_reason(name, kind))
-        found_repairs.append(
-            {"field": name, "kind": kind, "why": told.meaning, "what_to_do": told.remedy, "bookings": ids}
-        )
-    return found_repairs
+    repaired = found.frame.select("booking_id", "repaired").iter_rows()
+    told = _explained((label, number) for number, labels in repaired for label in labels)
+    return [row | dict(zip(("field", "kind"), row["reason"].split(":"), strict=True)) for row in told]
+
+
+def _explained(codes: Iterable[tuple[str, int | None]]) -> list[dict[str, Any]]:
+    """Return each code (of a repair ``field:kind``) with meaning, remedy and the numbers of the bookings that have it."""
+    groups: dict[str, list[str]] = {}
+    for code, number in codes:
+        groups.setdefault(code, []).append("no number" if number is None else str(number))
+    explained = ((code, reasons.explain(code.replace(":", "_")), ids) for code, ids in groups.items())
+    return [
+        {"reason": code, "why": reason.meaning, "what_to_do": reason.remedy, "bookings": ids}
+        for code, reason, ids in explained
+    ]
 
 
 def differences(found: Preview) -> list[dict[str, Any]]:
@@ -875,23 +814,7 @@ def differences(found: Preview) -> list[dict[str, Any]]:
     ]
 
 
-def _grouped(rows: Iterable[tuple[str, int | None]]) -> list[tuple[str, list[str]]]:
-    groups: dict[str, list[str]] = {}
-    for name, number in rows:
-        groups.setdefault(name, []).append("no number" if number is None else str(number))
-    return list(groups.items())
-
-
-_ON = {
-    "time": "time",
-    "patient_id": "id",
-    "patient_name": "name",
-    "study": "study",
-    "modality": "modality",
-    "status": "status",
-    "change": "next cycle",
-    "booking_id": "booking",
-}
+_ON = {**LIST_HEADINGS, "modality": "modality", "booking_id": "booking"}
 _OFF = {
     "booking_id": "booking",
     "when": "when",

@@ -12,8 +12,8 @@ import polars as pl
 
 from pipeline.archives import BookingFile, payloads_of
 from pipeline.audit import Audit, LiveBookings, audit
-from pipeline.audit.run import Expected
-from pipeline.audit.what_if import asked_for
+from pipeline.audit.counting import Expected
+from pipeline.audit.live_bookings import asked_for
 from pipeline.batch import Batch, Payloads, process_batch, read_bookings
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.display import count, visible

@@ -1,18 +1,17 @@
 """How accurate is the mapping: counted, compared with hand-checked entries, and told in words.
 
-``audit`` gives small frames; ``pipeline.audit.model`` says them in sentences, ``pipeline.audit.page`` draws them. Only the
+``audit`` gives small frames; ``pipeline.audit.findings`` says them in sentences, ``pipeline.audit.page`` draws them. Only the
 commands and notebooks print.
 """
 
 from __future__ import annotations
 
-from pipeline.audit.live import LiveBookings
-from pipeline.audit.model import Audit, Overview
-from pipeline.audit.run import audit, read_payloads
+from pipeline.audit.counting import audit, read_payloads
+from pipeline.audit.findings import Audit, Overview
+from pipeline.audit.live_bookings import LiveBookings
 from pipeline.audit.suggestions import FieldSuggestion, SuggestedRule, suggest_rules
+from pipeline.audit.times_in_doubt import clock_changes, compare_zone_data
 from pipeline.audit.what_if import coverage_change, with_pattern, with_proposals
-from pipeline.audit.zone_data import clock_changes
-from pipeline.audit.zone_data import compare as compare_zone_data
 
 __all__ = [
     "Audit",

@@ -1,18 +1,157 @@
-"""Against hand-checked entries: accuracy a field, and every disagreement (SC-002)."""
+"""Against hand-checked entries: accuracy per field, and every disagreement (SC-002).
+
+A label is one JSON object per line: ``{"booking_id": 40001, "expected": {"patient_id": "SUB041", ...}}`` or
+``{"booking_id": 61002, "rejected": "patient_name_bad_character"}``; further keys: ``flags`` (names of doubts about the
+times), ``line`` (the booking's line in its file, where it has no usable id). A bare worklist entry, known by its
+``source_record_id``, is a label too.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pipeline.audit.labels import FLAGS, Label, Labels
-from pipeline.audit.tally import Schema
+from pipeline.archives import BookingFile, recognise
+from pipeline.audit.findings import FRAMES
+from pipeline.errors import PluginConfigError
+from pipeline.transform.json_text import parsed
 from pipeline.transform.shapes import shape
+
+_BOOKING_ID = re.compile(r"[0-9]{1,16}\Z")
+_MOST = 2**53
+FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one booking should become: the fields of ``expected``, or the reasons of ``rejected``."""
+
+    booking_id: int | None
+    line: int | None
+    expected: Mapping[str, Any] | None
+    rejected: frozenset[str] | None
+    flags: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels by booking id, and by line (from 1) for bookings without one."""
+
+    by_id: Mapping[int, Label]
+    by_line: Mapping[int, Label]
+
+    def __len__(self) -> int:
+        """Count the labels."""
+        return len(self.by_id) + len(self.by_line)
+
+    def name(self, field: str) -> bool:
+        """Tell whether any label says what ``field`` should be."""
+        every = (*self.by_id.values(), *self.by_line.values())
+        return any(field in label.expected for label in every if label.expected is not None)
+
+
+def read_labels(source: Path | str | Iterable[Mapping[str, Any]] | None) -> Labels:
+    """Read labels from an NDJSON file or from objects; ``PluginConfigError`` names the line that is no label."""
+    if source is None:
+        return Labels({}, {})
+    items = _objects(Path(source)) if isinstance(source, Path | str) else enumerate(source, start=1)
+    by_id: dict[int, Label] = {}
+    by_line: dict[int, Label] = {}
+    for place, item in items:
+        label = _label(place, item)
+        if label.booking_id is not None:
+            _refuse_second(place, label.booking_id in by_id)
+            by_id[label.booking_id] = label
+        elif label.line is not None:
+            _refuse_second(place, label.line in by_line)
+            by_line[label.line] = label
+        else:
+            raise _fault(place, "names no booking; write booking_id, or line where the booking has no id")
+    return Labels(by_id, by_line)
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Any]]:
+    archive = recognise(path, f"--expected: {path}")
+    for block in BookingFile(archive).blocks():
+        for line, payload in zip(block.lines, block.payloads, strict=True):
+            try:
+                yield line + 1, payload if isinstance(payload, dict) else parsed(payload)
+            except ValueError:
+                raise _fault(line + 1, "is not JSON") from None
+
+
+def _label(place: int, item: object) -> Label:
+    if not isinstance(item, Mapping):
+        raise _fault(place, "is no JSON object")
+    _refuse_unwritable(place, item)
+    if "expected" not in item and "rejected" not in item:
+        return _bare_entry(place, item)
+    booking_id, line = item.get("booking_id"), item.get("line")
+    expected, rejected = item.get("expected"), item.get("rejected")
+    if (expected is None) == (rejected is None):
+        raise _fault(place, "needs either expected (an entry) or rejected (reasons)")
+    if expected is not None and not isinstance(expected, Mapping):
+        raise _fault(place, "has an expected that is no object")
+    return Label(
+        booking_id=_whole(place, "booking_id", booking_id),
+        line=_whole(place, "line", line),
+        expected=expected,
+        rejected=None if rejected is None else _reasons(place, rejected),
+        flags=_flags(place, item.get("flags")),
+    )
+
+
+def _bare_entry(place: int, item: Mapping[str, Any]) -> Label:
+    record = item.get("source_record_id")
+    if not isinstance(record, str) or not _BOOKING_ID.match(record):
+        raise _fault(place, "has neither expected nor rejected, and no source_record_id as an entry would")
+    return Label(int(record), None, item, None)
+
+
+def _reasons(place: int, rejected: object) -> frozenset[str]:
+    if isinstance(rejected, str):
+        return frozenset(part.strip() for part in rejected.split(";"))
+    if isinstance(rejected, list) and all(isinstance(part, str) for part in rejected):
+        return frozenset(rejected)
+    raise _fault(place, "has a rejected that is neither text nor a list of texts")
+
+
+def _flags(place: int, flags: object) -> frozenset[str] | None:
+    if flags is None:
+        return None
+    if isinstance(flags, list) and all(flag in FLAGS for flag in flags):
+        return frozenset(flags)
+    raise _fault(place, f"has flags that are no list of {', '.join(FLAGS)}")
+
+
+def _whole(place: int, name: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST):
+        return value
+    raise _fault(place, f"has a {name} that is no whole number from 1 to 2^53-1")
+
+
+def _refuse_unwritable(place: int, item: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(item, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except (ValueError, RecursionError):
+        raise _fault(place, "holds half a surrogate pair, or is nested too deep") from None
+
+
+def _refuse_second(place: int, known: bool) -> None:
+    if known:
+        raise _fault(place, "labels a booking that has a label already")
+
+
+def _fault(place: int, problem: str) -> PluginConfigError:
+    return PluginConfigError(f"--expected: label {place} {problem}")
+
 
 OUTCOME, REASONS, FLAGGED = "outcome", "reasons", "flags"
 """Judged beside the fields: on the worklist at all; rejected for the right reasons; times flagged as they should."""
@@ -32,16 +171,6 @@ PLAIN = frozenset(
 """What is shown as it is: worked out by the pipeline, or no patient's."""
 
 NOTHING = "(nothing)"
-
-_ACCURACY: Schema = {"field": pl.String, "labelled": pl.Int64, "correct": pl.Int64, "accuracy": pl.Float64}
-_DISAGREEMENTS: Schema = {
-    "booking_id": pl.Int64,
-    "line": pl.Int64,
-    "field": pl.String,
-    "expected": pl.String,
-    "got": pl.String,
-    "kind": pl.String,
-}
 
 
 def collect(wide: pl.DataFrame, labels: Labels) -> pl.DataFrame:
@@ -106,11 +235,11 @@ class Comparison:
     def accuracy(self) -> pl.DataFrame:
         """One row a field, in the order in which the labels name them."""
         lines = [(name, seen, right, right / seen) for name, (seen, right) in self._counts.items()]
-        return pl.DataFrame(lines, schema=_ACCURACY, orient="row")
+        return pl.DataFrame(lines, schema=FRAMES["accuracy"], orient="row")
 
     def disagreements(self) -> pl.DataFrame:
         """Every value that is not as labelled, in the bookings' order."""
-        return pl.DataFrame(self._wrong, schema=_DISAGREEMENTS)
+        return pl.DataFrame(self._wrong, schema=FRAMES["disagreements"])
 
     def _compare(
         self, row: Mapping[str, Any], name: str, expected: str | None, got: str | None, *, known: bool = True

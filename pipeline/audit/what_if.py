@@ -7,18 +7,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from pipeline.audit.model import Audit
+from pipeline.audit.findings import Audit
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config.field_mapping import ExtractionRule
 from pipeline.errors import PluginConfigError
-from pipeline.transform.selection import Selection
-
-
-def asked_for(config: PipelineConfig) -> Selection:
-    """Return what a configuration asks of the server, but for the window."""
-    return Selection(
-        resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
-    )
 
 
 def with_pattern(config: AnyConfig, target: str, pattern: str, group: int | str = 1) -> PipelineConfig:

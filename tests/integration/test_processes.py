@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.run import CHUNK
+from pipeline.audit.counting import CHUNK
 from pipeline.processes import _script_hidden
 from pipeline.simulator.sample import sample_config
 from pipeline.simulator.synthetic import synthetic_bookings

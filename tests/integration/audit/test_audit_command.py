@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline import open_bookings
-from pipeline.audit import read_payloads, run
+from pipeline.audit import counting, read_payloads
 from pipeline.cli import app
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.sample import sample_config
@@ -122,11 +122,13 @@ def test_a_packed_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Done when: a large file is shared by processes; what they find does not depend on how many there are."""
-    monkeypatch.setattr(run, "CHUNK", 60)
+    monkeypatch.setattr(counting, "CHUNK", 60)
     labels = DATA / "expected_entries.ndjson"
     done: list[int] = []
-    alone = run.audit(read_payloads(BOOKINGS), sample_config(), labels)
-    together = run.audit(read_payloads(BOOKINGS), sample_config(), labels, workers=2, progress=done.append)
+    alone = counting.audit(read_payloads(BOOKINGS), sample_config(), labels)
+    together = counting.audit(
+        read_payloads(BOOKINGS), sample_config(), labels, workers=2, progress=done.append
+    )
     assert together.to_dict() == alone.to_dict()
     assert done == [60, 120, 180, 240, 286]
 

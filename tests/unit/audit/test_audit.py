@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.audit import Audit, audit, read_payloads, run, with_pattern
+from pipeline.audit import Audit, audit, counting, read_payloads, with_pattern
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
 from pipeline.errors import PluginConfigError
@@ -101,7 +101,7 @@ def test_chunks_do_not_show(
     size: int, sample: Audit, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Done when: a million bookings go through in chunks; the frames are those of one piece."""
-    monkeypatch.setattr(run, "CHUNK", size)
+    monkeypatch.setattr(counting, "CHUNK", size)
     found = audit(read_payloads(BOOKINGS), config, EXPECTED)
     assert found.overview == sample.overview
     for name, frame in sample.frames().items():
@@ -219,7 +219,7 @@ def test_the_same_booking_twice_far_apart(config: PipelineConfig, monkeypatch: p
     ]
     label = [{"booking_id": 1, "expected": {"patient_id": "SUB001"}}]
     batch = process_batch(payloads, config)
-    monkeypatch.setattr(run, "CHUNK", 2)
+    monkeypatch.setattr(counting, "CHUNK", 2)
     found = audit(payloads, config, label)
     assert found.overview.entries == len(batch.accepted) == 3
     reasons = Counter(batch.rejected["reasons"].explode().to_list())

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 from pipeline.audit import Audit, audit, read_payloads
-from pipeline.audit.model import findings, number, percent, verdict
-from pipeline.audit.page import picture, pictures, render_page, table
-from pipeline.audit.page.picture import BAD, GOOD, LOOK, NOTHING
+from pipeline.audit.findings import findings, number, percent, verdict
+from pipeline.audit.page import BAD, GOOD, LOOK, NOTHING, picture, pictures, render_page, table
 from pipeline.display import visible
 from pipeline.simulator.sample import sample_bookings, sample_config
 

@@ -9,7 +9,7 @@ import pytest
 import pytz
 
 from pipeline.audit import clock_changes, compare_zone_data
-from pipeline.audit.zone_data import other_libraries, pytz_version
+from pipeline.audit.times_in_doubt import other_libraries, pytz_version
 
 YEAR = pl.datetime_range(datetime(2024, 1, 1), datetime(2024, 12, 31), "30m", eager=True)  # noqa: DTZ001
 

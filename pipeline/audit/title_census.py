@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.audit.fields import missed, patterns_text, source_column
+from pipeline.audit.coverage import missed, patterns_text, source_column
+from pipeline.audit.findings import FRAMES, IDS, ROWS, TITLES, Schema, share
 from pipeline.audit.suggestions import (
     SAMPLES,
     TARGETS,
@@ -19,7 +20,6 @@ from pipeline.audit.suggestions import (
     suggest_rules,
     taken,
 )
-from pipeline.audit.tally import IDS, ROWS, TITLES, Schema, share
 from pipeline.audit.titles import form
 from pipeline.matching import BoundedMatcher
 from pipeline.transform.entries import mapped_rules
@@ -29,54 +29,6 @@ from pipeline.transform.shapes import shape_expr
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
     from pipeline.config.field_mapping import FieldRule
-
-_CENSUS: Schema = {
-    "source": pl.String,
-    "shape": pl.String,
-    "form": pl.String,
-    "bookings": pl.Int64,
-    "share": pl.Float64,
-    "caught_by": pl.List(pl.String),
-    "partly_by": pl.List(pl.String),
-    "missed_by": pl.List(pl.String),
-    "booking_ids": pl.List(pl.Int64),
-}
-_CONVENTIONS: Schema = {
-    "source": pl.String,
-    "form": pl.String,
-    "shape": pl.String,
-    "shapes": pl.Int64,
-    "bookings": pl.Int64,
-    "share": pl.Float64,
-    "caught": pl.Int64,
-    "caught_by": pl.List(pl.String),
-    "partly_by": pl.List(pl.String),
-    "missed_by": pl.List(pl.String),
-}
-_SUGGESTIONS: Schema = {
-    "source": pl.String,
-    "target": pl.String,
-    "form": pl.String,
-    "shape": pl.String,
-    "bookings": pl.Int64,
-    "pattern": pl.String,
-    "group": pl.Int64,
-    "extract": pl.String,
-    "checked": pl.Int64,
-    "samples": pl.List(pl.String),
-    "visit_in_doubt": pl.Boolean,
-}
-_PROPOSALS: Schema = {
-    "source": pl.String,
-    "target": pl.String,
-    "current": pl.String,
-    "coverage": pl.Float64,
-    "pattern": pl.String,
-    "group": pl.Int64,
-    "extract": pl.String,
-    "would_cover": pl.Float64,
-    "samples": pl.List(pl.String),
-}
 
 
 @dataclass(frozen=True)
@@ -135,12 +87,12 @@ def by_source(parts: Sequence[pl.DataFrame], config: PipelineConfig) -> list[Cou
 def census(counted: Sequence[Counted], *, reveal: bool) -> pl.DataFrame:
     """One row a shape, the most frequent first, and the targets whose pattern caught all, some or none of it."""
     found = [_shapes(item, reveal=reveal) for item in counted]
-    return _typed(found, {**_CENSUS, "titles": pl.List(pl.String)} if reveal else _CENSUS)
+    return _typed(found, FRAMES["census"] | ({"titles": pl.List(pl.String)} if reveal else {}))
 
 
 def conventions(counted: Sequence[Counted]) -> pl.DataFrame:
     """One row a form, the most frequent first; ``shape`` is its commonest shape, ``caught`` is by every pattern."""
-    return _typed([_by_form(item) for item in counted], _CONVENTIONS)
+    return _typed([_by_form(item) for item in counted], FRAMES["conventions"])
 
 
 def suggestions_and_proposals(
@@ -183,10 +135,10 @@ def suggestions_and_proposals(
                 }
                 for each in suggestion.rules
             ]
-    suggested = pl.DataFrame(lines, schema=_SUGGESTIONS).sort(
+    suggested = pl.DataFrame(lines, schema=FRAMES["suggestions"]).sort(
         "bookings", descending=True, maintain_order=True
     )
-    return suggested, pl.DataFrame(proposed, schema=_PROPOSALS)
+    return suggested, pl.DataFrame(proposed, schema=FRAMES["proposals"])
 
 
 def _proposal(
@@ -344,12 +296,12 @@ def _list(named: dict[str, pl.Expr], names: Mapping[str, pl.Expr] | None = None)
 
 
 def _shapes(item: Counted, *, reveal: bool) -> pl.DataFrame:
-    wanted = [*_CENSUS, *(["titles"] if reveal else [])]
+    wanted = [*FRAMES["census"], *(["titles"] if reveal else [])]
     return _grouped(item, "shape").select(wanted).head(ROWS).collect()
 
 
 def _by_form(item: Counted) -> pl.DataFrame:
-    return _grouped(item, "form").select(list(_CONVENTIONS)).head(ROWS).collect()
+    return _grouped(item, "form").select(list(FRAMES["conventions"])).head(ROWS).collect()
 
 
 def _typed(found: Sequence[pl.DataFrame], schema: Schema) -> pl.DataFrame:

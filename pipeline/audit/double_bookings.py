@@ -6,22 +6,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from pipeline.audit.tally import ID_LIST, IDS, Schema
+from pipeline.audit.findings import FRAMES, IDS, joined, schema
 from pipeline.transform.shapes import shape_expr
-
-_KEPT: Schema = {
-    "booking_id": pl.Int64,
-    "subject": pl.String,
-    "start_utc": pl.Datetime("us"),
-    "resource": pl.String,
-}
-_SCHEMA: Schema = {
-    "subject": pl.String,
-    "start_utc": pl.Datetime("us"),
-    "bookings": pl.Int64,
-    "booking_ids": ID_LIST,
-    "resources": pl.List(pl.String),
-}
 
 
 def collect(accepted: pl.DataFrame) -> pl.DataFrame:
@@ -34,11 +20,11 @@ def collect(accepted: pl.DataFrame) -> pl.DataFrame:
 
 
 def total(parts: Sequence[pl.DataFrame], *, reveal: bool) -> pl.DataFrame:
-    """One row a subject and start with more than one booking, the most bookings first."""
-    whole = pl.concat(parts) if parts else pl.DataFrame(schema=_KEPT)
-    repeated = whole.filter(pl.struct("subject", "start_utc").is_duplicated())
+    """Return a row per subject and start with more than one booking, the most bookings first."""
     found = (
-        repeated.group_by("subject", "start_utc", maintain_order=True)
+        joined(parts, schema("booking_id subject start_utc resource"))
+        .filter(pl.struct("subject", "start_utc").is_duplicated())
+        .group_by("subject", "start_utc", maintain_order=True)
         .agg(
             pl.col("booking_id").n_unique().cast(pl.Int64).alias("bookings"),
             pl.col("booking_id").unique(maintain_order=True).head(IDS).alias("booking_ids"),
@@ -46,6 +32,6 @@ def total(parts: Sequence[pl.DataFrame], *, reveal: bool) -> pl.DataFrame:
         )
         .filter(pl.col("bookings") > 1)
         .sort("bookings", "start_utc", descending=[True, False], maintain_order=True)
-        .select(list(_SCHEMA))
+        .select(list(FRAMES["duplicates"]))
     )
     return found if reveal else found.with_columns(shape_expr(pl.col("subject")))

@@ -1,8 +1,8 @@
-"""What an audit found: small frames, one subject each, and sentences for people who own the worklist and do not program."""
+"""What an audit finds: small frames, one per subject, and sentences for people who own the worklist and do not program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time
 from typing import Any, Literal
@@ -13,9 +13,109 @@ from pipeline.display import count
 
 JsonValue = Any
 Level = Literal["good", "look", "bad"]
+Frames = dict[str, pl.DataFrame]
+Schema = dict[str, pl.DataType | type[pl.DataType]]
 
-SAID = {"outcome": "on the list or not", "reasons": "why rejected", "flags": "doubts about the times"}
-"""What is judged beside the fields, in words."""
+IDS = 20
+"""Booking ids kept per line; the counts are never capped."""
+EXAMPLES = 5
+"""Shapes (or values, revealed) kept per field."""
+TITLES = 12
+"""Titles kept per shape and chunk, to check suggested patterns against; they leave the audit only when revealed."""
+ROWS = 500
+"""Lines kept in lists of single bookings and in the census."""
+
+_KINDS: Sequence[tuple[pl.DataType | type[pl.DataType], str]] = (
+    (pl.Int64, "alone booking_id bookings caught checked correct distinct emptied empty fell_back filtered group in_doubt"),
+    (pl.Int64, "judged labelled line matched rejected seen shapes unmatched unreadable"),
+    (pl.Float64, "accuracy coverage filled hours percent share would_cover"),
+    (pl.Boolean, "cancelled known visit_in_doubt"),
+    (pl.Date, "first_day last_day week"),
+    (pl.Datetime("us"), "first_wall start_utc wall_end wall_start"),
+    (pl.List(pl.Int64), "booking_ids"),
+    (pl.List(pl.String), "caught_by examples missed_by partly_by reasons resources samples titles"),
+)  # fmt: skip
+_TYPES: Schema = {column: kind for kind, columns in _KINDS for column in columns.split()}
+"""What the columns of all frames hold; texts where nothing is said here."""
+
+
+def schema(columns: str) -> Schema:
+    """Return the types of columns that are named with blanks between them."""
+    return {column: _TYPES.get(column, pl.String) for column in columns.split()}
+
+
+FRAMES: Mapping[str, Schema] = {
+    name: schema(columns)
+    for name, columns in {
+        "fields": "target source pattern bookings matched fell_back emptied empty coverage filled distinct examples",
+        "accuracy": "field labelled correct accuracy",
+        "disagreements": "booking_id line field expected got kind",
+        "statuses": "value mapped known cancelled bookings booking_ids",
+        "resources": "value mapped known cancelled bookings booking_ids",
+        "times": "check meaning bookings share booking_ids",
+        "doubtful": "booking_id check wall_start wall_end start_utc",
+        "zone_data": "library version bookings share hours first_wall booking_ids",
+        "rejections": "reason meaning remedy bookings alone booking_ids",
+        "co_occurrence": "reason with_reason bookings",
+        "repairs": "target kind meaning remedy bookings booking_ids",
+        "duplicates": "subject start_utc bookings booking_ids resources",
+        "census": "source shape form bookings share caught_by partly_by missed_by booking_ids",
+        "conventions": "source form shape shapes bookings share caught caught_by partly_by missed_by",
+        "suggestions": "source target form shape bookings pattern group extract checked samples visit_in_doubt",
+        "proposals": "source target current coverage pattern group extract would_cover samples",
+        "weeks": "week bookings rejected unmatched in_doubt",
+        "judged": "measure name percent judged",
+    }.items()
+}
+"""The columns of every frame of an ``Audit`` and what they hold.
+
+Counts are Int64, shares Float64 in 0..1 (null where nothing was counted), ids ``List(Int64)``, times naive: ``wall_*`` on
+the site's clock, ``*_utc`` in UTC.
+"""
+
+
+def joined(parts: Iterable[pl.DataFrame], kinds: Schema) -> pl.DataFrame:
+    """Return the rows of many chunks in one frame of the columns of ``kinds``, empty where there is no chunk."""
+    return pl.concat([pl.DataFrame(schema=kinds), *(part.select(list(kinds)) for part in parts)])
+
+
+def count_by(frame: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """Count the bookings per key, with the first ids: keys, bookings Int64, booking_ids List(Int64)."""
+    return frame.group_by(*keys, maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("bookings"), first_ids(pl.col("booking_id"))
+    )
+
+
+def first_ids(ids: pl.Expr) -> pl.Expr:
+    """Return the first booking ids of a group, as ``booking_ids``."""
+    return ids.drop_nulls().head(IDS).alias("booking_ids")
+
+
+def add_up(parts: Iterable[pl.DataFrame], kinds: Schema, *keys: str) -> pl.DataFrame:
+    """Add the counts of many chunks, the largest first, equal ones by their keys.
+
+    Args:
+        parts: frames with the columns of ``kinds``: beside the keys, Int64 columns are summed, and lists are joined and
+            capped.
+        kinds: the columns and what they hold.
+        keys: the columns that tell the lines apart.
+    """
+    added = {name: kind for name, kind in kinds.items() if name not in keys}
+    return (
+        joined(parts, kinds)
+        .group_by(keys, maintain_order=True)
+        .agg(
+            pl.col(name).sum() if kind == pl.Int64 else pl.col(name).explode().drop_nulls().head(IDS)
+            for name, kind in added.items()
+        )
+        .select(list(kinds))
+        .sort("bookings", *keys, descending=[True, *(False for _ in keys)], nulls_last=True)
+    )
+
+
+def share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """Return ``part / whole`` as Float64, null where the whole is nothing."""
+    return pl.when(whole > 0).then(part / whole)
 
 
 @dataclass(frozen=True)
@@ -41,9 +141,9 @@ class Overview:
 class Audit:
     """The result of :func:`pipeline.audit.audit`.
 
-    Every frame is small: one row a field, a value, a shape or a check, never one a booking, except the lists of
-    what went wrong, which are capped (``tally.py``) while their counts are not. Text taken from bookings is a shape
-    (``AAA999_Aaaa``) unless the audit was made with ``reveal=True``; booking ids are always plain.
+    Every frame is small: one row per field, value, shape or check, never per booking, except the lists of what went wrong,
+    which are capped (``ROWS``, ``IDS``) while their counts are not. Text taken from bookings is a shape (``AAA999_Aaaa``)
+    unless the audit was made with ``reveal=True``; booking ids are always plain. ``FRAMES`` holds the columns' types.
 
     | frame | one row is | columns |
     |---|---|---|
@@ -64,9 +164,6 @@ class Audit:
     | proposals | a target that misses titles | source, target, current, coverage, pattern, group, extract, would_cover, samples |
     | weeks | a week of bookings | week, bookings, rejected, unmatched, in_doubt |
     | judged | a target under the gate | measure, name, percent, judged |
-
-    Counts are Int64, shares Float64 in 0..1 (null where nothing was counted), ids ``List(Int64)``, times naive:
-    ``wall_*`` on the site's clock, ``*_utc`` in UTC.
     """
 
     overview: Overview
@@ -133,6 +230,92 @@ def plain(value: object) -> JsonValue:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     return value
+
+
+SAID = {"outcome": "on the list or not", "reasons": "why rejected", "flags": "doubts about the times"}
+"""What is judged beside the fields, in words."""
+
+SHARES = ("coverage", "accuracy", "share", "would_cover", "before", "after")
+"""Columns that are shown as percentages."""
+
+_YES_NO = {"known": ("no, defaulted", "yes"), "cancelled": ("", "yes")}
+_HEADINGS = {
+    "booking_id": "booking",
+    "booking_ids": "bookings, first ones",
+    "cancelled": "marked cancelled",
+    "change_utc": "at, in UTC",
+    "checked": "titles tried",
+    "correct": "right",
+    "current": "pattern today",
+    "distinct": "different values",
+    "emptied": "left empty",
+    "empty": "nothing there",
+    "examples": "what the values look like",
+    "expected": "label says",
+    "extract": "suggested _extract",
+    "first_wall": "first one, site clock",
+    "gained": "bookings gained",
+    "got": "worklist says",
+    "hours": "hours off",
+    "known": "in the table",
+    "labelled": "hand-checked",
+    "library": "zone data of",
+    "mapped": "on the worklist",
+    "meaning": "what it means",
+    "offset_after": "hours after",
+    "offset_before": "hours before",
+    "remedy": "what to do",
+    "samples": "takes",
+    "shape": "form (its commonest shape)",
+    "source": "taken from",
+    "start_utc": "start, UTC",
+    "target": "field",
+    "version": "release",
+    "wall_after": "clock after",
+    "wall_before": "clock before",
+    "wall_end": "end, site clock",
+    "wall_start": "start, site clock",
+    "with_reason": "together with",
+    "would_cover": "coverage then",
+}
+"""What columns are called in a table; others are called by their name."""
+
+_HEADINGS_OF = {
+    "conventions": {"source": "text"},
+    "coverage_change": {"before": "coverage before", "after": "coverage after"},
+    "disagreements": {"kind": "difference"},
+    "duplicates": {"booking_ids": "booking ids"},
+    "proposals": {"extract": "one _extract for more"},
+    "repairs": {"kind": "repair"},
+    "resources": {"value": "resource in Calpendo", "mapped": "modality"},
+    "statuses": {"value": "status in Calpendo"},
+    "suggestions": {"shape": "for titles like"},
+    "zone_comparison": {
+        "wall_start": "site clock",
+        "pytz": "UTC by pytz",
+        "polars": "UTC by polars",
+        "system": "UTC by the system",
+    },
+    "zone_data": {"bookings": "bookings elsewhere"},
+}
+
+
+def headings(frame: str, columns: str, short: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the headings of a frame's columns, by name; where there is little room some of them shorter."""
+    words = {**_HEADINGS, **_HEADINGS_OF.get(frame, {}), **(short or {})}
+    return {column: words.get(column, column.replace("_", " ")) for column in columns.split()}
+
+
+def in_words(column: str, value: object) -> str:
+    """Return a value as a table shows it: shares as percentages, numbers with their thousands apart, yes and no."""
+    if isinstance(value, bool):
+        return _YES_NO[column][value]
+    if isinstance(value, float):
+        return percent(value) if column in SHARES else f"{value:+g}"
+    if isinstance(value, int) and column != "booking_id":
+        return count(value)
+    text = SAID.get(str(value), str(value)) if column == "field" else str(value)
+    return text if text.strip() else "(blank)"
 
 
 @dataclass(frozen=True)

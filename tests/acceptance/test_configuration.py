@@ -54,7 +54,7 @@ def read(config: dict[str, Any]) -> PipelineConfig:
 
 
 def test_a_valid_configuration_passes_with_the_defaults(valid: dict[str, Any]) -> None:
-    """T002: what is not written takes the value that the README's table says."""
+    """T002: what is not written takes the value that docs/configuration.md says."""
     config = read(valid)
     assert config.base_url == "https://example.calpendo.com"
     assert config.resources == ("3T Diagnostic", "EEG Lab")

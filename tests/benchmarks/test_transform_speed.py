@@ -160,7 +160,7 @@ def test_fifty_bookings(benchmark: BenchmarkFixture, texts: list[str], config: P
 
 
 def test_where_the_time_goes(texts: list[str], config: PipelineConfig) -> None:
-    """The stages of the whole way, each alone, for the README's table; nothing is asserted."""
+    """The stages of the whole way, each alone, for the table of docs/transformation.md; nothing is asserted."""
 
     def parse_alone() -> None:
         with paused_collector():

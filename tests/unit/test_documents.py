@@ -91,3 +91,18 @@ def test_the_docs_explain_each_repair_in_the_program_s_words() -> None:
     for kind, reason in REPAIRS.items():
         meaning = reason.meaning.format(field="The field")
         assert f"| `{kind}` | {meaning} | {reason.remedy} |" in table
+
+
+def test_every_session_that_is_named_is_there() -> None:
+    """Docs promise: CONTRIBUTING, .ci/run and the workflows call sessions that noxfile.py has, and leave none out."""
+    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), flags=re.MULTILINE))
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert {name.partition("-")[0] for name in re.findall(r"nox -s ([\w.-]+)", contributing)} == sessions
+    script = (ROOT / ".ci/run").read_text()
+    called = set(re.findall(r"run_session \"?(\w+)", script))
+    called |= set(re.findall(r"for session in ([^;]*);", script)[0].split())
+    hosted = "".join(path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml"))
+    called |= set(re.findall(r"-s (\w+)", hosted))
+    called |= {name.partition("-")[0] for name in re.findall(r"session: \[(.*)\]", hosted)[0].split(", ")}
+    assert sessions - called == {"benchmarks"}
+    assert called <= sessions

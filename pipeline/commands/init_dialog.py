@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
-from rich.text import Text
 
 from pipeline.audit.suggestions import SuggestedRule, rule_for
 from pipeline.calpendo.responses import AuthenticationFault
+from pipeline.commands.arguments import InitOptions
 from pipeline.commands.exits import FAILED, say
-from pipeline.commands.render import Terminal, plain, terminal
+from pipeline.commands.render import plain, terminal
 from pipeline.config import PipelineConfig
 from pipeline.config.credentials import PASSWORD, USERNAME, Credentials, environment
 from pipeline.config.file import DEFAULT_NAME, SourceSettings, select_source
@@ -47,51 +47,39 @@ class Dialog:
         KeyboardInterrupt: Ctrl-C, in any of the questions.
     """
 
-    def text(
-        self, question: str, default: str = "", *, check: Callable[[str], str | None] | None = None
-    ) -> str:
-        """Ask for a text; ``check`` says what is wrong with one, or None."""
+    def __init__(self) -> None:
+        """Load what draws the questions, which takes its time."""
         import questionary
 
-        def valid(given: str) -> bool | str:
-            return True if check is None else check(given.strip()) or True
+        self._draw = questionary
 
-        answer: str = questionary.text(visible(question), default=default, validate=valid).unsafe_ask()
-        return answer.strip()
+    def text(
+        self, question: str, default: str = "", *, check: Callable[[str], str | None] = lambda _text: None
+    ) -> str:
+        """Ask for a text; ``check`` says what is wrong with one, or None."""
+        question = visible(question)
+        asked = self._draw.text(question, default, validate=lambda text: check(text.strip()) or True)
+        return str(asked.unsafe_ask()).strip()
 
     def password(self, question: str) -> str:
         """Ask for a password, without echo."""
-        import questionary
+        return str(self._draw.password(visible(question)).unsafe_ask())
 
-        return str(questionary.password(visible(question)).unsafe_ask())
-
-    def confirm(self, question: str, *, default: bool) -> bool:
+    def confirm(self, question: str, *, default: bool = True) -> bool:
         """Ask for yes or no."""
-        import questionary
-
-        return bool(questionary.confirm(visible(question), default=default).unsafe_ask())
+        return bool(self._draw.confirm(visible(question), default=default).unsafe_ask())
 
     def choose(self, question: str, answers: Mapping[str, T], default: str | None = None) -> T:
         """Ask for one of several answers; returns the value of the one that was chosen."""
-        import questionary
-
-        choices = [questionary.Choice(visible(title), value=title) for title in answers]
-        found: str = questionary.select(
-            visible(question), choices=choices, default=default, instruction="(arrows, Enter)"
-        ).unsafe_ask()
-        return answers[found]
+        choices = [self._draw.Choice(visible(title), value=title) for title in answers]
+        asked = self._draw.select(visible(question), choices, default, instruction="(arrows, Enter)")
+        return answers[asked.unsafe_ask()]
 
     def tick(self, question: str, answers: Mapping[str, bool]) -> list[str]:
         """Ask which of several are wanted; those that are true are ticked already. At least one has to be."""
-        import questionary
-
-        choices: list[Any] = [
-            questionary.Choice(visible(title), value=title, checked=ticked)
-            for title, ticked in answers.items()
-        ]
-        found: list[str] = questionary.checkbox(
+        found: list[str] = self._draw.checkbox(
             visible(question),
-            choices=choices,
+            [self._draw.Choice(visible(title), title, checked=ticked) for title, ticked in answers.items()],
             instruction="(Space ticks, Enter goes on)",
             validate=lambda given: True if given else "At least one of them.",
         ).unsafe_ask()
@@ -116,34 +104,21 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
+def _tell(text: str, style: str = "") -> None:
+    terminal().print(plain(text, style))
+
+
+def _warn(text: str, style: str = "yellow") -> None:
+    _tell(f"! {text}", style)
+
+
+def _must(form: str, advice: str) -> Callable[[str], str | None]:
+    """Return the check that a text has a form, a regular expression for the whole of it."""
+    return lambda text: None if re.fullmatch(form, text) else advice
+
+
 _WAYS = 12
 """Forms of titles that are shown one by one; the rest is counted."""
-
-
-@dataclass(frozen=True)
-class Flags:
-    """What was given on the command line."""
-
-    url: str | None = None
-    from_file: Path | None = None
-    output: Path = Path("mwl_config.json")
-    update: bool = False
-    yes: bool = False
-    source: str | None = None
-    username: str | None = None
-    api_path: str | None = None
-    resources: tuple[str, ...] = ()
-    statuses: tuple[str, ...] = ()
-    worklist_dir: Path | None = None
-    id_rules: tuple[str, ...] = ()
-    name_rules: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    timezone: str | None = None
-    fetch_mode: str | None = None
-    env_file: Path | None = None
-    service: bool = False
-    insecure: bool = False
-    reveal: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +138,7 @@ class Server:
     insecure: bool
 
 
-def carry_out(flags: Flags) -> None:
+def carry_out(flags: InitOptions) -> None:
     """Run all steps; nothing is written before the last."""
     ask = None if flags.yes else dialog()
     with _stopping():
@@ -179,26 +154,24 @@ def carry_out(flags: Flags) -> None:
             except AuthenticationFault as fault:
                 if ask is None or not left:
                     raise
-                terminal().print(plain(str(fault), "yellow"))
+                _tell(str(fault), "yellow")
                 login = _asked_login(flags, ask, login.credentials.username if login else "")
         _tell_reading(reading)
         if existing is None:
             config = proposals.configuration(_choices(flags, reading, ask))
-            if flags.insecure:
+            if flags.allow_insecure_http:
                 config["allow_insecure_http"] = True
         else:
             config = _additions(flags, existing, reading, ask)
         files, shown = _prepared(flags, existing, config, login, ask, seen)
         found = proposals.outcome(reading.payloads, shown)
-        terminal().print(Text(f"{found}.", style="bold"))
-        if ask is None and existing is None and not found.right and not flags.id_rules:
+        _tell(f"{found}.", "bold")
+        if ask is None and existing is None and not found.right and not flags.id_rule:
             raise PluginConfigError(
                 "no title tells surely who its subject is, so nothing was written; run it without --yes, or give rules with "
                 "--id-rule"
             )
-        if ask is not None and not ask.confirm(
-            f"Write {listed([str(file.path) for file in files])}?", default=True
-        ):
+        if ask is not None and not ask.confirm(f"Write {listed([str(file.path) for file in files])}?"):
             raise KeyboardInterrupt
         writer.write_all(files)
     _after(flags, files, login)
@@ -214,34 +187,27 @@ def _stopping() -> Iterator[None]:
         raise typer.Exit(FAILED) from None
 
 
-def _output(flags: Flags, ask: Dialog | None) -> Flags:
+def _output(flags: InitOptions, ask: Dialog | None) -> InitOptions:
     """Settle which file is written, before anything is asked of a server."""
-    while flags.output.exists() and not flags.update:
-        if ask is None:
-            raise PluginConfigError(
-                f"{flags.output} is there already; add --update to change it, or name a new file with --output"
-            )
-        if ask.choose(
-            f"{flags.output} is there already.", {"Add to it (--update)": True, "Write another file": False}
-        ):
+    while ask is not None and flags.output.exists() and not flags.update:
+        answers = {"Add to it (--update)": True, "Write another file": False}
+        if ask.choose(f"{flags.output} is there already.", answers):
             return replace(flags, update=True)
         flags = replace(flags, output=Path(ask.text("Which file?", check=_new_file)))
-    if flags.update and not flags.output.exists():
+    if not flags.update:
+        writer.refuse_unusable(flags.output)
+    elif not flags.output.exists():
         raise PluginConfigError(f"{flags.output} is not there; leave --update out to make it")
-    if not flags.output.parent.is_dir():
-        raise PluginConfigError(
-            f"{flags.output.parent} is no folder; make it, or name another file with --output"
-        )
     return flags
 
 
 def _new_file(name: str) -> str | None:
-    if not name:
-        return "A file's name, such as mwl_config.json."
-    return None if not Path(name).exists() else f"{name} is there, too."
+    if name and not Path(name).exists():
+        return None
+    return f"{name} is there, too." if name else "A file's name, such as mwl_config.json."
 
 
-def _existing(flags: Flags) -> SourceSettings | None:
+def _existing(flags: InitOptions) -> SourceSettings | None:
     if not flags.update:
         return None
     settings = select_source(flags.output, flags.source)
@@ -249,7 +215,7 @@ def _existing(flags: Flags) -> SourceSettings | None:
     return settings
 
 
-def _login(flags: Flags, ask: Dialog | None) -> Login:
+def _login(flags: InitOptions, ask: Dialog | None) -> Login:
     environ = environment()
     if ask is None or (environ.get(USERNAME) and environ.get(PASSWORD) and flags.username is None):
         if flags.username is not None:
@@ -258,24 +224,19 @@ def _login(flags: Flags, ask: Dialog | None) -> Login:
     return _asked_login(flags, ask, environ.get(USERNAME, ""))
 
 
-def _asked_login(flags: Flags, ask: Dialog, known: str = "") -> Login:
-    user = flags.username or ask.text("Calpendo user", known, check=_user)
+def _asked_login(flags: InitOptions, ask: Dialog, known: str = "") -> Login:
+    check = _must("[^:]+", "The login name of a local Calpendo user, without a colon.")
+    user = flags.username or ask.text("Calpendo user", known, check=check)
     password = ""
     while not password.strip():
         password = ask.password(f"Password of {user} (it is not shown)")
     return Login(Credentials.from_environment({USERNAME: user, PASSWORD: password}), is_typed=True)
 
 
-def _user(name: str) -> str | None:
-    if not name:
-        return "The login name of a local Calpendo user."
-    return "A name without a colon." if ":" in name else None
-
-
-def _where(flags: Flags, existing: SourceSettings | None, ask: Dialog | None) -> Server | None:
+def _where(flags: InitOptions, existing: SourceSettings | None, ask: Dialog | None) -> Server | None:
     """Settle the server's address; None where there is none, because exported bookings are read."""
     known = existing.config if existing else {}
-    insecure = flags.insecure or known.get("allow_insecure_http") is True
+    insecure = flags.allow_insecure_http or known.get("allow_insecure_http") is True
     address = flags.url or known.get("base_url") or environment().get("CALPENDO_API_URL", "")
     if flags.from_file is not None and flags.url is None:
         return None
@@ -291,7 +252,7 @@ def _where(flags: Flags, existing: SourceSettings | None, ask: Dialog | None) ->
 
 
 def _read(
-    flags: Flags, existing: SourceSettings | None, server: Server | None, login: Login | None
+    flags: InitOptions, existing: SourceSettings | None, server: Server | None, login: Login | None
 ) -> SiteReading:
     if flags.from_file is not None:
         reading = read_file(flags.from_file)
@@ -326,20 +287,15 @@ def _address(text: str, *, insecure: bool) -> str | None:
 
 
 def _tell_reading(reading: SiteReading) -> None:
-    console = terminal()
     where = f"The API answers at {reading.base_url}{reading.api_path}. " if reading.requests else ""
-    console.print(f"{where}{len(reading.payloads)} bookings were read.")
+    _tell(f"{where}{len(reading.payloads)} bookings were read.")
     for note in reading.notes:
-        console.print(plain(f"! {note}", "yellow"))
+        _warn(note)
     if not reading.payloads:
-        console.print(
-            plain(
-                "! there are no bookings in these ninety days, so nothing can be learnt from titles", "yellow"
-            )
-        )
+        _warn("there are no bookings in these ninety days, so nothing can be learnt from titles")
 
 
-def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
+def _choices(flags: InitOptions, reading: SiteReading, ask: Dialog | None) -> Choices:
     """Settle everything for a new configuration."""
     resources, stations, directory = _resources(flags, reading, ask)
     payloads = proposals.of_resources(reading.payloads, resources)
@@ -363,16 +319,16 @@ def _choices(flags: Flags, reading: SiteReading, ask: Dialog | None) -> Choices:
 
 
 def _resources(
-    flags: Flags, reading: SiteReading, ask: Dialog | None
+    flags: InitOptions, reading: SiteReading, ask: Dialog | None
 ) -> tuple[dict[str, str | None], dict[str, str], str | None]:
     """Settle the resources with their modality, the AE titles of their stations, and the directory of worklist files."""
     found = proposals.propose_resources(reading)
     by_name = {each.name: each for each in found}
     wanted: dict[str, str | None] = {}
     stations: dict[str, str] = {}
-    directory = str(flags.worklist_dir.expanduser().absolute()) if flags.worklist_dir else None
-    if flags.resources:
-        for given in flags.resources:
+    directory = _absolute(flags.worklist_dir)
+    if flags.resource:
+        for given in flags.resource:
             name, _, rest = given.rpartition("=") if "=" in given else (given, "", "")
             modality, _, station = rest.partition(":")
             wanted[name] = modality or (by_name[name].modality if name in by_name else None)
@@ -392,85 +348,64 @@ def _resources(
     return wanted, stations, directory
 
 
+def _absolute(path: Path | None) -> str | None:
+    return str(path.expanduser().absolute()) if path else None
+
+
 def _asked_resources(found: Sequence[proposals.Resource], ask: Dialog) -> dict[str, str | None]:
     if found:
-        titles = {
-            f"{each.name}  ({counted(each.bookings, 'booking')}{_why_not(each)})": each for each in found
-        }
-        ticked = ask.tick(
-            "Which resources belong on the list?",
-            {title: each.is_proposed for title, each in titles.items()},
-        )
-        names = [titles[title].name for title in ticked]
+        titles = {_described(each): each for each in found}
+        proposed = {title: each.is_proposed for title, each in titles.items()}
+        names = [titles[title].name for title in ask.tick("Which resources belong on the list?", proposed)]
     else:
-        names = [
-            ask.text(
-                "Name of the resource, as Calpendo spells it", check=lambda text: None if text else "A name."
-            )
-        ]
+        names = [ask.text("Name of the resource, as Calpendo spells it", check=_must(".+", "A name."))]
     told = {each.name: each.modality for each in found}
     wanted: dict[str, str | None] = {name: told.get(name) for name in names}
     sure = [f"{name} is {modality}" for name, modality in wanted.items() if modality]
-    is_right = not sure or ask.confirm(f"{listed(sure)}: right?", default=True)
+    is_right = not sure or ask.confirm(f"{listed(sure)}: right?")
     for name, modality in wanted.items():
         if modality is None or not is_right:
-            wanted[name] = ask.text(
-                f"Modality of {name}: MR, CT, PT, EEG, US, OT ...", modality or "MR", check=_modality
-            ).upper()
+            question = f"Modality of {name}: MR, CT, PT, EEG, US, OT ..."
+            wanted[name] = ask.text(question, modality or "MR", check=_MODALITY).upper()
     return wanted
+
+
+_MODALITY = _must(
+    "[A-Za-z0-9_][A-Za-z0-9 _]{0,15}", "A DICOM modality: at most 16 letters and digits, such as MR."
+)
+_AE_TITLE = _must(r"[ -\[\]-~]{0,16}", "At most 16 ASCII characters without a backslash, or nothing.")
+DEFAULT_WORKLISTS = "/var/lib/calpendo-worklists/WORKLIST"
+
+
+def _directory(text: str) -> str | None:
+    return None if Path(text).is_absolute() else f"A whole path, such as {DEFAULT_WORKLISTS}."
 
 
 def _asked_host(
     directory: str | None, names: Sequence[str], ask: Dialog
 ) -> tuple[str | None, dict[str, str]]:
     """Ask which server shows the list; with worklist files also for the directory, and each scanner's own title."""
-    files = "Orthanc or wlmscpfs, from worklist files"
-    servers = {"Pylantir": False, files: True}
-    if directory is None and not ask.choose(
-        "Which server shows the list? (Pylantir knows no AE titles)",
-        servers,
-        "Pylantir",
-    ):
-        return None, {}
     if directory is None:
+        servers = {"Pylantir": False, "Orthanc or wlmscpfs, from worklist files": True}
+        question = "Which server shows the list? (Pylantir knows no AE titles)"
+        if not ask.choose(question, servers, "Pylantir"):
+            return None, {}
         directory = ask.text("Directory of the worklist files", DEFAULT_WORKLISTS, check=_directory)
-    answers = {name: ask.text(f"AE title of {name} (Enter: none)", check=_ae_title) for name in names}
+    answers = {name: ask.text(f"AE title of {name} (Enter: none)", check=_AE_TITLE) for name in names}
     return directory, {name: title for name, title in answers.items() if title}
 
 
-DEFAULT_WORKLISTS = "/var/lib/calpendo-worklists/WORKLIST"
-
-
-def _directory(text: str) -> str | None:
-    return None if Path(text).is_absolute() else "A whole path, such as /var/lib/calpendo-worklists/WORKLIST."
-
-
-def _why_not(each: proposals.Resource) -> str:
-    if each.modality is not None:
-        return f", {each.modality}"
-    return ", no scanner by its name" if each.no_scanner else ", modality not told by its name"
-
-
-def _modality(text: str) -> str | None:
-    fits = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 _]{0,15}", text)
-    return None if fits else "A DICOM modality: at most 16 letters and digits, such as MR."
-
-
-def _ae_title(text: str) -> str | None:
-    fits = not text or (len(text) <= 16 and text.isascii() and text.isprintable() and "\\" not in text)
-    return None if fits else "At most 16 ASCII characters without a backslash, or nothing."
+def _described(each: proposals.Resource) -> str:
+    """Return a resource with its bookings and modality, or with why it is not proposed."""
+    why_not = "no scanner by its name" if each.no_scanner else "modality not told by its name"
+    return f"{each.name} ({counted(each.bookings, 'booking')}, {each.modality or why_not})"
 
 
 def _tell_resources(found: Sequence[proposals.Resource], wanted: Mapping[str, str | None]) -> None:
-    console = terminal()
     told = [f"{name} ({modality or 'modality not known'})" for name, modality in wanted.items()]
-    console.print(plain(f"Resources: {listed(told)}."))
-    if left := [
-        f"{each.name} ({counted(each.bookings, 'booking')}{_why_not(each)})"
-        for each in found
-        if each.name not in wanted
-    ]:
-        console.print(plain(f"Not taken: {listed(left)}."))
+    _tell(f"Resources: {listed(told)}.")
+    if left := [_described(each) for each in found if each.name not in wanted]:
+        _tell(f"Not taken: {listed(left)}.")
 
 
 def _pairs(given: Sequence[str], flag: str, example: str) -> dict[str, str]:
@@ -491,10 +426,9 @@ _STATUSES: Mapping[str, str] = {
 }
 
 
-def _statuses(flags: Flags, payloads: Sequence[dict[str, Any]], ask: Dialog | None) -> dict[str, str]:
+def _statuses(flags: InitOptions, payloads: Sequence[dict[str, Any]], ask: Dialog | None) -> dict[str, str]:
     """Settle what each status means that the table does not know already."""
-    given = _pairs(flags.statuses, "--status", '--status "Provisional=SCHEDULED"')
-    console = terminal()
+    given = _pairs(flags.status or (), "--status", '--status "Provisional=SCHEDULED"')
     found = [
         status
         for status in proposals.propose_statuses(payloads)
@@ -502,42 +436,32 @@ def _statuses(flags: Flags, payloads: Sequence[dict[str, Any]], ask: Dialog | No
     ]
     meanings = {status.name: status.meaning for status in found if status.meaning is not None}
     if meanings:
-        told = [f"{name} = {meaning}" for name, meaning in meanings.items()]
-        console.print(plain(f"Statuses: {listed(told)}."))
-    is_right = ask is None or not meanings or ask.confirm("Is that what these statuses mean?", default=True)
+        _tell(f"Statuses: {listed([f'{name} = {meaning}' for name, meaning in meanings.items()])}.")
+    is_right = ask is None or not meanings or ask.confirm("Is that what these statuses mean?")
+    titles = {meaning: title for title, meaning in _STATUSES.items()}
     for status in found:
         if ask is not None and (status.meaning is None or not is_right):
             doubt = "" if status.meaning else ", in no language known here"
-            meanings[status.name] = ask.choose(
-                f"What does {status.name} mean ({counted(status.bookings, 'booking')}{doubt})?",
-                _STATUSES,
-                next(
-                    title for title, meaning in _STATUSES.items() if meaning == (status.meaning or SCHEDULED)
-                ),
-            )
+            question = f"What does {status.name} mean ({counted(status.bookings, 'booking')}{doubt})?"
+            meanings[status.name] = ask.choose(question, _STATUSES, titles[status.meaning or SCHEDULED])
         elif status.meaning is None:
-            console.print(
-                plain(
-                    f"! the status {status.name!r} is not understood and counts as SCHEDULED; say with "
-                    f'--status "{status.name}=..." what it means',
-                    "yellow",
-                )
+            _warn(
+                f"the status {status.name!r} is not understood and counts as SCHEDULED; say with "
+                f'--status "{status.name}=..." what it means'
             )
     return meanings | given
 
 
 def _titles(
-    flags: Flags, titles: Titles, payloads: Sequence[dict[str, Any]], ask: Dialog | None
+    flags: InitOptions, titles: Titles, payloads: Sequence[dict[str, Any]], ask: Dialog | None
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...], tuple[str, ...]]:
     """Settle the rules for ids and names, and the titles to ignore."""
-    ids: list[Mapping[str, Any]] = [_rule_of(text, "--id-rule") for text in flags.id_rules]
-    names: list[Mapping[str, Any]] = [_rule_of(text, "--name-rule") for text in flags.name_rules]
-    ignore = [*titles.ignore, *flags.ignore]
+    ids: list[Mapping[str, Any]] = [_rule_of(text, "--id-rule") for text in flags.id_rule or ()]
+    names: list[Mapping[str, Any]] = [_rule_of(text, "--name-rule") for text in flags.name_rule or ()]
+    ignore = [*titles.ignore, *(flags.ignore or ())]
     if ask is None:
-        if not ids:
-            ids = [proposals.as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt]
-        if not names:
-            names = [*proposals.proposed_names(titles)]
+        ids = ids or [proposals.as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt]
+        names = names or [*proposals.proposed_names(titles)]
         _tell_titles(titles, reveal=flags.reveal)
         return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
     occurrences = proposals.counted_titles(payloads)
@@ -545,14 +469,13 @@ def _titles(
     for number, title_form in enumerate(titles.forms[:_WAYS], 1):
         _show_form(title_form, number, len(titles.forms), reveal=True)
         if title_form.nobody:
-            patterns = [
-                pattern for pattern in titles.ignore if proposals.is_in(pattern, title_form.examples[0][0])
-            ]
-            if patterns and not ask.confirm("Ignore these: nobody is scanned?", default=True):
+            example = title_form.examples[0][0]
+            patterns = [pattern for pattern in titles.ignore if proposals.is_in(pattern, example)]
+            if patterns and not ask.confirm("Ignore these: nobody is scanned?"):
                 ignore = [pattern for pattern in ignore if pattern not in patterns]
             continue
-        kept = _ask_form(title_form, occurrences, ignore, ask)
-        _keep(*kept, ids, names, nameless)
+        rules = _ask_form(title_form, occurrences, ignore, ask)
+        _keep(*rules, ids, names, nameless)
     rest = titles.forms[_WAYS:]
     for title_form in rest:
         # Too many to be asked about: what is sure of them is taken.
@@ -605,13 +528,9 @@ def _ask_form(
     answers["Ignore them: they are no subjects"] = "ignore"
     chosen = ask.choose("What should happen to these titles?", answers)
     if chosen == "ignore":
-        words = sorted({re.escape(title.lower()) for title, _, _ in title_form.examples})
-        pattern = ask.text(
-            "Ignore titles in which this is found (a word, or a regular expression)",
-            words[0],
-            check=_searchable,
-        )
-        ignore.append(pattern)
+        word = min(re.escape(title.lower()) for title, _, _ in title_form.examples)
+        question = "Ignore titles in which this is found (a word, or a regular expression)"
+        ignore.append(ask.text(question, word, check=_searchable))
         return None, None
     id_rule, name_rule = title_form.id_rule, title_form.name_rule
     if chosen == "edit":
@@ -631,13 +550,10 @@ def _taught(
         rule = rule_for(occurrences, title, value, target)
         if rule is not None:
             for sample in rule.shown_samples(reveal=True):
-                terminal().print(plain(f"    {sample}", "dim"))
+                _tell(f"    {sample}", "dim")
             return rule
-        terminal().print(
-            plain(
-                "No rule can be made of that; write a part of the title as it stands there, or nothing.",
-                "yellow",
-            )
+        _tell(
+            "No rule can be made of that; write a part of the title as it stands there, or nothing.", "yellow"
         )
     return None
 
@@ -660,35 +576,26 @@ def _tell_rest(forms: Sequence[TitleForm]) -> None:
     if forms:
         number_of = counted(sum(each.bookings for each in forms), "booking")
         understood = sum(each.bookings for each in forms if each.id_rule)
-        terminal().print(
-            f"{len(forms)} more ways of writing titles, with {number_of}, {understood} of them understood."
-        )
+        _tell(f"{len(forms)} more ways of writing titles, with {number_of}, {understood} of them understood.")
 
 
 def _show_form(title_form: TitleForm, number: int, of: int, *, reveal: bool) -> None:
-    console: Terminal = terminal()
-    what = (
-        "nobody is scanned: ignored"
-        if title_form.nobody
-        else "not understood: to be looked at"
-        if title_form.id_rule is None
-        else "the visit may be part of the id: not taken without being asked"
-        if title_form.id_rule.visit_in_doubt
-        else "understood"
-    )
-    number_of = counted(title_form.bookings, "booking")
-    console.print(plain(f"Titles {number} of {of}: {number_of}, {what}", "bold"))
-    drawn = (lambda text: text) if reveal else shape
+    if title_form.nobody:
+        what = "nobody is scanned: ignored"
+    elif title_form.id_rule is None:
+        what = "not understood: to be looked at"
+    elif title_form.id_rule.visit_in_doubt:
+        what = "the visit may be part of the id: not taken without being asked"
+    else:
+        what = "understood"
+    _tell(f"Titles {number} of {of}: {counted(title_form.bookings, 'booking')}, {what}", "bold")
+    drawn = str if reveal else shape
     for title, patient_id, name in title_form.examples:
-        taken = (
-            ""
-            if patient_id is None
-            else f"  → id {drawn(patient_id)}" + (f", name {drawn(name)}" if name else "")
-        )
-        console.print(plain(f"    {drawn(title)}{taken}"))
+        taken = "" if patient_id is None else f"  → id {drawn(patient_id)}"
+        _tell(f"    {drawn(title)}{taken}{f', name {drawn(name)}' if taken and name else ''}")
 
 
-def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
+def _timezone(flags: InitOptions, reading: SiteReading, ask: Dialog | None) -> str:
     """Settle the site's zone: Calpendo tells wall-clock times, so a wrong one shifts every scan."""
     import pytz
 
@@ -697,7 +604,7 @@ def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
     fits = guess is not None and proposals.agrees_with(guess, pairs)
     if flags.timezone is not None:
         if flags.timezone in pytz.all_timezones_set and not proposals.agrees_with(flags.timezone, pairs):
-            terminal().print(plain(f"! the bookings' own times do not agree with {flags.timezone}", "yellow"))
+            _warn(f"the bookings' own times do not agree with {flags.timezone}")
         return flags.timezone
     if ask is not None:
         return ask.text("The site's time zone", guess if guess and fits else "", check=_zone)
@@ -709,10 +616,7 @@ def _timezone(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str:
             "the site's time zone is not known; name it with --timezone, such as Europe/Berlin"
         )
     # The list shows Calpendo's own clock times, whatever the zone; it moves only the edges of the window.
-    doubt = (
-        f"! the site's time zone is not known: {usual}, the default, is written; name yours with --timezone"
-    )
-    terminal().print(plain(doubt, "yellow"))
+    _warn(f"the site's time zone is not known: {usual}, the default, is written; name yours with --timezone")
     return usual
 
 
@@ -726,27 +630,23 @@ def _zone(name: str) -> str | None:
     return f"Write {near[0]}." if near else "A name such as Europe/Berlin or America/Edmonton."
 
 
-def _fetch_mode(flags: Flags, reading: SiteReading, ask: Dialog | None) -> str | None:
+def _fetch_mode(flags: InitOptions, reading: SiteReading, ask: Dialog | None) -> str | None:
     if flags.fetch_mode is not None:
         return flags.fetch_mode
-    if not reading.has_modified:
-        return None
-    if ask is None or ask.confirm(
-        "Fetch only what changed (2 requests per quiet cycle)?",
-        default=True,
-    ):
-        return "changed"
-    return None
+    wanted = reading.has_modified and (
+        ask is None or ask.confirm("Fetch only what changed (2 requests per quiet cycle)?")
+    )
+    return "changed" if wanted else None
 
 
 def _additions(
-    flags: Flags, existing: SourceSettings, reading: SiteReading, ask: Dialog | None
+    flags: InitOptions, existing: SourceSettings, reading: SiteReading, ask: Dialog | None
 ) -> dict[str, Any]:
     """Settle what is added to an existing source: rules for titles that its own miss, meanings, titles to ignore."""
     checked = PipelineConfig.from_dict(existing.config, source_name=existing.name, offline=True)
     added: dict[str, Any] = {}
     resources: Mapping[str, str | None] = dict.fromkeys(checked.resources)
-    if flags.resources:
+    if flags.resource:
         chosen, stations, _ = _resources(flags, reading, ask)
         added["resources"] = list(dict.fromkeys([*checked.resources, *chosen]))
         added["resource_modality_mapping"] = {name: code for name, code in chosen.items() if code}
@@ -768,16 +668,16 @@ def _additions(
     if flags.url is not None or flags.api_path is not None:
         # As it was found to answer: an address may be given with the API's path at its end.
         given |= {"base_url": reading.base_url or None, "api_path": reading.api_path or None}
-    given["allow_insecure_http"] = flags.insecure or None
-    given["worklist_dir"] = str(flags.worklist_dir.expanduser().absolute()) if flags.worklist_dir else None
+    given["allow_insecure_http"] = flags.allow_insecure_http or None
+    given["worklist_dir"] = _absolute(flags.worklist_dir)
     added |= {key: value for key, value in given.items() if value is not None}
     if not added:
-        terminal().print("Nothing is missing from the file.")
+        _tell("Nothing is missing from the file.")
     return added
 
 
 def _prepared(
-    flags: Flags,
+    flags: InitOptions,
     existing: SourceSettings | None,
     config: dict[str, Any],
     login: Login | None,
@@ -821,35 +721,24 @@ def _prepared(
     return files, whole
 
 
-def _env(flags: Flags, login: Login | None, ask: Dialog | None) -> writer.Prepared | None:
+def _env(flags: InitOptions, login: Login | None, ask: Dialog | None) -> writer.Prepared | None:
     path = flags.env_file
     if login is None:
         return None
-    if (
-        path is None
-        and ask is not None
-        and login.is_typed
-        and ask.confirm(
-            "Write the login into .env, readable by you alone?",
-            default=True,
-        )
-    ):
-        path = Path(".env")
+    if path is None and ask is not None and login.is_typed:
+        path = Path(".env") if ask.confirm("Write the login into .env, readable by you alone?") else None
     if path is None:
         return None
     if writer.git_would_take(path):
-        terminal().print(
-            plain(f"! {path} lies in a git tree that does not ignore it: add it to .gitignore", "bold yellow")
-        )
+        _warn(f"{path} lies in a git tree that does not ignore it: add it to .gitignore", "bold yellow")
     return writer.env_file(path, login.credentials.username, login.credentials.password)
 
 
-def _after(flags: Flags, files: Sequence[writer.Prepared], login: Login | None) -> None:
+def _after(flags: InitOptions, files: Sequence[writer.Prepared], login: Login | None) -> None:
     """Verify what was written, and say what comes next."""
     from pipeline.commands.verify import verify
 
-    console = terminal()
-    console.print(plain(f"Written: {listed([str(file.path) for file in files])}.", "bold"))
+    _tell(f"Written: {listed([str(file.path) for file in files])}.", "bold")
     code = 0
     if login is not None:
         os.environ |= {USERNAME: login.credentials.username, PASSWORD: login.credentials.password}
@@ -858,7 +747,7 @@ def _after(flags: Flags, files: Sequence[writer.Prepared], login: Login | None) 
         except typer.Exit as ended:
             code = ended.exit_code
     if login is not None and login.is_typed and not any(file.mode == 0o600 for file in files):
-        console.print(f"The login is written nowhere. Set {USERNAME} and {PASSWORD} before the next command.")
+        _tell(f"The login is written nowhere. Set {USERNAME} and {PASSWORD} before the next command.")
     address = select_source(flags.output, flags.source).config.get("base_url") or environment().get(
         "CALPENDO_API_URL"
     )
@@ -867,6 +756,6 @@ def _after(flags: Flags, files: Sequence[writer.Prepared], login: Login | None) 
         if address
         else f"init --update --output {flags.output} --url ..., with the server's address"
     )
-    console.print(plain(f"Next: calpendo-pipeline {following}"))
+    _tell(f"Next: calpendo-pipeline {following}")
     if code:
         raise typer.Exit(code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands.arguments import AsJson, ConfigFile, OneSource
 from pipeline.commands.exits import exit_codes, say
 
 if TYPE_CHECKING:
@@ -16,12 +17,8 @@ if TYPE_CHECKING:
 
 
 def preview(
-    config: Annotated[
-        Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
-    ],
-    source: Annotated[
-        str | None, typer.Option(help="The source's name, where the file holds several.")
-    ] = None,
+    config: ConfigFile,
+    source: OneSource = None,
     days: Annotated[
         int | None,
         typer.Option(help="The site's next days, today included, in place of the window.", min=1, max=366),
@@ -36,7 +33,7 @@ def preview(
     html: Annotated[
         Path | None, typer.Option(help="Write one page for the control room, with everything in it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show ids, names and titles as they are, not as shapes.")
     ] = False,

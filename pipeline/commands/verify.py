@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.arguments import AnySource, ConfigFile
+
 _OF_THE_MACHINE = ("environment", "login", "Pylantir")
 """Checks that say the same for every source of a file; they are shown once."""
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
 def verify(
-    config: Annotated[
-        Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
-    ],
-    source: Annotated[
-        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
-    ] = None,
+    config: ConfigFile,
+    source: AnySource = None,
     at_least: Annotated[
         float,
         typer.Option(min=0, max=100, help="Percent of the bookings that a field's patterns have to match."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.commands.arguments import AnySource, AsJson, ConfigFile
 from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ _WHOLE = 3
 
 
 def why(
-    config: Annotated[
-        Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
-    ],
+    config: ConfigFile,
     booking: Annotated[
         str | None,
         typer.Argument(
@@ -32,13 +31,11 @@ def why(
         ),
     ] = None,
     today: Annotated[bool, typer.Option("--today", help="All bookings of the site's day.")] = False,
-    source: Annotated[
-        str | None, typer.Option(help="The source's name; without it, all sources of the file.")
-    ] = None,
+    source: AnySource = None,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show titles and values as they are: patients' data.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell why a booking is on the list or not: every step it passed, which one decided, and what to do.
 

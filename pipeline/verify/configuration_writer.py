@@ -108,21 +108,25 @@ def _mode(place: Path) -> int:
         return usual_mode()
 
 
-def new_configuration(path: Path, source: Mapping[str, Any], *, beside: Mapping[str, Any]) -> Prepared:
-    """Prepare a new file with one source; ``beside`` are keys of Pylantir's own.
-
-    Raises:
-        PluginConfigError: there is such a file already, or its folder is missing.
-    """
+def refuse_unusable(path: Path) -> None:
+    """Raise PluginConfigError where no new configuration can be written: there is a file already, or no folder for it."""
     if path.exists() or path.is_symlink():
         raise PluginConfigError(
             f"{path} is there already; add --update to change it, or name a new file with --output"
         )
     if not path.parent.is_dir():
         raise PluginConfigError(f"{path.parent} is no folder; make it, or name another file with --output")
-    return Prepared(
-        path, json.dumps({**beside, "data_sources": [source]}, indent=2, ensure_ascii=False) + "\n"
-    )
+
+
+def new_configuration(path: Path, source: Mapping[str, Any], *, beside: Mapping[str, Any]) -> Prepared:
+    """Prepare a new file with one source; ``beside`` are keys of Pylantir's own.
+
+    Raises:
+        PluginConfigError: there is such a file already, or its folder is missing.
+    """
+    refuse_unusable(path)
+    document = {**beside, "data_sources": [source]}
+    return Prepared(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def updated_configuration(path: Path, config: Mapping[str, Any], source: str | None = None) -> Prepared:

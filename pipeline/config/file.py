@@ -235,7 +235,10 @@ def _parsed(text: str) -> tuple[object, str | None]:
     except json.JSONDecodeError as error:
         position, kind = error.pos, error.msg
     except RecursionError:
-        return None, "cannot be read as JSON: it is nested too deep; write the form that the README shows"
+        return (
+            None,
+            "cannot be read as JSON: it is nested too deep; write the form that docs/configuration.md shows",
+        )
     except ValueError:
         return None, "cannot be read as JSON: a number in it has thousands of digits; write a shorter one"
     cause, write, position = _json_fault(text, position, kind)
@@ -318,7 +321,7 @@ def _json_fault(text: str, position: int, kind: str) -> tuple[str, str, int]:
     elif not before:
         return (
             "no { at the beginning",
-            "write the path of the JSON file, or a configuration as the README shows it",
+            "write the path of the JSON file, or a configuration as docs/configuration.md shows it",
             0,
         )
     elif kind == "Expecting ',' delimiter" and "\n" in text[len(before) : position]:

@@ -356,7 +356,7 @@ def misspelt(
 
 
 def _option(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
-    """Declare an option: ``kind`` reads on after "write", ``meaning`` is its line in the README's table."""
+    """Declare an option: ``kind`` reads on after "write", ``meaning`` is its line in docs/configuration.md."""
     return Field(default, description=meaning, json_schema_extra={"kind": kind}, **limits)
 
 
@@ -770,7 +770,7 @@ KINDS: Mapping[str, str] = {
     for name, option in PipelineConfig.model_fields.items()
     if isinstance(option.json_schema_extra, dict)
 }
-"""What to write for each option, in the order of the README's table (``field_mapping`` is the one besides)."""
+"""What to write for each option, in the order of the table in docs/configuration.md (``field_mapping`` is the one besides)."""
 
 OPTIONS: tuple[str, ...] = tuple(KINDS)
 
@@ -807,7 +807,7 @@ MAPPING_ROW = (
     "field_mapping",
     'an object, such as {"patient_id": "title"}',
     "{}",
-    "Which booking field fills which worklist field, what is cut out of it, and how it is put together. Both forms are explained below.",
+    "Which booking field fills which worklist field, what is cut out of it, and how it is put together. Both forms: docs/mapping.md.",
 )
 _NO_DEFAULT = {"base_url": "CALPENDO_API_URL", "resources": "none, required"}
 

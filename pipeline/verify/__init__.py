@@ -92,7 +92,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
         f"every {settings.sync_interval:g} s",
     )
     for caution in config.warnings:
-        yield warning("configuration", caution, "see the README's table of options")
+        yield warning("configuration", caution, "see the table of options in docs/configuration.md")
     if "api_path" not in settings.config and not api_path_in(config.base_url, ""):
         yield warning(
             "configuration",

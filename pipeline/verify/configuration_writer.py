@@ -325,7 +325,7 @@ def _replaced(unit: str, example: str, path: Path) -> str:
 
 COMMENT: Final = (
     "Written by calpendo-pipeline init. Keys that begin with _ are comments. The login stands in the environment, "
-    "CALPENDO_USERNAME and CALPENDO_PASSWORD, never here. Every option: the README's table. See what comes out: "
+    "CALPENDO_USERNAME and CALPENDO_PASSWORD, never here. Every option: docs/configuration.md. See what comes out: "
     "calpendo-pipeline preview --config THIS_FILE. Add rules for new titles: calpendo-pipeline init --update --output THIS_FILE"
 )
 _COMMENTS: Final = {

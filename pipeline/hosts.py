@@ -9,14 +9,123 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
+from pipeline.delivery.ledger import SCHEDULED, STATUS_KEY, Line, to_text
 from pipeline.fields import WorklistField
-from pipeline.transform.repairs import Repair, repaired_text
+from pipeline.report import NOT_SENDABLE, counted_repairs
+from pipeline.transform.reasons import explain, field_reason
+from pipeline.transform.repairs import Kind, Repair, repaired_text
+
+if TYPE_CHECKING:
+    from pipeline.plugin import CalendoPlugin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What had to be done to the values of an entry for its host; no text here shows a value.
+
+    Attributes:
+        transliterated: the fields written in ASCII.
+        repaired: the kinds of repair (``transform.repairs``) of each field that had any.
+        fault: why the entry cannot go out; None where it can.
+    """
+
+    transliterated: tuple[str, ...] = ()
+    repaired: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
+    fault: str | None = None
+
+
+class CarriedReport:
+    """Reports by number what a host could not carry as it was; each fault of a booking is logged once.
+
+    Args:
+        place: where a booking is that the host has, such as "on the worklist".
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._told: set[tuple[int, str]] = set()
+
+    def add_to(
+        self,
+        plugin: CalendoPlugin,
+        carried: Mapping[int, Carried],
+        held_back: Mapping[int, str],
+        *,
+        pending: int | None = None,
+    ) -> None:
+        """Add a cycle's faults to the plugin's last report, and log those that are new.
+
+        Args:
+            plugin: whose report and log.
+            carried: what was done to the entries, by booking.
+            held_back: why bookings are not at the host.
+            pending: how many entries still wait for the host, where that changed.
+        """
+        repaired: dict[str, dict[str, list[int]]] = {}
+        for number, item in carried.items():
+            for name, kinds in item.repaired.items():
+                for kind in kinds:
+                    repaired.setdefault(name, {}).setdefault(kind, []).append(number)
+                    if self._is_news(number, f"{name} {kind}"):
+                        why = explain(field_reason(name, kind))
+                        plugin.lgr.warning(
+                            "booking %s %s: %s %s", number, self._place, why.meaning, why.remedy
+                        )
+        for number, fault in held_back.items():
+            if self._is_news(number, fault):
+                plugin.lgr.warning("booking %s is not %s: %s", number, self._place, fault)
+        sent = [number for number, item in carried.items() if item.transliterated and not item.fault]
+        if sent:
+            plugin.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(sent), sent[:20])
+        flags = {
+            "transliterated": [number for number, item in carried.items() if item.transliterated],
+            "repaired_for_host": counted_repairs(repaired),
+            NOT_SENDABLE: {str(number): fault for number, fault in held_back.items()},
+        }
+        plugin.amend_report(flags, pending=pending)
+
+    def _is_news(self, number: int, text: str) -> bool:
+        if (number, text) in self._told:
+            return False
+        self._told.add((number, text))
+        return True
+
+
+def adopt_unknown(
+    plugin: CalendoPlugin, found: Mapping[int, tuple[int, int | None, Mapping[str, Any]]], what: str
+) -> None:
+    """Take for delivered what a host shows and the ledger does not know, so that each booking is asked for by its number.
+
+    A ledger that was lost knows nothing of them; one whose booking was deleted since would stay on the list for ever.
+
+    Args:
+        plugin: whose ledger and log.
+        found: booking id -> start and end (microseconds since 1970 in UTC) and what is known of the entry.
+        what: what the host shows, for the log.
+    """
+    known = plugin.ledger.known(found)
+    lines = []
+    for number, (start_utc, end_utc, shown) in found.items():
+        if number not in known:
+            whose = {"data_source": plugin.source_name, "source_record_id": str(number)}
+            entry = {**shown, STATUS_KEY: SCHEDULED, **whose}
+            lines.append(Line(number, "", SCHEDULED, start_utc, end_utc, "", to_text(entry)))
+    if lines:
+        plugin.ledger.adopt(lines)
+        plugin.lgr.warning(
+            "%d %s are unknown to the ledger; their bookings are asked for: %s",
+            len(lines),
+            what,
+            [line.booking_id for line in lines[:20]],
+        )
+
 
 # What DICOM gives a meaning (value, component and group separators) must not come out of a character without it.
 _SEPARATORS = str.maketrans({"\\": "/", "^": " ", "=": "-"})
@@ -80,6 +189,28 @@ def in_ascii(field: WorklistField, text: str) -> Repair:
     if repair.text is None or written.faithful or "suspect" in repair.kinds:
         return repair
     return repair._replace(kinds=(*repair.kinds, "suspect"))
+
+
+def fits(text: str, codec: str) -> bool:
+    """Return whether a text can be written in a character set of Python's name."""
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=8192)
+def keeps_type(vr: str, text: str) -> bool:
+    """Return whether a text is one valid value of its DICOM type (PS3.5 6.2); a backslash would make two of it."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    try:
+        validate_value(vr, text, RAISE)
+    except ValueError:
+        return False
+    return "\\" not in text
 
 
 def _written(text: str, left_out: frozenset[str]) -> Transliterated:

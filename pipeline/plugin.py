@@ -149,6 +149,16 @@ class CalendoPlugin(DataSourcePlugin):
         """The checked configuration."""
         return self._checked()[0]
 
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this host, which is open now."""
+        return self._ready()[1]
+
+    @property
+    def now(self) -> datetime:
+        """The aware present."""
+        return self._clock()
+
     def plan(self, sync_interval: float, *, days: int | None = None) -> Plan:
         """Show what ``fetch_entries`` would do now: the same cycle on a copy of the ledger in memory.
 
@@ -168,7 +178,7 @@ class CalendoPlugin(DataSourcePlugin):
         if not self._rehearses:
             with self.rehearsal() as twin:
                 return twin.plan(sync_interval, days=days)
-        (delivery,) = self._run(self._ready()[1], sync_interval, self._known, days)
+        (delivery,) = self._run(self.ledger, sync_interval, self._known, days)
         return plan_of(delivery, self.last_report)
 
     def rehearsal(self) -> Self:
@@ -194,22 +204,22 @@ class CalendoPlugin(DataSourcePlugin):
 
         Call it before the next ``fetch_entries``: only the last entry of a booking can be meant.
         """
-        return self._ready()[1].acknowledge(int(booking_id) for booking_id in booking_ids)
+        return self.ledger.acknowledge(int(booking_id) for booking_id in booking_ids)
 
     def resend(self, booking_ids: Iterable[int | str]) -> int:
         """Say that the host has lost these bookings: the next cycle emits them again; give how many."""
-        return self._ready()[1].resend(int(booking_id) for booking_id in booking_ids)
+        return self.ledger.resend(int(booking_id) for booking_id in booking_ids)
 
     def pending(self) -> list[Entry]:
         """Return the entries that wait for their acknowledgement, whole, withdrawals among them."""
-        ledger = self._ready()[1]
-        return list(ledger.entries(ledger.pending_ids()).values())
+        return list(self.ledger.entries(self.ledger.pending_ids()).values())
 
     def last_entries(self, start: datetime, end: datetime) -> list[Entry]:
         """Return the last entry of every booking that starts in ``[start, end)`` (aware), in the order of starts."""
-        ledger = self._ready()[1]
-        ids = ledger.window_ids(start, end)
-        found = ledger.entries(ids)
+        return self._entries_of(self.ledger.window_ids(start, end))
+
+    def _entries_of(self, ids: Sequence[int]) -> list[Entry]:
+        found = self.ledger.entries(ids)
         return [found[booking_id] for booking_id in ids]
 
     def before_cycle(self) -> None:
@@ -231,7 +241,7 @@ class CalendoPlugin(DataSourcePlugin):
             self.last_report = replace(
                 self.last_report, pending=waiting, flags={**self.last_report.flags, **found}
             )
-            with self._ready()[1].transaction() as connection:
+            with self.ledger.transaction() as connection:
                 amend_last_run(connection, self.last_report)
 
     def whole_list(self) -> list[Entry]:
@@ -243,12 +253,10 @@ class CalendoPlugin(DataSourcePlugin):
         """
         if self._window is None:
             return []
-        window, ledger = self._window, self._ready()[1]
-        lines = ledger.lines((), window.query_start, window.end)
-        ids = lines.filter(decide.stands_in(window.start, window.end) | (pl.col("state") == "pending"))
-        ordered = ids.sort("start_utc", "booking_id")["booking_id"].to_list()
-        found = ledger.entries(ordered)
-        return [found[booking_id] for booking_id in ordered]
+        window = self._window
+        lines = self.ledger.lines((), window.query_start, window.end)
+        shown = lines.filter(decide.stands_in(window.start, window.end) | (pl.col("state") == "pending"))
+        return self._entries_of(shown.sort("start_utc", "booking_id")["booking_id"].to_list())
 
     def ledger_path(self) -> Path | None:
         """Return where this host's ledger lies; None for ``:memory:``."""

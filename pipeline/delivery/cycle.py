@@ -38,7 +38,7 @@ from pipeline.delivery.decide import (
     to_ask_for,
     with_last_operators,
 )
-from pipeline.delivery.ledger import LINES_SCHEMA, Changes, Ledger, Owed, moment
+from pipeline.delivery.ledger import LINES_SCHEMA, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
 from pipeline.report import HELD_BACK, RunReport, merged_flags
 from pipeline.transform.reasons import explain, field_reason
@@ -224,18 +224,7 @@ class Cycle:
         keep_after = min(self.now - timedelta(days=self._config.retention_days), answers.window.query_start)
         with self.ledger.transaction() as connection:
             run = history.next_run(connection)
-            self.ledger.record(
-                Changes(
-                    emitted=delivery.emitted,
-                    seen=delivery.seen,
-                    owed=delivery.owed,
-                    unasked=delivery.unasked,
-                    ends={**answers.listed.ends, **answers.followed.ends},
-                    settled=delivery.settled,
-                    held=delivery.verdict.held,
-                ),
-                self.now,
-            )
+            self.ledger.record(delivery, self.now)
             quarantine.resolve(connection, delivery.seen, self.now)
             quarantine.keep(connection, delivery.rejected, run, self.now)
             purged = 0

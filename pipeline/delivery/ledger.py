@@ -43,7 +43,7 @@ DATE_KEY = "scheduled_start_date"
 TIME_KEY = "scheduled_start_time"
 DURATION_KEY = "scheduled_procedure_step_duration"
 STATUS_KEY = "performed_procedure_step_status"
-DISCONTINUED = "DISCONTINUED"
+SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED = "SCHEDULED", "IN_PROGRESS", "COMPLETED", "DISCONTINUED"
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

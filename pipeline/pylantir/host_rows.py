@@ -16,20 +16,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline import fields
+from pipeline.delivery.ledger import (
+    COMPLETED,
+    DATE_KEY,
+    DISCONTINUED,
+    IN_PROGRESS,
+    SCHEDULED,
+    STATUS_KEY,
+    TIME_KEY,
+    Ledger,
+)
 from pipeline.delivery.ledger_file import SEALED_STEP
 from pipeline.pylantir.wire import dicom_date, dicom_time
-
-if TYPE_CHECKING:
-    from pipeline.delivery.ledger import Ledger
-
-
-SCHEDULED = "SCHEDULED"
-IN_PROGRESS = "IN_PROGRESS"
-COMPLETED = "COMPLETED"
-DISCONTINUED = "DISCONTINUED"
 
 HOST_NAME_NOTE = "pylantir source"
 SYNCED_NOTE = "pylantir synced"
@@ -153,7 +154,6 @@ class StepBook:
 # Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
 _FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
 
-STATUS = "performed_procedure_step_status"
 _STUDY_UID = "study_instance_uid"
 # Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
 _BUSY_SECONDS = 5.0
@@ -164,7 +164,7 @@ def stored_columns() -> tuple[str, ...]:
     return tuple(
         field.name
         for field in fields.WORKLIST
-        if field.host != "no" and field.name not in (STATUS, _STUDY_UID)
+        if field.host != "no" and field.name not in (STATUS_KEY, _STUDY_UID)
     )
 
 
@@ -210,7 +210,7 @@ def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str,
     found: dict[int, dict[str, Any]] = {}
     for row in _select(
         path,
-        f"data_source = ? AND {STATUS} IN (?, ?) AND scheduled_start_date >= ?"
+        f"data_source = ? AND {STATUS_KEY} IN (?, ?) AND scheduled_start_date >= ?"
         " AND scheduled_start_date NOT LIKE '%-%'",
         (source_name, SCHEDULED, IN_PROGRESS, f"{since:%Y%m%d}"),
     ):
@@ -221,13 +221,13 @@ def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str,
 
 def clock_of(row: Mapping[str, Any]) -> str:
     """Return the date and time that a row shows, as one text: ``YYYYMMDDHHMMSS`` where this plugin wrote it."""
-    return f"{row['scheduled_start_date'] or ''}{row['scheduled_start_time'] or ''}"
+    return f"{row[DATE_KEY] or ''}{row[TIME_KEY] or ''}"
 
 
 def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give the columns of a record as Pylantir stores them, those left out that it fills by itself."""
     columns = {name: record[name] for name in stored_columns() if name in record}
-    for name, dicom in (("scheduled_start_date", dicom_date), ("scheduled_start_time", dicom_time)):
+    for name, dicom in ((DATE_KEY, dicom_date), (TIME_KEY, dicom_time)):
         value = dicom(columns.get(name))
         columns[name] = value.strftime("") if hasattr(value, "strftime") else value
     columns["modality"] = columns.get("modality") or "MR"
@@ -239,12 +239,12 @@ def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def moment_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Read a stored date and time back; None for what this plugin did not write."""
-    texts = (str(row["scheduled_start_date"] or ""), str(row["scheduled_start_time"] or ""))
+    texts = (str(row[DATE_KEY] or ""), str(row[TIME_KEY] or ""))
     try:
         start = datetime.strptime("".join(texts), "%Y%m%d%H%M%S")  # noqa: DTZ007 - the row's own wall clock
     except ValueError:
-        return {"scheduled_start_date": None, "scheduled_start_time": None}
-    return {"scheduled_start_date": start.date(), "scheduled_start_time": start.time()}
+        return {DATE_KEY: None, TIME_KEY: None}
+    return {DATE_KEY: start.date(), TIME_KEY: start.time()}
 
 
 def running_identity(step: Step, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,19 +22,28 @@ from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline import errors
 from pipeline.config.file import DEFAULT_NAME
-from pipeline.delivery.ledger import Ledger, Line, from_text, microseconds, moment, to_text
+from pipeline.delivery.ledger import (
+    DATE_KEY,
+    DISCONTINUED,
+    SCHEDULED,
+    STATUS_KEY,
+    TIME_KEY,
+    Ledger,
+    from_text,
+    microseconds,
+    moment,
+)
 from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
-from pipeline.hosts import is_study_uid, study_uid
+from pipeline.hosts import CarriedReport, adopt_unknown, is_study_uid, study_uid
 from pipeline.plugin import CalendoPlugin
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.configuration import UNNAMED, ledger_name, option_faults, with_host_defaults
-from pipeline.pylantir.host_rows import DISCONTINUED, SCHEDULED, STATUS, Left, Step, StepBook, settle
-from pipeline.pylantir.wire import WireRecord, dicom_date, dicom_time, to_wire
+from pipeline.pylantir.host_rows import Left, Step, StepBook, settle
+from pipeline.pylantir.wire import dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter, output_zone
-from pipeline.report import NOT_SENDABLE, RunReport, counted_repairs
-from pipeline.transform.reasons import explain, field_reason
+from pipeline.report import RunReport
 
 if TYPE_CHECKING:
     from pipeline.delivery.decide import Plan
@@ -71,21 +80,21 @@ class Prepared:
         """Tell whether a row is this one, stored; between commit and look the scanner may have moved it on."""
         if row is None or not host_rows.holds(row, self.columns):
             return False
-        return row[STATUS] == self.step.status or row[STATUS] not in (self.before, None, SCHEDULED)
+        return row[STATUS_KEY] == self.step.status or row[STATUS_KEY] not in (self.before, None, SCHEDULED)
 
     def left_as(self, row: Mapping[str, Any]) -> Step:
         """Give the step of the stored row."""
-        return self.step if row[STATUS] == self.step.status else Step(row[STATUS], by_scanner=True)
+        return self.step if row[STATUS_KEY] == self.step.status else Step(row[STATUS_KEY], by_scanner=True)
 
 
 def left_in(
     row: Mapping[str, Any], entry: Mapping[str, Any], known: Step | None, *, transliterating: bool
 ) -> Step | None:
     """Return the step of a row that holds a delivered entry; None where another hand has changed it since."""
-    step = settle(entry[STATUS], row[STATUS] or SCHEDULED, known)
+    step = settle(entry[STATUS_KEY], row[STATUS_KEY] or SCHEDULED, known)
     record = to_wire(entry, transliterating=transliterating).record
     columns = host_rows.stored_form(record | host_rows.running_identity(step, row))
-    return step if step.status == row[STATUS] and host_rows.holds(row, columns) else None
+    return step if step.status == row[STATUS_KEY] and host_rows.holds(row, columns) else None
 
 
 class HostedPlugin(CalendoPlugin):
@@ -95,16 +104,10 @@ class HostedPlugin(CalendoPlugin):
     _book_ledger: Ledger | None = None
 
     @property
-    def now(self) -> datetime:
-        """The aware present."""
-        return self._clock()
-
-    @property
     def book(self) -> StepBook:
         """The book of the ledger that is open now."""
-        ledger = self._ready()[1]
-        if self._book is None or self._book_ledger is not ledger:
-            self._book, self._book_ledger = StepBook(ledger), ledger
+        if self._book is None or self._book_ledger is not self.ledger:
+            self._book, self._book_ledger = StepBook(self.ledger), self.ledger
         return self._book
 
     @property
@@ -112,14 +115,9 @@ class HostedPlugin(CalendoPlugin):
         """The name under which Pylantir writes this source's rows, as far as is known."""
         return self.book.host_name or (UNNAMED if self.source_name == DEFAULT_NAME else self.source_name)
 
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger that is open now."""
-        return self._ready()[1]
-
     def underway(self) -> dict[int, str]:
         """Give the statuses of entries that went to the host without it being known whether it kept them."""
-        return {int(entry["source_record_id"]): entry[STATUS] for entry in self.pending()}
+        return {int(entry["source_record_id"]): entry[STATUS_KEY] for entry in self.pending()}
 
     def hang_up(self) -> None:
         """Close the connections to Calpendo; the next request opens new ones."""
@@ -141,7 +139,7 @@ class HostedPlugin(CalendoPlugin):
             return
         since = self.now - timedelta(hours=self.settings.max_booking_hours)
         self._adopt_unknown(database, since)
-        name, ledger = self.book.host_name, self._ready()[1]
+        name, ledger = self.book.host_name, self.ledger
         if name is None:
             return
         lines = ledger.last_lines(ledger.window_ids(since, _FOREVER))
@@ -156,7 +154,7 @@ class HostedPlugin(CalendoPlugin):
             entry = from_text(line.entry)
             row = rows.get(number)
             if row is None:
-                if entry[STATUS] != DISCONTINUED:
+                if entry[STATUS_KEY] != DISCONTINUED:
                     lost.append(number)
                 continue
             step = left_in(row, entry, self.book.get(number), transliterating=self.settings.transliterate)
@@ -175,31 +173,17 @@ class HostedPlugin(CalendoPlugin):
             )
 
     def _adopt_unknown(self, database: Path, since: datetime) -> None:
-        """Take rows that the ledger does not know for pending, so that each one's booking is asked for by its number.
-
-        A ledger that was lost or damaged knows nothing of them; one whose booking was deleted since would stay on the list.
-        """
         with self._reading():
             shown = host_rows.read_shown(database, self.row_name, (since - timedelta(days=1)).date())
-            ledger, zone = self._ready()[1], output_zone(self.settings)
-            known = ledger.last_lines(shown)
-            found = []
+            zone = output_zone(self.settings)
+            found = {}
             for number, row in shown.items():
                 clock = host_rows.moment_of(row)
-                if number in known or clock["scheduled_start_date"] is None:
-                    continue
-                start = datetime.combine(clock["scheduled_start_date"], clock["scheduled_start_time"])
-                entry = {name: row[name] for name in host_rows.stored_columns()} | clock
-                entry |= {STATUS: SCHEDULED, "data_source": self.source_name, "source_record_id": str(number)}
-                start_utc = microseconds(zone.localize(start))
-                found.append(Line(number, "", SCHEDULED, start_utc, None, "", to_text(entry)))
-            if found:
-                ledger.adopt(found)
-                self.lgr.warning(
-                    "%d rows of Pylantir's list are unknown to the ledger; their bookings are asked for: %s",
-                    len(found),
-                    [line.booking_id for line in found[:20]],
-                )
+                if clock[DATE_KEY] is not None:
+                    start = zone.localize(datetime.combine(clock[DATE_KEY], clock[TIME_KEY]))
+                    entry = {name: row[name] for name in host_rows.stored_columns()} | clock
+                    found[number] = (microseconds(start), None, entry)
+            adopt_unknown(self, found, "rows of Pylantir's list")
 
     def is_rescheduled(self, number: int, existing: Any) -> bool:
         """Tell whether a booking has another start than its row, and that lies ahead.
@@ -208,13 +192,11 @@ class HostedPlugin(CalendoPlugin):
         changed since moves no booking. A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it
         tells nothing.
         """
-        stored = {
-            name: getattr(existing, name, None) for name in ("scheduled_start_date", "scheduled_start_time")
-        }
+        stored = {name: getattr(existing, name, None) for name in (DATE_KEY, TIME_KEY)}
         before = host_rows.clock_of(stored)
         if "-" in before:
             return False
-        line = self._ready()[1].last_lines([number]).get(number)
+        line = self.ledger.last_lines([number]).get(number)
         if line is None or line.start_utc <= microseconds(self.now):
             return False
         meant = self.book.start_of(number, before)
@@ -232,10 +214,10 @@ class HostedPlugin(CalendoPlugin):
             return []
         return [
             {column: row[column] for column in host_rows.stored_columns()}
-            | {STATUS: DISCONTINUED, "source_record_id": str(number), NOT_ACKNOWLEDGED: True}
+            | {STATUS_KEY: DISCONTINUED, "source_record_id": str(number), NOT_ACKNOWLEDGED: True}
             | host_rows.moment_of(row)
             for number, row in (self._rows(database, name, dict.fromkeys(numbers)) or {}).items()
-            if row[STATUS] == SCHEDULED
+            if row[STATUS_KEY] == SCHEDULED
         ]
 
     def acknowledge_stored(
@@ -247,7 +229,7 @@ class HostedPlugin(CalendoPlugin):
         rows = self._rows(database, name, prepared)
         if rows is None:
             return
-        lines = self._ready()[1].last_lines(prepared)
+        lines = self.ledger.last_lines(prepared)
         stored = {}
         for number, row in prepared.items():
             if row.is_in(rows.get(number)):
@@ -337,7 +319,7 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         self._prepared: dict[int, Prepared] = {}
         self._underway: dict[int, str] = {}
         self._synced = False
-        self._told: set[tuple[int, str]] = set()
+        self._carried = CarriedReport("sent to Pylantir")
 
     def get_source_name(self) -> str:
         """Name the kind of source."""
@@ -396,19 +378,19 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     def prepare_record_for_upsert(self, record: Mapping[str, Any], existing_record: Any) -> Record:
         """Give the record its DICOM date and time, its study UID, and a status that undoes nothing."""
         prepared = dict(record)
-        prepared["scheduled_start_date"] = dicom_date(record.get("scheduled_start_date"))
-        prepared["scheduled_start_time"] = dicom_time(record.get("scheduled_start_time"))
+        prepared[DATE_KEY] = dicom_date(record.get(DATE_KEY))
+        prepared[TIME_KEY] = dicom_time(record.get(TIME_KEY))
         number = booking_number(record)
         core = self._core
         if number is None or core is None:
             return prepared
         step = self._step(core, number, prepared, existing_record)
-        prepared[STATUS] = step.status
+        prepared[STATUS_KEY] = step.status
         if existing_record is not None:
             stored = {name: getattr(existing_record, name, None) for name in host_rows.stored_columns()}
             prepared |= host_rows.running_identity(step, stored)
         prepared["study_instance_uid"] = self._uid(core, number, record, existing_record)
-        before = getattr(existing_record, STATUS, None)
+        before = getattr(existing_record, STATUS_KEY, None)
         self._prepared[number] = Prepared(
             host_rows.stored_form(prepared), step, before, delivers=NOT_ACKNOWLEDGED not in record
         )
@@ -445,7 +427,8 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         """
         twin = copy.copy(self)
         twin._core, twin._database = self.core.rehearsal(), database
-        twin._prepared, twin._underway, twin._synced, twin._told = {}, {}, False, set()
+        twin._prepared, twin._underway, twin._synced = {}, {}, False
+        twin._carried = CarriedReport("sent to Pylantir")
         return twin
 
     def plan(self, interval: float, *, days: int | None = None) -> tuple[Plan, list[Record]]:
@@ -526,42 +509,15 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
 
     def _records(self, core: HostedPlugin, entries: list[Record]) -> list[Record]:
         """Make records that the wire can carry; what cannot go out stays pending, and its row leaves the list."""
-        wires = [
-            (number, to_wire(entry, transliterating=core.settings.transliterate))
+        wires = {
+            number: to_wire(entry, transliterating=core.settings.transliterate)
             for entry in entries
             if (number := booking_number(entry)) is not None
-        ]
-        core.amend_report(
-            {
-                "transliterated": [number for number, wire in wires if wire.transliterated],
-                "repaired_for_host": counted_repairs(_by_field(wires)),
-                NOT_SENDABLE: {str(number): wire.fault for number, wire in wires if wire.fault},
-            }
-        )
-        self._tell(core, wires)
-        stale = core.rows_to_discontinue([number for number, wire in wires if wire.fault], self._rows_in())
-        return [wire.record for _, wire in wires if not wire.fault] + stale
-
-    def _tell(self, core: HostedPlugin, wires: list[tuple[int, WireRecord]]) -> None:
-        """Log by number what the wire could not carry as it was; each fault once."""
-        for number, wire in wires:
-            if wire.fault and self._is_news(number, wire.fault):
-                core.lgr.warning("booking %s is not sent to Pylantir: %s", number, wire.fault)
-            for name, kinds in wire.repaired.items():
-                for kind in kinds:
-                    if self._is_news(number, f"{name} {kind}"):
-                        why = explain(field_reason(name, kind))
-                        core.lgr.warning("booking %s for Pylantir: %s %s", number, why.meaning, why.remedy)
-        changed = [number for number, wire in wires if wire.transliterated and not wire.fault]
-        if changed:
-            core.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(changed), changed[:20])
-
-    def _is_news(self, number: int, text: str) -> bool:
-        """Tell whether this was not yet said of a booking, and remember it."""
-        if (number, text) in self._told:
-            return False
-        self._told.add((number, text))
-        return True
+        }
+        held_back = {number: wire.fault for number, wire in wires.items() if wire.fault}
+        self._carried.add_to(core, wires, held_back)
+        stale = core.rows_to_discontinue(list(held_back), self._rows_in())
+        return [wire.record for wire in wires.values() if not wire.fault] + stale
 
     def _acknowledge(self) -> None:
         prepared, self._prepared = self._prepared, {}
@@ -570,9 +526,9 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
             self._core.acknowledge_stored(prepared, self._rows_in(), self._host_name, synced=synced)
 
     def _step(self, core: HostedPlugin, number: int, record: Record, existing: Any) -> Step:
-        stored = None if existing is None else getattr(existing, STATUS, None) or SCHEDULED
+        stored = None if existing is None else getattr(existing, STATUS_KEY, None) or SCHEDULED
         return settle(
-            record.get(STATUS) or SCHEDULED,
+            record.get(STATUS_KEY) or SCHEDULED,
             stored,
             core.book.get(number),
             underway=self._underway.get(number),
@@ -587,14 +543,5 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         if existing is None:
             return wanted
         kept = getattr(existing, "study_instance_uid", None)
-        untouched = (getattr(existing, STATUS, None) or SCHEDULED) == SCHEDULED
+        untouched = (getattr(existing, STATUS_KEY, None) or SCHEDULED) == SCHEDULED
         return wanted if untouched and not is_study_uid(kept) else None
-
-
-def _by_field(wires: list[tuple[int, WireRecord]]) -> dict[str, dict[str, list[int]]]:
-    found: dict[str, dict[str, list[int]]] = {}
-    for number, wire in wires:
-        for name, kinds in wire.repaired.items():
-            for kind in kinds:
-                found.setdefault(name, {}).setdefault(kind, []).append(number)
-    return found

@@ -19,11 +19,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.file import DEFAULT_NAME, SourceSettings
-from pipeline.delivery.ledger import Ledger, from_text
+from pipeline.delivery.ledger import DATE_KEY, STATUS_KEY, TIME_KEY, Ledger, from_text
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.configuration import UNNAMED, ledger_names
-from pipeline.pylantir.host_rows import STATUS
 from pipeline.pylantir.plugin import CalendoPylantirPlugin, booking_number
 from pipeline.pylantir.wire import WireRecord, to_wire
 from pipeline.pylantir.worklist_filter import make_filter, output_zone
@@ -127,7 +126,7 @@ def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | 
             continue
         stored = before.get(number)
         prepared = twin.prepare_record_for_upsert(record, stored and SimpleNamespace(**stored))
-        row = {**(stored or {}), **host_rows.stored_form(prepared), STATUS: prepared[STATUS]}
+        row = {**(stored or {}), **host_rows.stored_form(prepared), STATUS_KEY: prepared[STATUS_KEY]}
         row[_UID] = prepared[_UID] or row.get(_UID)
         # A row that is new stands behind all others.
         after[number] = row
@@ -167,7 +166,7 @@ def _shown(
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session
 
-    columns = ("scheduled_start_date", "scheduled_start_time", STATUS)
+    columns = (DATE_KEY, TIME_KEY, STATUS_KEY)
     engine = create_engine("sqlite://")
     try:
         Base.metadata.create_all(engine)
@@ -182,7 +181,7 @@ def _shown(
             )
             session.flush()
             served = session.query(WorklistItem.source_record_id).filter(
-                getattr(WorklistItem, STATUS).in_(_SERVED)
+                getattr(WorklistItem, STATUS_KEY).in_(_SERVED)
             )
             found = make_filter(name, False, config, ledger)(served, now).order_by(WorklistItem.id)
             return tuple(int(number) for (number,) in found)

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as of
 from datetime import date, time
-from functools import lru_cache
 from typing import Any
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.hosts import in_ascii
+from pipeline.hosts import Carried, fits, in_ascii, keeps_type
 from pipeline.transform.repairs import Kind, Repair
 
 NO_NAME = "UNKNOWN"
@@ -56,18 +55,11 @@ def dicom_time(value: Any) -> Any:
     return DicomTime(value.hour, value.minute, value.second) if isinstance(value, time) else value
 
 
-@dataclass(frozen=True)
-class WireRecord:
-    """A record for Pylantir, and what had to be done to its values for it.
+@dataclass(frozen=True, kw_only=True)
+class WireRecord(Carried):
+    """A record for Pylantir, and what had to be done to its values for it."""
 
-    ``transliterated`` names the fields written in ASCII; ``repaired`` the kinds of repair (``transform.repairs``) of each
-    field that had any; ``fault`` says why the record cannot go out.
-    """
-
-    record: dict[str, Any]
-    transliterated: tuple[str, ...] = ()
-    repaired: Mapping[str, tuple[Kind, ...]] = of(default_factory=dict)
-    fault: str | None = None
+    record: dict[str, Any] = of(repr=False)
 
 
 def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRecord:
@@ -81,7 +73,7 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
     repaired: dict[str, tuple[Kind, ...]] = {}
     faults: list[str] = []
     for name, value in entry.items():
-        if isinstance(value, str) and not _is_storable(value):
+        if isinstance(value, str) and not fits(value, "utf-8"):
             # One such text would cost every row of Pylantir's transaction.
             record[name], repaired[name] = None, ("emptied",)
     for field in sent_texts():
@@ -106,44 +98,21 @@ def to_wire(entry: Mapping[str, Any], *, transliterating: bool = True) -> WireRe
     record["patient_name"] = record.get("patient_name") or NO_NAME
     if not record.get("patient_id"):
         faults.append("patient_id is empty")
-    return WireRecord(record, tuple(transliterated), repaired, "; ".join(faults) or None)
+    return WireRecord(
+        record=record,
+        transliterated=tuple(transliterated),
+        repaired=repaired,
+        fault="; ".join(faults) or None,
+    )
 
 
 def _obstacle(field: WorklistField, text: str, transliterating: bool) -> str | None:
     """Say why a text cannot be sent as it is, without the text; None where it can."""
     if transliterating and not text.isascii():
         return "holds characters beyond ASCII, and an identifier is not transliterated"
-    if not _is_latin_1(text):
+    if not fits(text, "latin-1"):
         return "holds characters that the answer cannot carry"
-    return _broken_rule(field.vr or "LO", text) if text else None
-
-
-def _is_storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_latin_1(text: str) -> bool:
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=8192)
-def _broken_rule(representation: str, text: str) -> str | None:
-    """Say which rule of its DICOM type a value breaks, without the value; None when it keeps all."""
-    from pydicom.config import RAISE
-    from pydicom.valuerep import validate_value
-
     if "\\" in text or not all(character.isprintable() for character in text):
         return "holds a backslash or a control character"
-    try:
-        validate_value(representation, text, RAISE)
-    except ValueError:
-        return f"is no valid {representation}"
-    return None
+    vr = field.vr or "LO"
+    return f"is no valid {vr}" if text and not keeps_type(vr, text) else None

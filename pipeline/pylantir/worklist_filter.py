@@ -18,13 +18,13 @@ import pytz
 
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
+from pipeline.delivery.ledger import IN_PROGRESS, SCHEDULED, microseconds
 from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledger_path, to_read
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.configuration import ledger_names, with_host_defaults
-from pipeline.pylantir.host_rows import IN_PROGRESS, SCHEDULED, SYNCED_NOTE
+from pipeline.pylantir.host_rows import SYNCED_NOTE
 
 _log = logging.getLogger(__name__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -174,5 +174,4 @@ def _known(connection: sqlite3.Connection, span: Span) -> Known:
 
 
 def _ids(connection: sqlite3.Connection, query: str, *moments: datetime) -> tuple[str, ...]:
-    values = [(moment - _EPOCH) // timedelta(microseconds=1) for moment in moments]
-    return tuple(str(row[0]) for row in connection.execute(query, values))
+    return tuple(str(row[0]) for row in connection.execute(query, tuple(map(microseconds, moments))))

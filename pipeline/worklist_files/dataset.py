@@ -11,16 +11,22 @@ from dataclasses import field as of
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from pydicom import dcmread
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from pipeline import fields
 from pipeline.fields import WorklistField
-from pipeline.hosts import in_ascii, is_study_uid, study_uid
+from pipeline.hosts import Carried, fits, in_ascii, is_study_uid, keeps_type, study_uid
 from pipeline.transform.repairs import Kind
-
-if TYPE_CHECKING:
-    from pydicom.dataelem import DataElement
-    from pydicom.dataset import Dataset
 
 ASCII: Final = "ASCII"
 _CODECS: Final = {"ISO_IR 192": "utf-8", "ISO_IR 100": "latin-1", ASCII: "ascii"}
@@ -81,18 +87,11 @@ _NEVER_EMPTY: Final = frozenset(
 ).union(_IN_STEP[:4], ("ScheduledProcedureStepID", "ScheduledProcedureStepDescription"))
 
 
-@dataclass(frozen=True)
-class Item:
-    """A worklist item as the bytes of a DICOM file (None where there can be none, and ``fault`` says why).
+@dataclass(frozen=True, kw_only=True)
+class Item(Carried):
+    """A worklist item as the bytes of a DICOM file (None where there can be none, and ``fault`` says why)."""
 
-    ``transliterated`` names the fields written in ASCII; ``repaired`` the kinds of repair (``transform.repairs``) of each
-    field that had any. Only ``content`` holds values.
-    """
-
-    content: bytes | None = of(repr=False)
-    fault: str | None = None
-    transliterated: tuple[str, ...] = ()
-    repaired: Mapping[str, tuple[Kind, ...]] = of(default_factory=dict)
+    content: bytes | None = of(default=None, repr=False)
 
 
 def worklist_item(
@@ -115,18 +114,21 @@ def worklist_item(
     item = making.dataset(_ITEM, values)
     step = making.dataset(_IN_STEP, values)
     if making.faults:
-        return Item(None, "; ".join(making.faults))
+        return Item(fault="; ".join(making.faults))
     if code := making.code(entry):
         step.add(_sequence("ScheduledProtocolCodeSequence", code))
     item.add(_sequence(_STEP, step))
     if character_set != ASCII:
         item.add(_element("SpecificCharacterSet", "CS", character_set))
-    return Item(_written(item, values), None, tuple(dict.fromkeys(making.transliterated)), making.repaired)
+    return Item(
+        content=_written(item, values),
+        transliterated=tuple(dict.fromkeys(making.transliterated)),
+        repaired=making.repaired,
+    )
 
 
 def shown_values(content: bytes) -> dict[str, str]:
     """Return what a console shows of an item, by the names of an entry's fields; what is empty is left out."""
-    from pydicom import dcmread
 
     item = dcmread(BytesIO(content))
     parts = [item, item[_STEP].value[0]]
@@ -189,7 +191,7 @@ class _Making:
         if value is None or not str(value).strip():
             return ""
         text = str(value)
-        if self._fits(text) or field.vr not in _ANY_CHARACTERS:
+        if fits(text, self._codec) or field.vr not in _ANY_CHARACTERS:
             return text  # Of a code the part that fits would be another code.
         if field.repair == "rejected":
             self.faults.append(
@@ -197,7 +199,7 @@ class _Making:
             )
             return text
         first = text.partition("=")[0]
-        if field.vr == "PN" and first.strip(" ^") and self._fits(first):
+        if field.vr == "PN" and first.strip(" ^") and fits(first, self._codec):
             return first
         repair = in_ascii(field, text)
         if repair.kinds:
@@ -205,15 +207,6 @@ class _Making:
         if repair.text:
             self.transliterated.append(field.name)
         return repair.text or ""
-
-    def _fits(self, text: str) -> bool:
-        if text.isascii():
-            return True
-        try:
-            text.encode(self._codec)
-        except UnicodeEncodeError:
-            return False
-        return True
 
     def _name(self) -> str:
         return {"latin-1": "Latin-1", "ascii": "ASCII"}.get(self._codec, "UTF-8")
@@ -258,9 +251,6 @@ _LONGEST_CODE: Final = 16
 
 
 def _written(item: Dataset, values: Mapping[str, str]) -> bytes:
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filewriter import dcmwrite
-    from pydicom.uid import UID, ExplicitVRLittleEndian
 
     item.file_meta = FileMetaDataset()
     item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -272,14 +262,7 @@ def _written(item: Dataset, values: Mapping[str, str]) -> bytes:
 
 
 def _is_valid(vr: str, text: str) -> bool:
-    from pydicom.config import RAISE
-    from pydicom.valuerep import validate_value
-
-    try:
-        validate_value(vr, text, RAISE)
-    except ValueError:
-        return False
-    return "\\" not in text and (vr in _ANY_CHARACTERS or text.isascii())
+    return keeps_type(vr, text) and (vr in _ANY_CHARACTERS or text.isascii())
 
 
 _ANY_CHARACTERS: Final = frozenset({"LO", "PN", "SH"})
@@ -294,8 +277,6 @@ def _valid(keyword: str, value: str) -> DataElement | None:
 
 
 def _element(keyword: str, vr: str, value: Any) -> DataElement:
-    from pydicom.config import RAISE
-    from pydicom.dataelem import DataElement
 
     if isinstance(value, str) and "\\" in value:
         raise ValueError("a backslash would make two values of one")
@@ -303,7 +284,6 @@ def _element(keyword: str, vr: str, value: Any) -> DataElement:
 
 
 def _sequence(keyword: str, item: Dataset) -> DataElement:
-    from pydicom.sequence import Sequence
 
     return _element(keyword, "SQ", Sequence([item]))
 
@@ -316,15 +296,12 @@ def _empty(keyword: str) -> DataElement:
 
 @lru_cache(maxsize=64)
 def _tag_of(keyword: str) -> Any:
-    from pydicom.datadict import tag_for_keyword
-    from pydicom.tag import Tag
 
     return Tag(tag_for_keyword(keyword) or 0)
 
 
 @lru_cache(maxsize=64)
 def _vr_of(keyword: str) -> str:
-    from pydicom.datadict import dictionary_VR
 
     ours = {field.keyword: field.vr for field in fields.WORKLIST if field.keyword}
     return ours.get(keyword) or dictionary_VR(_tag_of(keyword))

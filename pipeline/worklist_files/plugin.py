@@ -20,19 +20,16 @@ from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.delivery.ledger import (
     DATE_KEY,
-    STATUS_KEY,
     TIME_KEY,
     Line,
     from_text,
     microseconds,
     moment,
-    to_text,
 )
 from pipeline.delivery.ledger_file import worklist_host
-from pipeline.hosts import server_place
+from pipeline.hosts import CarriedReport, adopt_unknown, server_place
 from pipeline.plugin import CalendoPlugin
-from pipeline.report import counted_repairs, last_success
-from pipeline.transform.reasons import explain, field_reason
+from pipeline.report import last_success
 from pipeline.worklist_files.dataset import SHOWN, Item, worklist_item
 from pipeline.worklist_files.directory import WorklistDirectory, sealed, source_digest
 
@@ -89,7 +86,7 @@ class WorklistPlugin(CalendoPlugin):
         super().__init__(
             source_name, {**config, "acknowledge": "explicit"}, host=worklist_host(self._path), **further
         )
-        self._told: set[tuple[int, str]] = set()
+        self._carried = CarriedReport("on the worklist")
 
     @property
     def directory(self) -> WorklistDirectory:
@@ -104,34 +101,14 @@ class WorklistPlugin(CalendoPlugin):
         self.directory.refuse_unusable(self.ledger_path())
 
     def before_cycle(self) -> None:
-        """Take files that the ledger does not know for shown, so that each one's booking is asked for by its number.
-
-        A ledger that was lost knows nothing of them; one whose booking was deleted since would stay on the list for ever.
-        """
-        config, ledger = self._ready()
-        found = self.directory.found().ours
-        known = ledger.known(found)
-        lines = []
-        for number, stored in found.items():
-            if number in known:
-                continue
-            start_utc = microseconds(self._clock()) if stored.start_utc is None else stored.start_utc
-            start = moment(start_utc).astimezone(pytz.timezone(config.timezone))
-            entry = {
-                DATE_KEY: start.date(),
-                TIME_KEY: start.time(),
-                STATUS_KEY: SHOWN[0],
-                "data_source": self.source_name,
-                "source_record_id": str(number),
-            }
-            lines.append(Line(number, "", SHOWN[0], start_utc, stored.end_utc, "", to_text(entry)))
-        if lines:
-            ledger.adopt(lines)
-            self.lgr.warning(
-                "%d worklist files are unknown to the ledger; their bookings are asked for: %s",
-                len(lines),
-                [line.booking_id for line in lines[:20]],
-            )
+        """Take files that the ledger does not know for shown, so that each one's booking is asked for by its number."""
+        zone = pytz.timezone(self.settings.timezone)
+        found = {}
+        for number, stored in self.directory.found().ours.items():
+            start_utc = microseconds(self.now) if stored.start_utc is None else stored.start_utc
+            start = moment(start_utc).astimezone(zone)
+            found[number] = (start_utc, stored.end_utc, {DATE_KEY: start.date(), TIME_KEY: start.time()})
+        adopt_unknown(self, found, "worklist files")
 
     def keep_files(self) -> Kept:
         """Bring the directory to what the ledger says, and acknowledge what lies there.
@@ -173,7 +150,7 @@ class WorklistPlugin(CalendoPlugin):
         removed = [number for number in found.ours if number not in wanted or number in held_back]
         directory.update(files, removed)
         ledger.acknowledge(set(ledger.pending_ids()) - held_back.keys())
-        self._report(items, held_back)
+        self._carried.add_to(self, items, held_back, pending=len(ledger.pending_ids()))
         return Kept(len(found.ours.keys() - set(removed) | files.keys()), len(files), len(removed), held_back)
 
     def _item(self, line: Line, config: PipelineConfig) -> Item:
@@ -184,35 +161,6 @@ class WorklistPlugin(CalendoPlugin):
             base_url=config.base_url,
             character_set=config.worklist_character_set,
         )
-
-    def _report(self, items: Mapping[int, Item], held_back: Mapping[int, str]) -> None:
-        """Say in report and log what could not be written as it was; each fault once, by number."""
-        repaired: dict[str, dict[str, list[int]]] = {}
-        for number, item in items.items():
-            for name, kinds in item.repaired.items():
-                for kind in kinds:
-                    repaired.setdefault(name, {}).setdefault(kind, []).append(number)
-                    if self._is_news(number, f"{name} {kind}"):
-                        why = explain(field_reason(name, kind))
-                        self.lgr.warning("booking %d on the worklist: %s %s", number, why.meaning, why.remedy)
-        for number, fault in held_back.items():
-            if self._is_news(number, fault):
-                self.lgr.warning("booking %d is not on the worklist: %s", number, fault)
-        pending = len(self._ready()[1].pending_ids())
-        self.amend_report(
-            {
-                "transliterated": [number for number, item in items.items() if item.transliterated],
-                "repaired_for_host": counted_repairs(repaired),
-                "not_sendable": {str(number): fault for number, fault in held_back.items()},
-            },
-            pending=pending,
-        )
-
-    def _is_news(self, number: int, text: str) -> bool:
-        if (number, text) in self._told:
-            return False
-        self._told.add((number, text))
-        return True
 
 
 def _shown(lines: pl.DataFrame, window: Window, config: PipelineConfig) -> pl.DataFrame:

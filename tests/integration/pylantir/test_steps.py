@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.pylantir.host_rows import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED, Step, settle
+from pipeline.delivery.ledger import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
+from pipeline.pylantir.host_rows import Step, settle
 from tests.integration.pylantir.bookings import booking, site_now, span
 from tests.integration.pylantir.both_plugins import fails_upstream
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import api_path_in
@@ -16,6 +18,8 @@ from pipeline.verify import setup_checks
 from pipeline.verify.mapping_checks import patterns
 from pipeline.verify.setup_checks import Check, State, Verification, failed, ok, skipped, warning
 from pipeline.wording import counted
+
+T = TypeVar("T")
 
 __all__ = ["Check", "State", "Verification", "verify"]
 
@@ -41,45 +45,31 @@ def _checks(
     path: Path, source: str | None, environ: Mapping[str, str] | None, now: datetime, at_least: float
 ) -> Iterator[Check]:
     yield setup_checks.versions()
-    settings = config = credentials = None
-    is_told = True
-    try:
-        environ = environment() if environ is None else environ
-    except PluginConfigError as error:
-        yield from _faults("environment", error, where=".env: ")
-        environ, is_told = os.environ, False
-    try:
-        settings = select_source(path, source)
-    except PluginConfigError as error:
-        yield from _faults("configuration", error, where=f"{path}: ")
-    try:
-        credentials = Credentials.from_environment(environ) if is_told else None
-        yield (
-            ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
-            if is_told
-            else skipped("login", "not looked at: .env has to be fixed first")
-        )
-    except PluginConfigError as error:
-        yield from _faults("login", error)
+    config = credentials = None
+    told = yield from _tried("environment", lambda: environment() if environ is None else environ, ".env: ")
+    settings = yield from _tried("configuration", lambda: select_source(path, source), f"{path}: ")
+    if told is None:
+        yield skipped("login", "not looked at: .env has to be fixed first")
+    else:
+        credentials = yield from _tried("login", lambda: Credentials.from_environment(told))
+    if credentials is not None:
+        yield ok("login", "CALPENDO_USERNAME and CALPENDO_PASSWORD are set")
+    known = os.environ if told is None else told
     if settings is not None:
-        try:
-            config = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
-        except PluginConfigError as error:
-            yield from _faults("configuration", error)
+        options = partial(PipelineConfig.from_dict, settings.config, source_name=settings.name)
+        config = yield from _tried("configuration", lambda: options(environ=known))
     yield setup_checks.registration()
     if config is None or settings is None:
         yield skipped("connection", "not tried: the configuration has to be corrected first")
         return
     yield from _configured(config, settings, now)
     if credentials is None:
-        yield skipped(
-            "connection",
-            "not tried: the login is missing" if is_told else "not tried: .env has to be fixed first",
-        )
+        why = ".env has to be fixed first" if told is None else "the login is missing"
+        yield skipped("connection", f"not tried: {why}")
         return
     from pipeline.verify.server_checks import server
 
-    hosted = setup_checks.under_pylantir(settings, environ)
+    hosted = setup_checks.under_pylantir(settings, known)
     yield from server(config, credentials, now, settings.sync_interval, hosted=hosted, at_least=at_least)
 
 
@@ -107,8 +97,12 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
     yield from setup_checks.worklist_files(config)
 
 
-def _faults(name: str, error: PluginConfigError, where: str = "") -> Iterator[Check]:
-    """Yield a line for each fault; a fault ends with what to write."""
-    for fault in error.faults:
-        found, _, write = fault.partition("; write ")
-        yield failed(name, where + found, f"write {write}" if write else "")
+def _tried(name: str, make: Callable[[], T], where: str = "") -> Generator[Check, None, T | None]:
+    """Return what can be made, else None after a line for each fault; a fault ends with what to write."""
+    try:
+        return make()
+    except PluginConfigError as error:
+        for fault in error.faults:
+            found, _, write = fault.partition("; write ")
+            yield failed(name, where + found, f"write {write}" if write else "")
+    return None

@@ -7,7 +7,6 @@ as shapes.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -15,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
+from itertools import islice
 from re import _constants as sre  # type: ignore[attr-defined]  # no public name for Python's parse tree
 from typing import TYPE_CHECKING, Any
 
@@ -452,7 +452,7 @@ def slow_title(pattern: str, *groups: int, anywhere: bool = False) -> str | None
         if most_steps(pattern, length, is_ascii=rust is None) <= VALUE_STEPS:
             continue
         endings = _ENDINGS if rust is None else _BEYOND_ASCII
-        titles = list(dict.fromkeys(itertools.islice(_titles(pattern, length, endings), _MOST)))
+        titles = list(dict.fromkeys(islice(_titles(pattern, length, endings), _MOST)))
         found = BoundedMatcher(rounds=(SLOW,), budget=_PATIENCE)(pattern, groups[0], titles)
         for title, answer in zip(titles, found, strict=True):
             if answer is TIMED_OUT:
@@ -473,21 +473,26 @@ def _titles(pattern: str, length: int, endings: Sequence[str]) -> Iterator[str]:
 def _repetitions(items: list[Any], lead: str, flags: int) -> Iterator[tuple[str, str]]:
     """Yield, for each repetition, a text that leads to it and texts for one of its turns."""
     for place, (kind, argument) in enumerate(items):
-        if kind in REPEATS:
-            inside = list(argument[2])
-            turns = dict.fromkeys([_sample(inside, flags), *_starts(inside, flags)])
-            yield from ((lead, turn) for turn in turns)
-            yield from _repetitions(inside, lead, flags)
-        elif kind is sre.SUBPATTERN:
-            yield from _repetitions(list(argument[3]), lead, _flags(argument, flags))
-        elif kind is sre.BRANCH:
-            for branch in argument[1]:
-                yield from _repetitions(list(branch), lead, flags)
-        elif kind in (sre.ASSERT, sre.ASSERT_NOT):
-            yield from _repetitions(list(argument[1]), lead, flags)
-        elif kind is sre.ATOMIC_GROUP:
-            yield from _repetitions(list(argument), lead, flags)
+        for inside, inner in _inside(kind, argument, flags):
+            if kind in REPEATS:
+                turns = dict.fromkeys([_sample(inside, inner), *_starts(inside, inner)])
+                yield from ((lead, turn) for turn in turns)
+            yield from _repetitions(inside, lead, inner)
         lead += _sample(items[place : place + 1], flags)
+
+
+def _inside(kind: Any, argument: Any, flags: int) -> Iterator[tuple[list[Any], int]]:
+    """Yield the sequences that an item of a parsed pattern holds, with the flags that count in them."""
+    if kind is sre.SUBPATTERN:
+        yield list(argument[3]), int((flags | argument[1]) & ~argument[2]) & ~re.DEBUG
+    elif kind is sre.BRANCH:
+        yield from ((list(branch), flags) for branch in argument[1])
+    elif kind in REPEATS:
+        yield list(argument[2]), flags
+    elif kind in (sre.ASSERT, sre.ASSERT_NOT):
+        yield list(argument[1]), flags
+    elif kind is sre.ATOMIC_GROUP:
+        yield list(argument), flags
 
 
 def _starts(items: list[Any], flags: int) -> Iterator[str]:
@@ -496,14 +501,11 @@ def _starts(items: list[Any], flags: int) -> Iterator[str]:
         if kind in CHARACTERS:
             found = characters(kind, argument, flags)
             yield from (liked for liked in _LIKED if found >> ord(liked) & 1)
-        elif kind in REPEATS:
-            yield from _starts(list(argument[2]), flags)
-        elif kind is sre.SUBPATTERN:
-            yield from _starts(list(argument[3]), _flags(argument, flags))
-        elif kind is sre.BRANCH:
-            for branch in argument[1]:
-                yield _sample(list(branch), flags)
-                yield from _starts(list(branch), flags)
+        elif kind in REPEATS or kind in (sre.SUBPATTERN, sre.BRANCH):
+            for inside, inner in _inside(kind, argument, flags):
+                if kind is sre.BRANCH:
+                    yield _sample(inside, inner)
+                yield from _starts(inside, inner)
 
 
 def _sample(items: list[Any], flags: int) -> str:
@@ -512,14 +514,9 @@ def _sample(items: list[Any], flags: int) -> str:
     for kind, argument in items:
         if kind in CHARACTERS:
             text += _character(characters(kind, argument, flags))
-        elif kind in REPEATS:
-            text += _sample(list(argument[2]), flags) * min(max(argument[0], 1), 8)
-        elif kind is sre.SUBPATTERN:
-            text += _sample(list(argument[3]), _flags(argument, flags))
-        elif kind is sre.BRANCH:
-            text += _sample(list(argument[1][0]), flags)
-        elif kind is sre.ATOMIC_GROUP:
-            text += _sample(list(argument), flags)
+        elif kind not in (sre.ASSERT, sre.ASSERT_NOT):
+            times = min(max(argument[0], 1), 8) if kind in REPEATS else 1
+            text += "".join(_sample(*first) for first in islice(_inside(kind, argument, flags), 1)) * times
     return text
 
 
@@ -528,7 +525,3 @@ def _character(found: int) -> str:
         if found >> ord(liked) & 1:
             return liked
     return next((chr(point) for point in range(32, 127) if found >> point & 1), "")
-
-
-def _flags(subpattern: Any, flags: int) -> int:
-    return int((flags | subpattern[1]) & ~subpattern[2]) & ~re.DEBUG

@@ -17,6 +17,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
+from pipeline.transform.paths import value_at
 from pipeline.verify.mapping_checks import AT_LEAST, DAYS, Rows, asked_span, tried
 from pipeline.verify.setup_checks import Check, failed, ok, warning
 from pipeline.wording import near_miss
@@ -42,7 +43,7 @@ def server(
     try:
         window = window_for(hasty, now, sync_interval)
     except PluginConfigError as error:
-        yield failed("window", str(error), "mend sync_interval or lookback_multiplier")
+        yield failed("window", str(error), "correct sync_interval or lookback_multiplier")
         return
     with CalpendoClient(hasty, credentials) as client:
         try:
@@ -162,10 +163,12 @@ def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check
     """Compare the configured names with the server's list (GET .../b/Calpendo.Resource)."""
     name = "resources"
     try:
-        known = _names(client.resources())
+        known = {name for row in client.resources() for name in resource_names(row)}
     except PluginFetchError as error:
         yield warning(
-            name, f"the list of resources is not to be had: {error}", "compare the names with Calpendo by eye"
+            name,
+            f"the list of resources could not be fetched: {error}",
+            "compare the names with Calpendo by eye",
         )
         return
     if not known:
@@ -185,16 +188,7 @@ def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check
         yield ok(name, "the server knows each configured resource")
 
 
-def _names(rows: Iterable[Any]) -> set[str]:
-    """Return every name under which the server's rows show a resource, whatever shape they have."""
-    names: set[str] = set()
-    for row in rows:
-        if isinstance(row, dict):
-            for place in (row, row.get("properties")):
-                if isinstance(place, dict):
-                    names |= {
-                        text
-                        for key in ("name", "formattedName")
-                        if isinstance(text := place.get(key), str) and text
-                    }
-    return names
+def resource_names(row: Any) -> list[str]:
+    """Return the names under which a row of the server's list of resources shows one, the plain one first."""
+    found = [value_at(row, key) for key in ("name", "formattedName")] if isinstance(row, dict) else []
+    return [name for name in found if isinstance(name, str) and name]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import zoneinfo
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -22,6 +21,7 @@ import pytz
 from pipeline.config import PipelineConfig
 from pipeline.config.file import SourceSettings
 from pipeline.errors import PluginConfigError
+from pipeline.transform.times import to_wall
 from pipeline.wording import install
 
 
@@ -90,30 +90,66 @@ def versions() -> Check:
     return ok("environment", ", ".join(parts))
 
 
+@dataclass(frozen=True, slots=True)
+class ZoneDifference:
+    """A library that disagrees with pytz: since which instant, and by how many minutes its clock is ahead."""
+
+    library: str
+    since: datetime
+    minutes: int
+
+
+def compare_zone(zone: str, now: datetime, days: int = 366) -> tuple[list[str], list[ZoneDifference]]:
+    """Compare every hour from ``now`` on; returns the libraries that were compared, and those that differ from pytz.
+
+    A library that does not know the zone at all is left out of both: it cannot mislead.
+    """
+    from pipeline.audit.times_in_doubt import other_libraries
+
+    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    last = first + timedelta(days=days)
+    instants = pl.datetime_range(first, last, "1h", closed="left", time_unit="us", eager=True)
+    ours = to_wall(instants, zone)
+    compared: list[str] = []
+    differences: list[ZoneDifference] = []
+    for library in other_libraries(zone):
+        theirs = library.to_wall(instants)
+        if theirs.null_count() == len(theirs):
+            continue
+        name = f"{library.name} ({library.version})"
+        compared.append(name)
+        apart = (theirs != ours).arg_true()
+        if len(apart):
+            minutes = round((theirs[apart[0]] - ours[apart[0]]).total_seconds() / 60)
+            differences.append(ZoneDifference(name, instants[apart[0]].replace(tzinfo=UTC), minutes))
+    return compared, differences
+
+
 def zones(config: PipelineConfig, now: datetime) -> Iterator[Check]:
     """Compare the zone data of pytz, polars and the system for the site over the next year."""
+    from pipeline.audit.times_in_doubt import pytz_version
 
+    release = f"pytz {pytz_version()}"
     compared, differences = compare_zone(config.timezone, now)
     for difference in differences:
         ahead = "ahead of" if difference.minutes > 0 else "behind"
         since = "now" if difference.since <= now else f"from {difference.since:%Y-%m-%d} on"
         yield warning(
             "time zones",
-            f"{difference.library} is {abs(difference.minutes)} minutes {ahead} {pytz_release()} for "
+            f"{difference.library} is {abs(difference.minutes)} minutes {ahead} {release} for "
             f"{config.timezone} {since}",
             "entries follow pytz; update the other one (tzdata of the system, polars) where people read its times",
         )
     if not differences:
         others = " and ".join(compared) or "nothing else to compare"
-        yield ok("time zones", f"{config.timezone}: {pytz_release()} agrees with {others} for a year")
-    if pytz_is_old(now):
-        yield warning("time zones", f"{pytz_release()} is old", "run: pip install --upgrade pytz")
+        yield ok("time zones", f"{config.timezone}: {release} agrees with {others} for a year")
+    # Governments change clocks on short notice.
+    if int(vars(pytz)["OLSON_VERSION"][:4]) < now.year - 1:
+        yield warning("time zones", f"{release} is old", "run: pip install --upgrade pytz")
 
 
 def output_zone(config: PipelineConfig, now: datetime) -> Check:
     """Warn where the times on the scanner's list will not be those of the clock on the wall."""
-    import pytz
-
     name = "output zone"
     target = config.timezone if config.output_timezone == "site" else config.output_timezone
     if "output_timezone" not in config.model_fields_set:
@@ -122,7 +158,7 @@ def output_zone(config: PipelineConfig, now: datetime) -> Check:
         return ok(name, f"times are emitted as the site's clock shows them ({config.timezone})")
     site, emitted = pytz.timezone(config.timezone), pytz.timezone(target)
     days = [now + timedelta(days=day) for day in range(366)]
-    hours = [_hours(day, emitted) - _hours(day, site) for day in days]
+    hours = [_hours_ahead(emitted, day) - _hours_ahead(site, day) for day in days]
     if not any(hours):
         return ok(name, f"times are emitted in {target}, all year the same as the site's clock")
     return warning(
@@ -133,7 +169,7 @@ def output_zone(config: PipelineConfig, now: datetime) -> Check:
     )
 
 
-def _hours(moment: datetime, zone: tzinfo) -> float:
+def _hours_ahead(zone: tzinfo, moment: datetime) -> float:
     return (moment.astimezone(zone).utcoffset() or timedelta(0)).total_seconds() / 3600
 
 
@@ -317,85 +353,3 @@ def registration() -> Check:
             f"pip install 'pylantir=={TESTED_PYLANTIR}', or watch the first day closely",
         )
     return ok(name, f"{installed}: the plugin registers; start it with calpendo-pipeline pylantir start")
-
-
-_IANA_RELEASE: str = vars(pytz)["OLSON_VERSION"]
-
-Walls = Sequence[datetime | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ZoneDifference:
-    """A library that disagrees with pytz: since which instant, and by how many minutes its clock is ahead."""
-
-    library: str
-    zone: str
-    since: datetime
-    minutes: int
-
-
-def compare_zone(zone: str, now: datetime, days: int = 366) -> tuple[list[str], list[ZoneDifference]]:
-    """Compare every hour from ``now`` on; returns the libraries that were compared, and those that differ.
-
-    A library that does not know the zone at all is left out of both: it cannot mislead.
-    """
-    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    instants = [first + timedelta(hours=hour) for hour in range(24 * days)]
-    ours = _walls_by(pytz.timezone(zone), instants)
-    compared: list[str] = []
-    differences: list[ZoneDifference] = []
-    for library, theirs in ((f"polars {pl.__version__}", _polars(zone, instants)), _system(zone, instants)):
-        if theirs is None:
-            continue
-        compared.append(library)
-        for instant, our, their in zip(instants, ours, theirs, strict=True):
-            if our != their and our is not None and their is not None:
-                minutes = round((their - our).total_seconds() / 60)
-                differences.append(ZoneDifference(library, zone, instant, minutes))
-                break
-    return compared, differences
-
-
-def pytz_release() -> str:
-    """Return pytz's version with the release of its zone data."""
-    return f"pytz {version('pytz')} (IANA {_IANA_RELEASE})"
-
-
-def pytz_is_old(now: datetime) -> bool:
-    """Tell whether pytz's zone data is from before last year: governments change clocks on short notice."""
-    return int(_IANA_RELEASE[:4]) < now.year - 1
-
-
-def _walls_by(zone: zoneinfo.ZoneInfo | pytz.BaseTzInfo, instants: Sequence[datetime]) -> list[datetime]:
-    return [instant.astimezone(zone).replace(tzinfo=None) for instant in instants]
-
-
-def _polars(zone: str, instants: Sequence[datetime]) -> Walls | None:
-    naive = pl.Series([instant.replace(tzinfo=None) for instant in instants], dtype=pl.Datetime("us"))
-    try:
-        # The zone is taken off again inside polars: a zoned value handed to Python can change its instant.
-        walls = naive.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.replace_time_zone(None)
-    except pl.exceptions.PolarsError:
-        return None
-    return walls.to_list()
-
-
-def _system(zone: str, instants: Sequence[datetime]) -> tuple[str, Walls | None]:
-    try:
-        clock = zoneinfo.ZoneInfo.no_cache(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return "the system's zone data", None
-    return _system_name(zone), _walls_by(clock, instants)
-
-
-def _system_name(zone: str) -> str:
-    """Say where ``zoneinfo`` has its data from, with the release where a file tells it."""
-    for folder in map(Path, zoneinfo.TZPATH):
-        if (folder / zone).is_file():
-            release = folder / "tzdata.zi"
-            if not release.is_file():
-                return f"the system's zone data ({folder})"
-            with release.open(encoding="ascii", errors="replace") as file:
-                text = file.readline().removeprefix("# version").strip()
-            return f"the system's zone data ({text[:20]})"
-    return "the tzdata package"

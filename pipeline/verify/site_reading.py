@@ -20,23 +20,22 @@ from pipeline.calpendo.responses import (
     CalpendoFault,
     RefusedFault,
     ServerFault,
-    UnreachableFault,
 )
 from pipeline.calpendo.window import Window
 from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.config.credentials import Credentials
-from pipeline.errors import PluginConfigError, PluginFetchError
+from pipeline.errors import PluginFetchError
 from pipeline.transform.json_text import parsed
 from pipeline.transform.paths import HIDDEN, find, value_at
 from pipeline.transform.text import normalised
 from pipeline.verify.proposals import SiteReading, text_of
+from pipeline.verify.server_checks import IMPATIENT, resource_names
 from pipeline.wording import config_error
 
 PAST_DAYS, COMING_DAYS, DAYS_PER_QUERY = 75, 15, 30
 """Ninety days: most of them over, so that their statuses show, and those of which the list will be made."""
 
-_IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 120.0}
 _DATE_FORMATS = ("YYYYMMDD-HHMM", "YYYYMMDDTHHMM")
 _PATHS = tuple(dict.fromkeys(CHANGED_PATHS))
 
@@ -87,7 +86,7 @@ def read_site(
         {"base_url": base_url, "timezone": timezone, "allow_insecure_http": insecure},
         environ={},
         offline=True,
-    ).model_copy(update=_IMPATIENT)
+    ).model_copy(update=IMPATIENT | {"batch_deadline": 120.0})
     tried = list(dict.fromkeys(path for path in (api_path, *API_PATHS) if path))
     first: PluginFetchError | None = None
     asked = 0
@@ -190,12 +189,8 @@ class _Survey:
                 "the server does not show its list of resources to this user; those of the bookings are taken"
             )
             return None
-        names: dict[str, None] = {}
-        for row in rows:
-            if isinstance(row, dict):
-                found = value_at(row, "name") or value_at(row, "formattedName")
-                if isinstance(found, str) and (name := normalised(found)):
-                    names[name] = None
+        names = dict.fromkeys(normalised(found[0]) for row in rows if (found := resource_names(row)))
+        names.pop("", None)
         if not names:
             self._notes.append("the server lists no resource to this user; those of the bookings are taken")
         return tuple(names)
@@ -255,25 +250,12 @@ def machine_zone() -> str | None:
         except OSError:
             return None
         name = str(place).partition("zoneinfo/")[2]
-    if name not in pytz.all_timezones_set or name in (
+    if name not in pytz.all_timezones_set or name.rpartition("/")[2] in (
         "UTC",
-        "Etc/UTC",
+        "UCT",
         "GMT",
         "Zulu",
         "Universal",
-        "Etc/GMT",
-        "UCT",
     ):
         return None
     return name
-
-
-__all__ = [
-    "PluginConfigError",
-    "UnreachableFault",
-    "checked_address",
-    "hidden",
-    "machine_zone",
-    "read_file",
-    "read_site",
-]

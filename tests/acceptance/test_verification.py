@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from pipeline.audit import times_in_doubt
 from pipeline.commands import verify as command
 from pipeline.simulator import CalpendoSimulator
 from pipeline.verify import Check, State, Verification, setup_checks, verify
-from pipeline.verify import setup_checks as zone_age
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 LOGIN = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo"}
@@ -243,19 +244,14 @@ def test_times_that_are_not_the_sites_are_a_warning(write: Write) -> None:
 
 def test_zone_data_that_differs_is_a_warning(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promise: pytz against polars and the system, for the site's zone over the next year."""
-    truth = zone_age._walls_by
+    system = times_in_doubt.other_libraries("Europe/Paris")[1]
 
-    def one_hour_off_in_march(zone: Any, instants: Any) -> list[datetime]:
-        march = datetime(2027, 3, 14, 9, tzinfo=UTC)
-        walls = truth(zone, instants)
-        shifted = type(zone).__module__.startswith("zoneinfo")
-        return [
-            w.replace(year=1999) if shifted and i >= march else w
-            for w, i in zip(walls, instants, strict=True)
-        ]
+    def one_hour_off_in_march(instants: pl.Series) -> pl.Series:
+        off = (instants >= datetime(2027, 3, 14, 9)).cast(int)  # noqa: DTZ001  naive UTC
+        return system.to_wall(instants) + pl.select(pl.duration(hours=off)).to_series()
 
-    monkeypatch.setattr(zone_age, "_walls_by", one_hour_off_in_march)
-    monkeypatch.setattr(zone_age, "_polars", lambda *_: None)
+    others = (system._replace(to_wall=one_hour_off_in_march),)
+    monkeypatch.setattr(times_in_doubt, "other_libraries", lambda _zone: others)
     path = write(timezone="Europe/Paris")
     line = only(verify(path, environ=LOGIN, now=NOW), "time zones", State.WARNING)
     assert "from 2027-03-14 on" in line.found
@@ -270,14 +266,13 @@ def test_zone_data_that_agrees_is_fine(write: Write) -> None:
 
 def test_polars_and_pytz_are_really_compared() -> None:
     """Promise: where polars puts a winter noon of Edmonton elsewhere than pytz, the difference is found."""
-    import polars as pl
     import pytz
 
     noon = datetime(2026, 12, 1, 19, tzinfo=UTC)
     ours = noon.astimezone(pytz.timezone("America/Edmonton")).replace(tzinfo=None)
     frame = pl.Series([noon.replace(tzinfo=None)]).dt.replace_time_zone("UTC")
     theirs = frame.dt.convert_time_zone("America/Edmonton").dt.replace_time_zone(None)[0]
-    _, differences = zone_age.compare_zone("America/Edmonton", datetime(2026, 10, 1, tzinfo=UTC))
+    _, differences = setup_checks.compare_zone("America/Edmonton", datetime(2026, 10, 1, tzinfo=UTC))
     minutes = [difference.minutes for difference in differences if difference.library.startswith("polars")]
     assert minutes == ([] if theirs == ours else [round((theirs - ours).total_seconds() / 60)])
 

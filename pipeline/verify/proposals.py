@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import polars as pl
+import pytz
 
 from pipeline import fields
 from pipeline.audit.suggestions import TARGETS, SuggestedRule, suggest_rules
@@ -28,6 +29,7 @@ from pipeline.transform.extraction import extract_series
 from pipeline.transform.paths import value_at
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable, normalised
+from pipeline.transform.times import iso_instants, names_offset, pair_readings
 from pipeline.transform.vocabularies import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED, STATUSES
 from pipeline.wording import counted, sendable
 
@@ -208,7 +210,7 @@ _AGREEING: Final = 0.9
 """Share of the bookings' times that a zone has to agree with."""
 
 _PATHS: Final[Mapping[str, tuple[str, ...]]] = {field.column: field.paths for field in fields.BOOKING}
-_PAIR: Final = re.compile(r"\[\s*([^,\]]+?)\s*,")
+_OFFSET: Final = re.compile(r"(Z|[+-][0-9:]+)$")
 
 
 @dataclass(frozen=True)
@@ -497,9 +499,8 @@ def propose_ignored(titles: Iterable[str], id_rules: Sequence[SuggestedRule]) ->
             nobody.setdefault(word, []).append(title)
     patterns = []
     for word, own in sorted(nobody.items(), key=lambda item: (-len(item[1]), item[0])):
-        found = next(
-            (pattern for pattern in _patterns_for(word) if all(is_in(pattern, title) for title in own)), None
-        )
+        fitting = (each for each in _patterns_for(word) if all(is_in(each, title) for title in own))
+        found = next(fitting, None)
         if found is not None and not any(is_in(found, title) for title in subjects):
             patterns.append(found)
     return tuple(patterns)
@@ -514,32 +515,6 @@ def _patterns_for(word: str) -> tuple[str, str, str]:
 def is_in(pattern: str, title: str) -> bool:
     """Return whether a pattern of ``ignore_titles`` is found in a title."""
     return re.search(pattern, title, re.IGNORECASE) is not None
-
-
-def proposed_choices(
-    reading: SiteReading, *, timezone: str, resources: Mapping[str, str | None] | None = None
-) -> Choices:
-    """Take every proposal that is sure; ``resources`` are the chosen ones where somebody has chosen already."""
-    if resources is None:
-        resources = {each.name: each.modality for each in propose_resources(reading) if each.is_proposed}
-    payloads = of_resources(reading.payloads, resources)
-    titles = propose_titles(payloads)
-    return Choices(
-        base_url=reading.base_url,
-        api_path=reading.api_path,
-        resources=resources,
-        timezone=timezone,
-        statuses={
-            status.name: status.meaning
-            for status in propose_statuses(payloads)
-            if status.meaning is not None and not status.is_built_in
-        },
-        id_rules=tuple(as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt),
-        name_rules=proposed_names(titles),
-        ignore=titles.ignore,
-        fetch_mode="changed" if reading.has_modified else None,
-        date_format=reading.date_format,
-    )
 
 
 def field_mapping(choices: Choices) -> dict[str, Any]:
@@ -594,31 +569,24 @@ def configuration(choices: Choices) -> dict[str, Any]:
     """Return a source's ``config`` block for the choices; what is at its default is left out."""
     config: dict[str, Any] = {
         "base_url": choices.base_url,
-        "api_path": choices.api_path,
+        "api_path": choices.api_path if choices.base_url else "",
         "resources": list(choices.resources),
         "timezone": choices.timezone,
         "output_timezone": "site",
-        "resource_modality_mapping": {
-            name: modality for name, modality in choices.resources.items() if modality is not None
-        },
+        "resource_modality_mapping": {name: code for name, code in choices.resources.items() if code},
         "status_mapping": dict(choices.statuses),
+        "resource_ae_title": dict(choices.stations),
+        "worklist_dir": choices.worklist_dir,
+        "ignore_titles": list(choices.ignore),
+        "fetch_mode": choices.fetch_mode,
+        "query_date_format": choices.date_format,
+        "field_mapping": field_mapping(choices),
     }
-    if choices.stations:
-        config["resource_ae_title"] = dict(choices.stations)
-    if choices.worklist_dir:
-        config["worklist_dir"] = choices.worklist_dir
-    if choices.ignore:
-        config["ignore_titles"] = list(choices.ignore)
-    if choices.fetch_mode is not None:
-        config["fetch_mode"] = choices.fetch_mode
-    if choices.date_format is not None:
-        config["query_date_format"] = choices.date_format
-    config["field_mapping"] = field_mapping(choices)
-    if (
-        not choices.base_url
-    ):  # A file was read: the address is filled in later, or stands in CALPENDO_API_URL.
-        del config["base_url"], config["api_path"]
-    return config
+    # Without an address a file was read: it is filled in later, or stands in CALPENDO_API_URL.
+    return {key: value for key, value in config.items() if value or key in _ALWAYS_WRITTEN}
+
+
+_ALWAYS_WRITTEN: Final = ("resources", "resource_modality_mapping", "status_mapping")
 
 
 def outcome(payloads: Sequence[dict[str, Any]], config: Mapping[str, Any]) -> Outcome:
@@ -635,35 +603,23 @@ def clock_offsets(payloads: Iterable[Mapping[str, Any]]) -> tuple[tuple[datetime
 
     A booking tells both by a time with the site's own offset, or by ``formattedName`` beside a time in UTC.
     """
-    pairs: dict[tuple[datetime, datetime], None] = {}
-    for payload in payloads:
-        written = value_at(dict(payload), "properties.dateRange.start")
-        start = _moment(written)
-        if start is None or start.tzinfo is None:
-            continue
-        instant = start.astimezone(UTC)
-        named = _PAIR.match(text_of(payload, "formatted_name"))
-        wall = _moment(named[1].removesuffix(".0")) if named else None
-        if wall is None and start.utcoffset():
-            wall = start.replace(tzinfo=None)
-        if wall is not None and wall.tzinfo is None:
-            pairs[instant, wall] = None
-    return tuple(pairs)
-
-
-def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        return datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
+    told = [
+        (start.strip(), text_of(payload, "formatted_name"))
+        for payload in payloads
+        if isinstance(start := value_at(dict(payload), "properties.dateRange.start"), str)
+        and names_offset(start.strip())
+    ]
+    starts, names = [start for start, _ in told], [name for _, name in told]
+    instants = iso_instants(pl.Series(starts, dtype=pl.String))
+    as_written = iso_instants(pl.Series([_OFFSET.sub("", start) for start in starts], dtype=pl.String))
+    named = pair_readings(names, "UTC")[0].earliest
+    walls = named.fill_null(as_written.set(as_written == instants, None))
+    pairs = pl.DataFrame({"instant": instants, "wall": walls}).drop_nulls().unique(maintain_order=True)
+    return tuple((instant.replace(tzinfo=UTC), wall) for instant, wall in pairs.iter_rows())
 
 
 def agrees_with(zone: str, pairs: Iterable[tuple[datetime, datetime]]) -> bool:
     """Return whether a zone's clock shows what the bookings say (pytz), but for a few that are written wrongly."""
-    import pytz
-
     there = pytz.timezone(zone)
     fits = [instant.astimezone(there).replace(tzinfo=None) == wall for instant, wall in pairs]
     return sum(fits) >= _AGREEING * len(fits)

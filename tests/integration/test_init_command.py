@@ -27,8 +27,9 @@ from pipeline.config.credentials import Credentials
 from pipeline.config.file import select_source
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.sample import sample_bookings
-from pipeline.verify.proposals import configuration, proposed_choices
+from pipeline.verify.proposals import configuration
 from pipeline.verify.site_reading import read_site
+from tests.unit.test_proposals import proposed_choices
 
 LOGIN = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo", "COLUMNS": "80"}
 ZONE = pytz.timezone("Europe/Berlin")

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audit.suggestions import rule_for
+from pipeline.commands.arguments import InitOptions
+from pipeline.commands.init_dialog import _choices
 from pipeline.config import PipelineConfig
 from pipeline.verify.proposals import (
+    Choices,
     SiteReading,
     agrees_with,
     appended,
@@ -24,7 +27,6 @@ from pipeline.verify.proposals import (
     outcome,
     propose_resources,
     propose_titles,
-    proposed_choices,
 )
 
 
@@ -50,6 +52,14 @@ def reading(titles: Sequence[str], **other: Any) -> SiteReading:
     """A site on whose one scanner these titles are booked."""
     payloads = tuple(booking(number, title, **other) for number, title in enumerate(titles, 1))
     return SiteReading(payloads, "https://example.calpendo.com", "/webdav", ("3T",))
+
+
+def proposed_choices(
+    reading: SiteReading, *, timezone: str, resources: dict[str, str] | None = None
+) -> Choices:
+    """What ``init --yes`` chooses: every proposal that is sure."""
+    given = [f"{name}={modality}" for name, modality in (resources or {}).items()]
+    return _choices(InitOptions(yes=True, timezone=timezone, resource=given or None), reading, None)
 
 
 def ids_of(titles: Sequence[str]) -> dict[str, str]:

@@ -12,11 +12,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
-from pipeline.audit.title_subjects import Column, Group, Place, find_subjects, group_of, places_of
-from pipeline.audit.titles import form, is_subject, not_subjects, runs, structure, words
+from pipeline.audit.titles import (
+    Column,
+    Group,
+    Place,
+    find_subjects,
+    form,
+    group_of,
+    is_subject,
+    not_subjects,
+    places_of,
+    runs,
+    structure,
+    words,
+)
 from pipeline.config.field_mapping import FieldRule
 from pipeline.matching import VALUE_STEPS
 from pipeline.transform.pattern_cost import most_steps
@@ -46,7 +60,7 @@ _COMMA = re.compile(r"([^,]*[^,\s])\s*,\s*([^,]*\w[^,]*)\Z")
 
 @dataclass(frozen=True)
 class Pieces:
-    """A pattern cut at its wanted group: what stands before it, the group's inside, what follows; ``group`` counts.
+    """A pattern cut at its wanted group: what stands before it, the group's inside, what follows; ``number`` counts it.
 
     With a ``joiner``, ``before`` holds a group as well, and the value is both with the joiner between them.
     """
@@ -54,28 +68,56 @@ class Pieces:
     before: str
     body: str
     after: str
-    group: int = 1
+    number: int = 1
     joiner: str | None = None
 
-    @property
+    @cached_property
     def pattern(self) -> str:
-        """The pattern, put together again."""
+        """The pattern as it stands in a configuration."""
         return f"^{self.before}({self.body}){self.after}"
 
-    def taken(self, compiled: re.Pattern[str], title: str) -> str | None:
-        """Return what the compiled pattern takes from a title, or None where it does not match."""
-        match = compiled.match(title)
-        if match is None:
+    @property
+    def group(self) -> int | None:
+        """The group that holds the value, None where ``template`` makes it."""
+        return self.number if self.joiner is None else None
+
+    @property
+    def template(self) -> str | None:
+        """How the value is put together, ``{1}-{2}``, or None where it is one group."""
+        if self.joiner is None:
             return None
-        return match.group(self.group) if self.joiner is None else self.joiner.join(match.group(1, 2))
+        return f"{{1}}{self.joiner.replace('{', '{{').replace('}', '}}')}{{2}}"
+
+    @property
+    def rule(self) -> dict[str, str | int]:
+        """The ``_extract`` object of a configuration."""
+        if self.template is not None:
+            return {"pattern": self.pattern, "template": self.template}
+        return {"pattern": self.pattern, "group": self.number}
+
+    @property
+    def extract(self) -> str:
+        """The ``_extract`` object as JSON on one line, in ASCII, to be pasted into a configuration."""
+        return json.dumps(self.rule)
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern, compiled."""
+        return re.compile(self.pattern)
+
+    def taken(self, title: str) -> str | None:
+        """Return what the pattern takes from a title, or None where it does not match."""
+        if self.joiner is None:
+            return taken(self.compiled, self.number, title)
+        match = self.compiled.match(title)
+        return None if match is None else self.joiner.join(match.group(1, 2))
 
 
-@dataclass(frozen=True)
-class SuggestedRule:
+@dataclass(frozen=True, kw_only=True)
+class SuggestedRule(Pieces):
     """One checked rule.
 
     Attributes:
-        pattern: as ``re.match`` reads it; the value is ``group`` 1, or what ``template`` makes of two groups.
         shape: the shape of the commonest title that it catches, and ``form`` its form.
         titles: different titles it was tried on and from which it takes the value.
         bookings: how many bookings have these titles.
@@ -83,49 +125,15 @@ class SuggestedRule:
         visit_in_doubt: ``-V2`` or the like behind the id is left out, though no subject shows two of them.
     """
 
-    pieces: Pieces
     form: str
     shape: str
     titles: int
     bookings: int
     samples: tuple[tuple[str, str], ...]
-    visit_in_doubt: bool = False
-
-    @property
-    def pattern(self) -> str:
-        """The pattern as it stands in a configuration."""
-        return self.pieces.pattern
-
-    @property
-    def group(self) -> int | None:
-        """The group that holds the value, None where ``template`` makes it."""
-        return self.pieces.group if self.template is None else None
-
-    @property
-    def template(self) -> str | None:
-        """How the value is put together, ``{1}-{2}``, or None where it is one group."""
-        if self.pieces.joiner is None:
-            return None
-        return f"{{1}}{self.pieces.joiner.replace('{', '{{').replace('}', '}}')}{{2}}"
-
-    @property
-    def rule(self) -> dict[str, str | int]:
-        """The ``_extract`` object of a configuration."""
-        if self.template is not None:
-            return {"pattern": self.pattern, "template": self.template}
-        return {"pattern": self.pattern, "group": self.pieces.group}
-
-    @property
-    def extract(self) -> str:
-        """The ``_extract`` object of a configuration, as JSON on one line."""
-        return json.dumps(self.rule)
-
-    def taken(self, title: str) -> str | None:
-        """Return what the rule takes from a title, or None where it does not match."""
-        return self.pieces.taken(re.compile(self.pattern), title)
+    visit_in_doubt: bool
 
     def shown_samples(self, *, reveal: bool) -> list[str]:
-        """The samples in words, as shapes unless values may be shown."""
+        """Return the samples in words, as shapes unless values may be shown."""
         return [sample_text(title, value, reveal=reveal) for title, value in self.samples]
 
 
@@ -154,15 +162,11 @@ class FieldSuggestion:
             there is no rule, or the rules cannot be joined without changing what one of them takes, as one with a
             template cannot.
         """
-        pieces = [rule.pieces for rule in self.rules if rule.bookings >= _WORTH * sum(self.bookings.values())]
-        if any(piece.joiner is not None for piece in pieces):
+        every = sum(self.bookings.values())
+        pieces: list[Pieces] = [rule for rule in self.rules if rule.bookings >= _WORTH * every]
+        if not pieces or any(piece.joiner is not None for piece in pieces):
             return None
-        if not pieces:
-            return None
-        wanted: dict[str, str] = {}
-        for each in pieces:
-            compiled = re.compile(each.pattern)
-            wanted |= {title: value for title in self.bookings if (value := taken(compiled, 1, title))}
+        wanted = {title: value for each in pieces for title in self.bookings if (value := each.taken(title))}
         if current is not None and self.known:
             today = _cut(current)
             if today is None:
@@ -187,19 +191,12 @@ def suggest_rules(
         A suggestion for ``patient_id`` and for ``patient_name``; without rules where nothing stands out.
     """
     counted = _counted(titles)
-    known = known or {}
-    groups = find_subjects(counted, known.get("patient_id"))
+    ids, names = ((known or {}).get(target, {}) for target in TARGETS)
+    groups = find_subjects(counted, ids)
     groups.sort(key=lambda group: -sum(counted[title] for title in group.titles))
     return {
-        "patient_id": _suggestion(
-            "patient_id", [(each, each.id_place) for each in groups], counted, known.get("patient_id") or {}
-        ),
-        "patient_name": _suggestion(
-            "patient_name",
-            _by_comma(groups, known.get("patient_name") or {}),
-            counted,
-            known.get("patient_name") or {},
-        ),
+        "patient_id": _suggestion("patient_id", [(each, each.id_place) for each in groups], counted, ids),
+        "patient_name": _suggestion("patient_name", _by_comma(groups, names), counted, names),
     }
 
 
@@ -233,11 +230,6 @@ def rule_for(
             if pieces is not None:
                 return _rule(pieces, cut.titles, values, counted, in_doubt=False)
     return None
-
-
-def extract_json(pattern: str, group: int) -> str:
-    """Write an ``_extract`` object as JSON on one line, in ASCII, to be pasted into a configuration."""
-    return json.dumps({"pattern": pattern, "group": group})
 
 
 def sample_text(title: str, value: str, *, reveal: bool) -> str:
@@ -296,13 +288,7 @@ def cut_at_group(pattern: str, group: int | str) -> Pieces | None:
 
 
 def _counted(titles: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
-    if isinstance(titles, Mapping):
-        return dict(titles)
-    counted: dict[str, int] = {}
-    for title in titles:
-        if title:
-            counted[title] = counted.get(title, 0) + 1
-    return counted
+    return dict(titles) if isinstance(titles, Mapping) else Counter(filter(None, titles))
 
 
 def _by_comma(groups: Sequence[Group], known: Mapping[str, str]) -> list[tuple[Group, Place | None]]:
@@ -342,35 +328,31 @@ def _suggestion(
     counted: Mapping[str, int],
     known: Mapping[str, str],
 ) -> FieldSuggestion:
-    values = dict(known)
-    for group, place in found[:_GROUPS]:
-        if place is not None:
-            values |= {
-                title: value
-                for title, value in zip(group.titles, _values(group, place), strict=True)
-                if title not in known
-            }
-    made: list[tuple[Pieces, re.Pattern[str], bool]] = []
-    for group, place in found[:_GROUPS]:
+    placed = [(group, place) for group, place in found[:_GROUPS] if place is not None]
+    values = {
+        title: value
+        for group, place in placed
+        for title, value in zip(group.titles, _values(group, place), strict=True)
+    } | dict(known)
+    made: list[tuple[Pieces, bool]] = []
+    for group, place in placed:
         missed = [title for title in group.titles if title not in known]
-        if place is None or all(any(compiled.match(title) for _, compiled, _ in made) for title in missed):
+        if all(any(pieces.compiled.match(title) for pieces, _ in made) for title in missed):
             continue
         pieces = _checked(group, place, values, counted, name=target == "patient_name")
         if pieces is not None:
-            in_doubt = target == "patient_id" and group.visit_in_doubt
-            made.append((pieces, re.compile(pieces.pattern), in_doubt))
+            made.append((pieces, target == "patient_id" and group.visit_in_doubt))
     caught: list[list[str]] = [[] for _ in made]
     for title in counted:
-        at = next((at for at, (_, compiled, _) in enumerate(made) if compiled.match(title)), None)
+        at = next((at for at, (pieces, _) in enumerate(made) if pieces.compiled.match(title)), None)
         if at is not None and title not in known:
             caught[at].append(title)
     rules = [
         _rule(pieces, of, values, counted, in_doubt=in_doubt)
-        for (pieces, _, in_doubt), of in zip(made, caught, strict=True)
+        for (pieces, in_doubt), of in zip(made, caught, strict=True)
         if of
     ]
-    rules.sort(key=lambda rule: -rule.bookings)
-    return FieldSuggestion(target, tuple(rules), known, counted)
+    return FieldSuggestion(target, tuple(sorted(rules, key=lambda rule: -rule.bookings)), known, counted)
 
 
 def _rule(
@@ -383,13 +365,13 @@ def _rule(
 ) -> SuggestedRule:
     commonest = shape(max(titles, key=lambda title: counted[title]))
     return SuggestedRule(
-        pieces,
-        form(commonest),
-        commonest,
-        len(titles),
-        sum(counted[title] for title in titles),
-        tuple((title, values[title]) for title in titles[:SAMPLES]),
-        in_doubt,
+        **{item.name: getattr(pieces, item.name) for item in fields(Pieces)},
+        form=form(commonest),
+        shape=commonest,
+        titles=len(titles),
+        bookings=sum(counted[title] for title in titles),
+        samples=tuple((title, values[title]) for title in titles[:SAMPLES]),
+        visit_in_doubt=in_doubt,
     )
 
 
@@ -398,33 +380,24 @@ def _checked(
 ) -> Pieces | None:
     """The widest pattern that takes the value from each title of a group, and nothing wrong from any other."""
     own = [title for title in group.titles if title in values]
+
+    def wrong(pieces: Pieces) -> list[str]:
+        found = ((title, pieces.taken(title)) for title in titles)
+        return [title for title, value in found if value is not None and value != values.get(title)]
+
     for pieces in _candidates(group, place, name=name):
-        if not _is_quick(pieces.pattern):
+        if not _is_quick(pieces.pattern) or any(pieces.taken(title) != values[title] for title in own):
             continue
-        compiled = re.compile(pieces.pattern)
-        if not all(pieces.taken(compiled, title) == values[title] for title in own):
-            continue
-        wrong = _wrongly_matched(pieces, compiled, values, titles)
-        if wrong and not any(map(is_subject, wrong)):
-            excluded = sorted({word for title in wrong for word in not_subjects(title)})
+        others = wrong(pieces)
+        if others and not any(map(is_subject, others)):
+            excluded = sorted({word for title in others for word in not_subjects(title)})
             pieces = replace(pieces, before=f"(?!.*(?i:{'|'.join(excluded)})){pieces.before}")
-            compiled = re.compile(pieces.pattern)
-            wrong = _wrongly_matched(pieces, compiled, values, titles)
-            if not all(pieces.taken(compiled, title) == values[title] for title in own):
+            others = wrong(pieces)
+            if any(pieces.taken(title) != values[title] for title in own):
                 continue
-        if not wrong:
+        if not others:
             return pieces
     return None
-
-
-def _wrongly_matched(
-    pieces: Pieces, compiled: re.Pattern[str], values: Mapping[str, str], titles: Iterable[str]
-) -> list[str]:
-    return [
-        title
-        for title in titles
-        if (value := pieces.taken(compiled, title)) is not None and value != values.get(title)
-    ]
 
 
 def _candidates(group: Group, place: Place, *, name: bool) -> Iterator[Pieces]:
@@ -586,7 +559,7 @@ def _union(pieces: Sequence[Pieces]) -> Pieces | None:
     )
     if len(bodies) > 1 or (len(befores) > 1 and len(afters) > 1):
         return None
-    return Pieces(_either(befores), bodies[0], _either(afters), pieces[0].group)
+    return Pieces(_either(befores), bodies[0], _either(afters), pieces[0].number)
 
 
 def _guarded(pieces: Sequence[Pieces]) -> Pieces | None:
@@ -596,7 +569,7 @@ def _guarded(pieces: Sequence[Pieces]) -> Pieces | None:
     befores = [f"(?={piece.before}{_grouped(piece.body)}{piece.after}){piece.before}" for piece in pieces]
     bodies = dict.fromkeys(piece.body for piece in pieces)
     afters = dict.fromkeys(piece.after for piece in pieces)
-    return Pieces(_either(befores), "|".join(bodies), _either([*afters]), pieces[0].group)
+    return Pieces(_either(befores), "|".join(bodies), _either([*afters]), pieces[0].number)
 
 
 def _grouped(body: str) -> str:
@@ -605,12 +578,10 @@ def _grouped(body: str) -> str:
 
 def _takes_just(pieces: Pieces, wanted: Mapping[str, str], titles: Iterable[str]) -> bool:
     try:
-        compiled = re.compile(pieces.pattern)
+        re.compile(pieces.pattern)
     except re.error:
         return False
-    if not _is_quick(pieces.pattern):
-        return False
-    return all(taken(compiled, pieces.group, title) == wanted.get(title) for title in titles)
+    return _is_quick(pieces.pattern) and all(pieces.taken(title) == wanted.get(title) for title in titles)
 
 
 def _is_quick(pattern: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,16 +9,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pipeline.audit.coverage import missed, patterns_text, source_column
-from pipeline.audit.findings import FRAMES, IDS, ROWS, TITLES, Schema, share
-from pipeline.audit.suggestions import (
-    SAMPLES,
-    TARGETS,
-    FieldSuggestion,
-    extract_json,
-    sample_text,
-    suggest_rules,
-    taken,
-)
+from pipeline.audit.findings import FRAMES, IDS, ROWS, TITLES, Schema, joined, schema, share
+from pipeline.audit.suggestions import SAMPLES, TARGETS, FieldSuggestion, sample_text, suggest_rules
 from pipeline.audit.titles import form
 from pipeline.matching import BoundedMatcher
 from pipeline.transform.entries import mapped_rules
@@ -29,6 +20,8 @@ from pipeline.transform.shapes import shape_expr
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
     from pipeline.config.field_mapping import FieldRule
+
+_OF_A_RULE = ("form", "shape", "bookings", "pattern", "group", "extract", "visit_in_doubt")
 
 
 @dataclass(frozen=True)
@@ -85,14 +78,13 @@ def by_source(parts: Sequence[pl.DataFrame], config: PipelineConfig) -> list[Cou
 
 
 def census(counted: Sequence[Counted], *, reveal: bool) -> pl.DataFrame:
-    """One row a shape, the most frequent first, and the targets whose pattern caught all, some or none of it."""
-    found = [_shapes(item, reveal=reveal) for item in counted]
-    return _typed(found, FRAMES["census"] | ({"titles": pl.List(pl.String)} if reveal else {}))
+    """Return a row per shape, the most frequent first, and the targets whose pattern caught all, some or none of it."""
+    return _grouped(counted, "shape", FRAMES["census"] | (schema("titles") if reveal else {}))
 
 
 def conventions(counted: Sequence[Counted]) -> pl.DataFrame:
-    """One row a form, the most frequent first; ``shape`` is its commonest shape, ``caught`` is by every pattern."""
-    return _typed([_by_form(item) for item in counted], FRAMES["conventions"])
+    """Return a row per form, the most frequent first; ``shape`` is its commonest shape, ``caught`` is by every pattern."""
+    return _grouped(counted, "form", FRAMES["conventions"])
 
 
 def suggestions_and_proposals(
@@ -121,17 +113,11 @@ def suggestions_and_proposals(
                 proposed.append(_proposal(item.source, rule, suggestion, reveal=reveal))
             lines += [
                 {
+                    **{name: getattr(each, name) for name in _OF_A_RULE},
                     "source": item.source,
                     "target": target,
-                    "form": each.form,
-                    "shape": each.shape,
-                    "bookings": each.bookings,
-                    "pattern": each.pattern,
-                    "group": each.group,
-                    "extract": each.extract,
                     "checked": each.titles,
                     "samples": each.shown_samples(reveal=reveal),
-                    "visit_in_doubt": each.visit_in_doubt,
                 }
                 for each in suggestion.rules
             ]
@@ -149,8 +135,7 @@ def _proposal(
     joined = suggestion.joined(rule)
     found: dict[str, str] = {}
     if joined is not None:
-        compiled = re.compile(joined.pattern)
-        found = {title: value for title in bookings if (value := taken(compiled, joined.group, title))}
+        found = {title: value for title in bookings if (value := joined.taken(title))}
     added = {title: value for title, value in found.items() if title not in known}
     shown = [*list(known.items())[:1], *list(added.items())[:SAMPLES]] if joined else []
     return {
@@ -160,7 +145,7 @@ def _proposal(
         "coverage": _of(bookings, known) / every,
         "pattern": joined and joined.pattern,
         "group": joined and joined.group,
-        "extract": joined and extract_json(joined.pattern, joined.group),
+        "extract": joined and joined.extract,
         "would_cover": _of(bookings, {**known, **added}) / every,
         "samples": [sample_text(title, value, reveal=reveal) for title, value in shown],
     }
@@ -252,8 +237,12 @@ def _named(place: int, rule: FieldRule) -> tuple[list[pl.Expr], pl.Expr]:
     return counted, pl.when(numbers.list.len() > 0).then(told).otherwise(pl.lit(rule.target))
 
 
-def _grouped(item: Counted, key: str) -> pl.LazyFrame:
-    """Counts a shape or a form, and which rules caught all, some or none of it."""
+def _grouped(counted: Sequence[Counted], key: str, kinds: Schema) -> pl.DataFrame:
+    """Count per shape or form of each source, and say which rules caught all, some or none of it."""
+    return joined((_of_source(item, key).select(list(kinds)).head(ROWS).collect() for item in counted), kinds)
+
+
+def _of_source(item: Counted, key: str) -> pl.LazyFrame:
     missed_by = {
         rule.target: (pl.col("missed") // (1 << place) % 2) == 1 for place, rule in enumerate(item.rules)
     }
@@ -293,18 +282,3 @@ def _list(named: dict[str, pl.Expr], names: Mapping[str, pl.Expr] | None = None)
     return pl.concat_list(
         pl.when(flag).then((names or {}).get(name, pl.lit(name))) for name, flag in named.items()
     ).list.drop_nulls()
-
-
-def _shapes(item: Counted, *, reveal: bool) -> pl.DataFrame:
-    wanted = [*FRAMES["census"], *(["titles"] if reveal else [])]
-    return _grouped(item, "shape").select(wanted).head(ROWS).collect()
-
-
-def _by_form(item: Counted) -> pl.DataFrame:
-    return _grouped(item, "form").select(list(FRAMES["conventions"])).head(ROWS).collect()
-
-
-def _typed(found: Sequence[pl.DataFrame], schema: Schema) -> pl.DataFrame:
-    if not found:
-        return pl.DataFrame(schema=schema)
-    return pl.concat(found).select(pl.col(name).cast(kind) for name, kind in schema.items())

@@ -9,122 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from itertools import groupby
+from itertools import compress, groupby, pairwise
 from typing import Literal
 
-
-def _set(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-VISIT_WORDS = _set(
-    "visit visits vis vst ses sess session sessions timepoint tp time fu fup followup follow baseline bl day week wk "
-    "month mo year yr wave round run scan scans rep repeat part phase besuch termin sitzung tag woche monat jahr messung "
-    "visite seance séance jour semaine mois année annee passage wizyta sesja dzień dzien tydzień tydzien miesiąc miesiac "
-    "rok badanie visita sesion sesión sessione giorno"
-)
-"""Words beside the number of a visit, a session or a point in time."""
-
-VISIT_LETTERS = _set("v t f w m d y r")
-"""Single letters before the number of a visit; with three digits or more they may begin a subject's id."""
-
-SUBJECT_WORDS = _set(
-    "sub subj subject p pt pat patient participant ppt proband probandin vp vpn sujet suj patientin pacjent badany "
-    "uczestnik mrn id pid sid subjid"
-)
-"""Words and letters before the number of a subject."""
-
-LABELS = _set("mrn id pid sid subjid patient subject participant proband pacjent sujet")
-"""Those that announce an id without being part of it: of ``MRN-123456`` the digits are the id."""
-
-PLACE_WORDS = _set(
-    "room raum salle sala scanner slot bed coil phone tel ext age alter âge wiek study studie étude etude projekt project "
-    "protocol protokoll grant ethics reb irb cohort group gruppe groupe arm site centre center block version weight height "
-    "dose nr no number numer nummer"
-)
-"""Words beside a number that says something other than who the subject is."""
-
-NOT_SUBJECTS = _set(
-    "phantom phantoms qa qc maintenance service servicing calibration meeting training cancelled canceled blocked reserved "
-    "downtime demo demonstration engineer engineering upgrade installation cleaning closed holiday shutdown outage "
-    "unavailable workshop seminar inspection helium shimming "
-    "wartung kalibrierung schulung besprechung gesperrt sperrung führung einweisung einarbeitung kurs stillstand ausfall "
-    "reparatur reinigung qs feiertag geschlossen vorführung "
-    "fantôme fantome entretien formation réunion reunion étalonnage etalonnage bloqué panne fermé fermeture dépannage "
-    "fantoma mantenimiento calibración calibracion reunión formación formacion curso avería averia bloqueado cerrado "
-    "limpieza festivo fantoccio manutenzione calibrazione taratura riunione formazione guasto bloccato chiuso pulizia "
-    "fantoom onderhoud kalibratie vergadering opleiding scholing cursus storing geblokkeerd gesloten "
-    "manutenção manutencao calibração reunião treinamento treino formação avaria fechado limpeza "
-    "fantom underhåll vedligehold vedligeholdelse vedlikehold kalibrering möte møde møte utbildning uddannelse opplæring "
-    "stängt lukket stengt spärrad fantomi huolto kalibrointi kokous koulutus "
-    "kalibracja konserwacja szkolenie spotkanie serwis awaria"
-)
-"""Words of bookings that are for no subject."""
-
-_ALSO_NAMES = _set(
-    "demo demonstration kurs curso cursus seminar workshop formation formación formacion formazione formação holiday closed "
-    "engineer inspection führung einweisung einarbeitung storing chiuso fechado cerrado"
-)
-"""Those of them that may be a name, or stand beside a subject: they count where no number could be an id."""
-_NUMBER = re.compile(r"(?<!\d)(?!(?:19|20)\d\d(?!\d))\d{2,}")
-
-_COMPOUNDS = [
-    "phantom",
-    "fantom",
-    "fantoom",
-    "wartung",
-    "kalibrier",
-    "kalibrer",
-    "schulung",
-    "onderhoud",
-    "underhåll",
-    "vedligehold",
-    "vedlikehold",
-    "spulentest",
-    "qualitätss",
-    "qualitätsk",
-    "kwaliteits",
-    "kvalitets",
-]
-"""Parts of such words in languages that write several as one: Phantommessung, Gerätewartung."""
-
-_PHRASES = re.compile(
-    r"quality (?:control|assurance)|contr[ôo]le (?:de )?qualit[ée]|control de calidad|garant[íi]a de calidad"
-    r"|controllo (?:di |della )?qualit[àa]|controle de qualidade|kontrola jako[śs]ci|coil (?:test|check)(?:ing)?"
-    r"|out of (?:order|service)|hors service|fuera de servicio|fuori servizio|buiten gebruik|außer betrieb|ur funktion"
-)
-_WITHDRAWN = _set("cancelled canceled blocked reserved closed gesperrt bloqué bloqueado bloccato geblokkeerd")
-"""Words that take a booking away from its subject, whoever that is."""
-
-EXAMINATIONS = _set("mri mr mrt irm fmri eeg meg ct pet spect dti dwi rest task flair bold asl mrs us xr")
-"""Words for what is done."""
-
-ASIDE_WORDS = VISIT_WORDS | PLACE_WORDS | NOT_SUBJECTS | EXAMINATIONS
-"""Letters that do not begin a subject's id: ``ses01``, ``MRI2``, ``Room3``."""
-
-OTHER_WORDS = EXAMINATIONS | _set(
-    "rs spectroscopy imaging scan scanning pilot pilots piloting up follow followup baseline control controls ctrl hc "
-    "patient patients healthy volunteer volunteers kontrolle kontrollen contrôle pacjent test testing rescan repeat screening "
-    "main extra pre post am pm morning afternoon evening left right links rechts gauche droite brain head neck spine knee hip "
-    "shoulder ankle wrist hand foot heart cardiac liver kidney prostate breast abdomen pelvis chest whole body kopf knie hüfte "
-    "herz cerveau genou tête głowa kolano with without contrast and or of the mit ohne et avec sans new old first second "
-    "third last backup urgent short long session visit treatment placebo arm group wait list"
-)
-"""Words that name an examination, a visit or an arm of a study: never a person."""
-
-PARTICLES = _set(
-    "van der den de von vom zu zum zur la le du da dos das do di del della el al bin bint ibn ter ten y e i und op"
-)
-"""Words of a name that are written small."""
-
-STAFF_TITLES = _set("dr prof professor docteur dott dra doc mtra mta mtr op operator pi ra rad tech")
-"""Words before the name of somebody who scans or refers, not of who is scanned."""
-
-UNITS = _set("t y yo yr yrs yrs years kg min mins h hr hrs mm cm ch st nd rd th x ms s j")
-"""Letters after a number that make it a quantity: ``3T``, ``45min``, ``2nd``."""
+from pipeline.audit import title_words
 
 _DATE = re.compile(
     r"(?<![^\W_])(?:(?:19|20)\d\d[-./_](?:0?[1-9]|1[0-2])[-./_](?:3[01]|[12]\d|0?[1-9])"
@@ -135,9 +27,8 @@ _DATE = re.compile(
 _JOINERS = frozenset((" ", "-", "_", "'", "\u2019", ".", "^", ", ", ". ", ","))
 _MARKS_OF_LETTERS = frozenset(("Mn", "Mc", "Me"))
 
-_LABELLING = frozenset(
-    word for word in VISIT_WORDS | SUBJECT_WORDS | PLACE_WORDS | NOT_SUBJECTS | OTHER_WORDS if len(word) > 1
-)
+_NUMBER = re.compile(r"(?<!\d)(?!(?:19|20)\d\d(?!\d))\d{2,}")
+
 
 TokenKind = Literal["text", "label", "number", "date", "mark"]
 
@@ -171,7 +62,7 @@ def tokens(title: str) -> tuple[Token, ...]:
     found: list[Token] = []
     at = 0
     for match in _DATE.finditer(title):
-        if match["day"] and not _is_day(match["day"]):
+        if match["day"] and not _is_day(match["day"][:4], match["day"][4:6], match["day"][6:]):
             continue
         found += _pieces(title[at : match.start()])
         found.append(Token("date", match.group()))
@@ -185,7 +76,7 @@ def tokens(title: str) -> tuple[Token, ...]:
 
 def is_label(text: str) -> bool:
     """Return True where every word of a text names an examination, a visit, a place or the like."""
-    return all(word.casefold() in _LABELLING for word in words(text))
+    return all(word.casefold() in title_words.LABELLING for word in words(text))
 
 
 def structure(word: str) -> str:
@@ -211,10 +102,12 @@ def not_subjects(title: str, disputed: Collection[str] = ()) -> frozenset[str]:
         disputed: words that name a study at this site (``P012 phantom limb``) and so say nothing.
     """
     folded = title.casefold()
-    found = {word.casefold() for word in words(title)} & NOT_SUBJECTS
-    found |= {part for part in _COMPOUNDS if part in folded and not any(part in word for word in found)}
-    found |= set(_PHRASES.findall(folded))
-    if found <= _ALSO_NAMES and _NUMBER.search(title):
+    found = {word.casefold() for word in words(title)} & title_words.NOBODY
+    found |= {
+        part for part in title_words.COMPOUNDS if part in folded and not any(part in word for word in found)
+    }
+    found |= set(title_words.PHRASES.findall(folded))
+    if found <= title_words.ALSO_NAMES and _NUMBER.search(title):
         return frozenset()
     return frozenset(found - {*disputed})
 
@@ -222,11 +115,6 @@ def not_subjects(title: str, disputed: Collection[str] = ()) -> frozenset[str]:
 def is_subject(title: str, disputed: Collection[str] = ()) -> bool:
     """Return False for titles with a word that says that nobody is scanned: phantom, QA, maintenance."""
     return not not_subjects(title, disputed)
-
-
-def is_withdrawn(word: str) -> bool:
-    """Return True for words that take a booking away, so that an id beside them says nothing."""
-    return word in _WITHDRAWN
 
 
 def letters_of(word: str) -> tuple[str, str, str]:
@@ -256,7 +144,7 @@ def _visit_apart(word: str) -> list[Token]:
     found = [run for _, run in runs(word)]
     if structure(word) == "L9L9" and len(found[3]) <= 2:
         letters = found[2].casefold()
-        if letters in VISIT_LETTERS or letters in VISIT_WORDS:
+        if letters in title_words.VISIT_LETTERS or letters in title_words.VISITS:
             return [
                 Token("number", found[0] + found[1]),
                 Token("mark", ""),
@@ -272,48 +160,733 @@ def _kind(character: str) -> str:
     return "9" if category == "Nd" else " "
 
 
-def _joined(found: Sequence[Token]) -> Iterator[Token]:
+def _joined(found: Iterable[Token]) -> list[Token]:
     """Join the words of one text: by blanks and the marks of names, by ``_`` where no blank does it."""
+    pieces = list(found)
     blanks = any(
         first.kind == third.kind == "text" and second.text == " "
-        for first, second, third in zip(found, found[1:], found[2:], strict=False)
+        for first, second, third in zip(pieces, pieces[1:], pieces[2:], strict=False)
     )
-    held: Token | None = None
-    at = 0
-    while at < len(found):
-        token = found[at]
-        if held is None or held.kind != "text":
-            if held is not None:
-                yield held
-            held = token
-        elif (
-            token.kind == "mark"
-            and at + 1 < len(found)
-            and found[at + 1].kind == "text"
-            and token.text in _JOINERS
-            and not (blanks and token.text == "_")
-        ):
-            held = Token("text", held.text + token.text + found[at + 1].text)
-            at += 1
-        else:
-            yield held
-            held = token
-        at += 1
-    if held is not None:
-        yield held
+    joiners = _JOINERS - {"_"} if blanks else _JOINERS
+    made: list[Token] = []
+    for piece in pieces:
+        made.append(piece)
+        if [each.kind for each in made[-3:]] == ["text", "mark", "text"] and made[-2].text in joiners:
+            made[-3:] = [Token("text", "".join(each.text for each in made[-3:]))]
+    return made
 
 
 def _counts_something(word: str) -> bool:
     """True for a word that is a visit or a quantity, whatever stands beside it: ``V2``, ``ses01``, ``3T``."""
     head, digits, tail = (part.casefold() for part in letters_of(word))
     if not head:
-        return tail in UNITS
-    return (head in VISIT_LETTERS and len(digits) <= 2) or (len(head) > 1 and head in ASIDE_WORDS)
+        return tail in title_words.UNITS
+    return (head in title_words.VISIT_LETTERS and len(digits) <= 2) or (
+        len(head) > 1 and head in title_words.ASIDE
+    )
 
 
-def _is_day(digits: str) -> bool:
+def _is_day(year: str, month: str, day: str) -> bool:
     try:
-        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+        date(int(year), int(month), int(day))
     except ValueError:
         return False
     return True
+
+
+_TIGHT = frozenset("-_.")
+"""Marks that join the parts of one id."""
+
+_TOLERATED = 0.1
+"""Share of the ids that may come with two names: people mistype."""
+
+_LIKE_AN_ID = 3
+"""Characters from which on a number beside a shorter one is the id, and the other a visit."""
+
+_MANY = 6
+"""Ids from which on letters of several lengths before their digits are taken for codes."""
+
+_NAMES = 8
+_NAMES_PER_ID, _FULL_NAMES_PER_ID = 0.25, 0.12
+"""Different texts, and their share of the ids, from which on they are names though several subjects share one: single
+words, and texts that are written as full names are."""
+
+_DISPUTED = 3
+"""Subjects beside whose ids a word has to stand before it is taken for a study's."""
+
+_OPENING, _CLOSING = "[(<{", "])>}"
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an id stands: between two columns, and the column of a code that is joined in front of it (``NEURO-1234``)."""
+
+    span: Span
+    lead: int | None = None
+    joiner: str = ""
+
+
+@dataclass
+class Column:
+    """The tokens at one place of the titles of one layout."""
+
+    kind: TokenKind
+    texts: list[str]
+
+    @property
+    def is_constant(self) -> bool:
+        """True where all titles have the same here."""
+        return len(set(self.texts)) == 1
+
+
+@dataclass
+class Group:
+    """Titles of one layout: a row per title, a column per token, and where id and name stand."""
+
+    titles: list[str]
+    columns: list[Column]
+    id_place: Place | None = None
+    name_span: Span | None = None
+    visit_in_doubt: bool = False
+    """True where ``-V2`` behind the id may be part of it: no subject of the site shows two of them."""
+    cut: dict[str, None] = field(default_factory=dict)
+    """Words that were split off a text because all titles share them."""
+
+    def values(self, span: Span) -> list[str]:
+        """The text of each title between two columns."""
+        return [
+            "".join(each)
+            for each in zip(*(column.texts for column in self.columns[slice(*span)]), strict=True)
+        ]
+
+    def part(self, kept: Sequence[bool]) -> Group:
+        """The titles that are kept, as a group."""
+        columns = [Column(column.kind, [*compress(column.texts, kept)]) for column in self.columns]
+        return Group([*compress(self.titles, kept)], columns, self.id_place, self.name_span)
+
+    def finer(self) -> Group:
+        """The same titles with letters apart from the digits behind them (``SUB001``)."""
+        columns: list[Column] = []
+        for column in self.columns:
+            cut = [[text for _, text in runs(each)] for each in column.texts]
+            if column.kind == "number" and all(len(each) == 2 and each[0][0].isalpha() for each in cut):
+                letters, digits = zip(*cut, strict=True)
+                columns += [Column("label", [*letters]), Column("number", [*digits])]
+            else:
+                columns.append(column)
+        return Group(self.titles, columns)
+
+    def values_at(self, place: Place) -> list[str]:
+        """The id of each title, if it stands there."""
+        values = self.values(place.span)
+        if place.lead is None:
+            return values
+        leads = self.columns[place.lead].texts
+        return [f"{lead}{place.joiner}{value}" for lead, value in zip(leads, values, strict=True)]
+
+    @property
+    def ids(self) -> list[str]:
+        """The id of each title, nothing where it is not known."""
+        return self.values_at(self.id_place) if self.id_place else []
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the ids of a site look like: letters that all share (None: they differ), marks, and widths of digits."""
+
+    runs: tuple[tuple[str, str | None], ...]
+    widths: tuple[range, ...] = field(default=())
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> list[Profile]:
+        """Describe the values, one profile per structure that has two of them or more."""
+        by_structure: dict[tuple[str, ...], dict[str, list[tuple[str, str]]]] = defaultdict(dict)
+        for value in values:
+            found = runs(value)
+            if any(kind == "9" for kind, _ in found):
+                by_structure[tuple(kind for kind, _ in found)][value] = found
+        return [cls._of(list(found.values())) for found in by_structure.values() if len(found) > 1]
+
+    @classmethod
+    def _of(cls, found: Sequence[list[tuple[str, str]]]) -> Profile:
+        alike: list[tuple[str, str | None]] = []
+        widths: list[range] = []
+        for place in zip(*found, strict=True):
+            kind = place[0][0]
+            if kind == "9":
+                lengths = [len(text) for _, text in place]
+                widths.append(range(min(lengths), max(lengths) + 1))
+                alike.append((kind, None))
+            else:
+                texts = {text.casefold() for _, text in place}
+                alike.append((kind, texts.pop() if len(texts) == 1 else None))
+        return cls(tuple(alike), tuple(widths))
+
+    @property
+    def is_telling(self) -> bool:
+        """True where the letters are shared by all: nothing else in a title is likely to look like it."""
+        letters = [text for kind, text in self.runs if kind == "L"]
+        return bool(letters) and all(text is not None for text in letters)
+
+    def fits(self, *values: str) -> bool:
+        """Return whether all values look like the others."""
+        return all(map(self._fits, values))
+
+    def _fits(self, value: str) -> bool:
+        found = runs(value)
+        if [kind for kind, _ in found] != [kind for kind, _ in self.runs]:
+            return False
+        widths = iter(self.widths)
+        return all(
+            len(text) in next(widths) if kind == "9" else wanted is None or text.casefold() == wanted
+            for (kind, text), (_, wanted) in zip(found, self.runs, strict=True)
+        )
+
+
+def find_subjects(titles: Iterable[str], known_ids: Mapping[str, str] | None = None) -> list[Group]:
+    """Group titles by layout and find id and name in each group that shows them.
+
+    Args:
+        titles: different titles; those that are for no subject (a phantom) belong to no group.
+        known_ids: ids that a rule of the configuration takes already, by title. They are believed where they differ
+            and hold digits, and only as an example of what ids look like.
+
+    Returns:
+        Groups in the order of their first title; ``id_place`` and ``name_span`` are None where nothing stands out.
+    """
+    titles = list(titles)
+    known = [] if known_ids is None else Profile.of(known_ids.values())
+    groups = _groups(titles, known)
+    disputed = _disputed(titles, groups, known)
+    if disputed:
+        groups = _groups(titles, known, disputed)
+    _doubt_visits(groups)
+    for group in groups:
+        if group.id_place:
+            group.name_span = _name_by_comparison(group)
+    named = [group for group in groups if group.name_span]
+    for group in groups:
+        if group.id_place and not group.name_span and named:
+            group.name_span = _name_by_likeness(group)
+    return groups
+
+
+def group_of(title: str, titles: Iterable[str]) -> Group | None:
+    """Return the titles that are written like one of them, or None where it says that nobody is scanned."""
+    return next((group for group in _groups(titles, []) if title in group.titles), None)
+
+
+def places_of(group: Group, row: int, value: str) -> Iterator[Place]:
+    """Yield where a value may stand in one title of a group: between two columns, or with a code joined in front."""
+    width = len(group.columns)
+    texts = [column.texts[row] for column in group.columns]
+    for start in range(width):
+        for end in range(start + 1, width + 1):
+            part = "".join(texts[start:end])
+            if part == value:
+                yield Place((start, end))
+            elif value.endswith(part) and part and group.columns[start].kind == "number":
+                for lead in range(start):
+                    joiner = value.removesuffix(part).removeprefix(texts[lead])
+                    whole = f"{texts[lead]}{joiner}{part}"
+                    if texts[lead] and value == whole and not any(map(str.isalnum, joiner)):
+                        yield Place((start, end), lead, joiner)
+
+
+def _groups(titles: Iterable[str], known: Sequence[Profile], disputed: Collection[str] = ()) -> list[Group]:
+    """Titles of subjects by layout, with the id where it stands out."""
+    by_layout: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for title in titles:
+        if is_subject(title, disputed):
+            by_layout[tuple(token.layout for token in tokens(title))].append(title)
+    groups = [_group(alike) for alike in by_layout.values()]
+    for group in groups:
+        group.id_place = _id_by_comparison(group)
+    _settle(groups, known)
+    return groups
+
+
+def _disputed(titles: Iterable[str], groups: Sequence[Group], known: Sequence[Profile]) -> frozenset[str]:
+    """Words as of bookings for nobody that stand beside many subjects' ids: ``P012 phantom limb`` is a study."""
+    telling = [profile for profile in _certain(groups, known) if profile.is_telling]
+    ids: dict[str, set[str]] = defaultdict(set)
+    without: dict[str, int] = defaultdict(int)
+    for title in titles:
+        found = not_subjects(title)
+        for word in found:
+            fitting = {
+                value
+                for value in re.findall(r"[^\W_]+(?:[-_.][^\W_]+)?", title)
+                if any(
+                    profile.fits(part) for profile in telling for part in (value, re.split("[-_.]", value)[0])
+                )
+            }
+            ids[word] |= fitting
+            without[word] += not fitting
+    return frozenset(
+        word
+        for word, of in ids.items()
+        if len(of) >= _DISPUTED and len(of) > without[word] and word not in title_words.WITHDRAWN
+    )
+
+
+def _group(titles: list[str]) -> Group:
+    rows = [tokens(title) for title in titles]
+    columns = [Column(place[0].kind, [token.text for token in place]) for place in zip(*rows, strict=True)]
+    group = Group(titles, columns)
+    index = 0
+    while index < len(group.columns):
+        if group.columns[index].kind == "text":
+            while _split_off(group, index, at_end=False):
+                index += 2
+            while _split_off(group, index, at_end=True):
+                pass
+        index += 1
+    return group
+
+
+def _split_off(group: Group, index: int, *, at_end: bool) -> bool:
+    """Split the first or last word off a text where it is the same in all titles, or names no person in any."""
+    rows = [[text for _, text in runs(text)] for text in group.columns[index].texts]
+    if any(len(row) < 3 for row in rows):
+        return False
+    at = -2 if at_end else 1
+    outer = [row[-1] if at_end else row[0] for row in rows]
+    marks = [row[at] for row in rows]
+    inner = ["".join(row[:-2] if at_end else row[2:]) for row in rows]
+    shared = len(rows) > 1 and len(set(outer)) == 1
+    labelled = all(map(is_label, outer))
+    if len(set(marks)) > 1 or not (shared or labelled):
+        return False
+    if not labelled:
+        group.cut[outer[0]] = None
+    new = [Column("label" if all(map(is_label, texts)) else "text", texts) for texts in (outer, inner)]
+    group.columns[index : index + 1] = [
+        *([new[1], Column("mark", marks), new[0]] if at_end else [new[0], Column("mark", marks), new[1]])
+    ]
+    return True
+
+
+def _id_by_comparison(group: Group) -> Place | None:
+    """The number that tells the subjects of a group apart, or None where none or more than one does."""
+    if len(group.titles) < 2:
+        return None
+    roles = {
+        index: _role(group, index) for index, column in enumerate(group.columns) if column.kind == "number"
+    }
+    varying = {index: role for index, role in roles.items() if role and not group.columns[index].is_constant}
+    found = _the_finest(group, {index: role for index, role in varying.items() if role != "short"})
+    if found is None:
+        return None
+    for index in sorted((each for each in varying if each < found[0]), reverse=True):
+        # A number that is no visit's comes first: a site's, where one id follows it (``12-0001``).
+        if not _settles(group, group.values(found), index):
+            if index + 2 != found[0] or not set(group.columns[index + 1].texts) <= _TIGHT:
+                return None
+            found = index, found[1]
+    span = _with_prefix(group, found)
+    if span is None:
+        return None
+    place = Place(span, _bracketed_study(group, span), "-")
+    if _stands_in_either_order(group, place):
+        return None
+    return place if _tells_subjects_apart(group, place) else None
+
+
+def _stands_in_either_order(group: Group, place: Place) -> bool:
+    """True where the longer number stands now here and now in another column: ``2 1202`` beside ``1201 2``."""
+    ids = group.values(place.span)
+    for index, column in enumerate(group.columns):
+        if column.kind != "number" or place.span[0] <= index < place.span[1]:
+            continue
+        longer = {
+            len(value) >= _LIKE_AN_ID
+            for value, other in zip(ids, column.texts, strict=True)
+            if (len(value) >= _LIKE_AN_ID) != (len(other) >= _LIKE_AN_ID)
+        }
+        if len(longer) == 2:
+            return True
+    return False
+
+
+def _bracketed_study(group: Group, span: Span) -> int | None:
+    """The column of a study's code in brackets before a number without letters, which counts within its study."""
+    lead = span[0] - 2
+    if lead < 1 or group.columns[lead].kind not in ("text", "number") or not _is_bare(group.values(span)):
+        return None
+    if any(
+        len(runs(text)) > (1 if group.columns[lead].kind == "text" else 2)
+        for text in group.columns[lead].texts
+    ):
+        return None
+    opened = {text.rstrip()[-1:] for text in group.columns[lead - 1].texts}
+    closed = {text.lstrip()[:1] for text in group.columns[lead + 1].texts}
+    return lead if any(opened == {_OPENING[at]} and closed == {_CLOSING[at]} for at in range(4)) else None
+
+
+def _is_bare(values: Iterable[str]) -> bool:
+    """True for digits alone."""
+    return all(runs(value)[0][0] == "9" and len(runs(value)) == 1 for value in values)
+
+
+def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
+    """The one number that settles all others; an announced one (``sub``, ``MRN``) where several do."""
+    finest = [
+        index
+        for index in varying
+        if all(other == index or _settles(group, group.columns[index].texts, other) for other in varying)
+    ]
+    announced = [index for index in finest if varying[index] == "announced"]
+    if len(finest) != 1:
+        finest = announced
+    if len(finest) == 1:
+        return finest[0], finest[0] + 1
+    places = sorted(varying)
+    joined = all(
+        after - before == 2 and set(group.columns[before + 1].texts) <= _TIGHT
+        for before, after in pairwise(places)
+    )
+    return (places[0], places[-1] + 1) if len(places) > 1 and joined else None
+
+
+def _role(group: Group, index: int) -> str | None:
+    """What a number may be: ``announced`` as an id, ``plain``, ``short``, or None for a visit, a date, a quantity."""
+    numbers = group.columns[index].texts
+    heads, digits, tails = zip(*map(letters_of, numbers), strict=True)
+    letters = {head.casefold() for head in heads}
+    widest = max(map(len, digits))
+    before, after = _word_beside(group, index, -1), _word_beside(group, index, 1)
+    if letters == {""}:
+        if before and before <= title_words.VISITS | title_words.PLACES | title_words.VISIT_LETTERS:
+            return None
+        counts_it = index + 4 < len(group.columns) and group.columns[index + 4].kind == "number"
+        if after and after <= title_words.VISITS and widest <= 2 and not counts_it:
+            return None
+        if all(tail.casefold() in title_words.UNITS for tail in tails):
+            return None
+        if not any(tails) and _is_time(digits):
+            return None
+        if before and before <= title_words.SUBJECTS:
+            return "announced"
+        joined = _prefix(group, index)
+        prefixed = joined and group.columns[index - 2].is_constant and not before <= title_words.OTHERS
+        arms = joined and all(text.isupper() for text in group.columns[index - 2].texts)
+        prefixed = prefixed or (arms and not before & title_words.ASIDE)
+        return "plain" if widest >= (2 if prefixed else 3) else "short"
+    if letters <= title_words.EXAMINATIONS and min(map(len, digits)) > 2:
+        return "plain"  # EEG101 is a subject of the EEG lab: no scanner has such a number.
+    if letters <= title_words.ASIDE:
+        return None
+    if letters <= title_words.VISIT_LETTERS and widest <= 2:
+        return None
+    if letters == {"s"} and widest == 1:
+        return None
+    if letters <= title_words.SUBJECTS:
+        return "announced"
+    named = len(letters) > 1 and widest <= 2 and max(map(len, letters)) > 3
+    unlike = len(set(map(len, letters))) > 1 and len(set(numbers)) < _MANY
+    return "plain" if widest >= 2 and not named and not unlike else "short"
+
+
+def _word_beside(group: Group, index: int, step: int) -> set[str]:
+    """The words before or after a number, without case, where one stands close by in every title."""
+    mark, word = index + step, index + 2 * step
+    if not (0 <= word < len(group.columns)) or group.columns[word].kind not in ("text", "label"):
+        return set()
+    if any(len(text.strip()) > 1 for text in group.columns[mark].texts):
+        return set()
+    return {words(text)[0 if step > 0 else -1].casefold() for text in group.columns[word].texts}
+
+
+def _is_time(digits: Sequence[str]) -> bool:
+    """True for years, and for six digits that are days in all titles."""
+    if all(len(each) == 4 and 1900 <= int(each) < 2100 for each in digits):
+        return True
+    return all(len(each) == 6 for each in digits) and any(
+        all(_is_day(f"20{each[years]}", each[2:4], each[days]) for each in digits)
+        for years, days in ((slice(0, 2), slice(4, 6)), (slice(4, 6), slice(0, 2)))
+    )
+
+
+def _prefix(group: Group, index: int) -> bool:
+    """True where a single word of letters is joined to a number by one mark."""
+    return (
+        index >= 2
+        and group.columns[index - 2].kind in ("text", "label")
+        and set(group.columns[index - 1].texts) <= _TIGHT
+        and group.columns[index - 1].is_constant
+        and all(len(words(text)) == 1 for text in group.columns[index - 2].texts)
+    )
+
+
+def _with_prefix(group: Group, span: Span) -> Span | None:
+    """An id with the letters that are joined to it (``sub-01``), or None where it is not told without them."""
+    if not _prefix(group, span[0]):
+        return span
+    prefix = group.columns[span[0] - 2].texts
+    known = {text.casefold() for text in prefix}
+    whole = (span[0] - 2, span[1])
+    if known <= title_words.SUBJECTS:
+        return span if known <= title_words.LABELS else whole
+    if group.columns[span[0] - 2].kind == "label":
+        # An arm of the study, as in HC-001 and PT-002, is part of the id.
+        arm = all(text.isupper() for text in prefix) and not known & title_words.ASIDE
+        return whole if arm else span
+    if any(text[0].isalpha() for text in group.values(span)):
+        return span
+    code = all(text.isupper() or text.islower() for text in prefix)
+    if len(known) == 1:
+        return whole if code else span
+    if len(set(prefix)) < len(set(group.values(span))) or not _settles(
+        group, group.values(span), span[0] - 2
+    ):
+        return whole if code and all(text.isupper() for text in prefix) else None
+    return span
+
+
+def _together(keys: Iterable[str], values: Iterable[str]) -> dict[str, set[str]]:
+    """Return the different values that stand beside each key."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for key, value in zip(keys, values, strict=True):
+        found[key].add(value)
+    return found
+
+
+def _settles(group: Group, values: Sequence[str], other: int, tolerated: float = 0.0) -> bool:
+    """True where a title's value settles what stands in a column (but for a share of the values)."""
+    found = _together(values, group.columns[other].texts)
+    return sum(len(texts) > 1 for texts in found.values()) <= tolerated * len(found)
+
+
+def _tells_subjects_apart(group: Group, place: Place) -> bool:
+    """False where one id comes with several names, or with several studies before it."""
+    ids, span = group.values_at(place), place.span
+    for index, column in enumerate(group.columns):
+        if column.kind != "text" or index == place.lead or span[0] <= index < span[1]:
+            continue
+        if _settles(group, ids, index, _TOLERATED):
+            continue
+        if index < span[0]:
+            return False
+        users = _together(column.texts, ids)
+        own = Counter(next(iter(of)) for of in users.values() if len(of) == 1)
+        if sum(number > 1 for number in own.values()) > _TOLERATED * len(set(ids)):
+            return False
+    return True
+
+
+def _settle(groups: list[Group], known: Sequence[Profile]) -> None:
+    """Find the id of groups that do not show it by themselves by what ids look like elsewhere."""
+    _part_by_codes(groups, known)
+    studies = _settle_studies(groups)
+    certain = _certain(groups, known)
+    for group in groups:
+        place = group.id_place
+        if place and place.lead is None and _is_bare(group.ids):
+            # ``SUB 035`` where others write ``SUB035``: the letters belong to it.
+            joined = _joined_in_front(group, place.span, "")
+            if joined and any(
+                profile.is_telling and profile.fits(*group.values_at(joined)) for profile in certain
+            ):
+                group.id_place = joined
+    certain = _certain(groups, known)
+    for group in groups:
+        few = group.id_place and len(set(group.ids)) < 3
+        if few and certain and not any(profile.fits(*group.ids) for profile in certain):
+            group.id_place = None
+    profiles = certain or Profile.of(value for group in groups for value in group.ids) or _families(groups)
+    for group in groups:
+        if not group.id_place:
+            group.id_place = _id_by_likeness(group, profiles, studies)
+
+
+def _part_by_codes(groups: list[Group], known: Sequence[Profile]) -> None:
+    """Part titles with a known code before a number (``SUB 035``, ``NEURO 1204``) from those with another word there."""
+    codes = {
+        text.casefold()
+        for group in groups
+        if group.id_place and group.id_place.lead is not None
+        for text in group.columns[group.id_place.lead].texts
+    }
+    telling = [profile for profile in _certain(groups, known) if profile.is_telling]
+    codes |= {text for profile in telling for kind, text in profile.runs[:1] if kind == "L" and text}
+    for group in list(groups):
+        for index, column in enumerate(group.columns):
+            place = _joined_in_front(group, (index, index + 1), "") if column.kind == "number" else None
+            if place is None or place.lead is None:
+                continue
+            coded = [text.casefold() in codes for text in group.columns[place.lead].texts]
+            if any(coded) and not all(coded):
+                parts = [group.part(coded), group.part([not each for each in coded])]
+                for part in parts:
+                    part.id_place = _id_by_comparison(part)
+                groups.remove(group)
+                groups += parts
+                break
+
+
+def _certain(groups: Sequence[Group], known: Sequence[Profile]) -> list[Profile]:
+    return [*known, *Profile.of(value for group in groups if len(set(group.ids)) > 2 for value in group.ids)]
+
+
+def _settle_studies(groups: Sequence[Group]) -> frozenset[str]:
+    """Have a site count its numbers within studies or not: returns the codes of its studies, without case.
+
+    Where numbers count within studies, one without its study is nobody's id.
+    """
+    places = [(group, group.id_place) for group in groups if group.id_place]
+    counted = [
+        (group, place, group.columns[place.lead].texts) for group, place in places if place.lead is not None
+    ]
+    studies = frozenset(text.casefold() for _, _, texts in counted for text in texts)
+    bare = [(group, place) for group, place in places if place.lead is None and _is_bare(group.ids)]
+    if len(studies) == 1 and any(not _is_after(group, place.span, studies) for group, place in bare):
+        for group, place, _ in counted:
+            group.id_place = Place(place.span)
+        return frozenset()
+    for group, place in bare if studies else ():
+        after = _is_after(group, place.span, studies)
+        group.id_place = Place(place.span, place.span[0] - 2, "-") if after else None
+    return studies
+
+
+def _is_after(group: Group, span: Span, studies: Collection[str]) -> bool:
+    """True where the word before a number is the code of a study in every title."""
+    lead = span[0] - 2
+    return lead >= 0 and all(text.casefold() in studies for text in group.columns[lead].texts)
+
+
+def _joined_in_front(group: Group, span: Span, joiner: str) -> Place | None:
+    """A number with the word before it, where that is one word in every title and only blanks or marks part them."""
+    lead = span[0] - 2
+    if lead < 0 or group.columns[lead].kind not in ("text", "label"):
+        return None
+    if any(len(runs(text)) != 1 for text in group.columns[lead].texts):
+        return None
+    return Place(span, lead, joiner)
+
+
+def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collection[str] = ()) -> Place | None:
+    numbers = [index for index, column in enumerate(group.columns) if column.kind == "number"]
+    found: dict[int, Place] = {}
+    for index in numbers:
+        bare = Place((index, index + 1))
+        places = [bare]
+        if _prefix(group, index):
+            places.append(Place((index - 2, index + 1)))
+        if index + 2 in numbers and set(group.columns[index + 1].texts) <= _TIGHT:
+            places.append(Place((index, index + 3)))
+        for place in places:
+            values = group.values_at(place)
+            if studies and _is_bare(values):
+                continue
+            if any(
+                profile.fits(*values) and (profile.is_telling or _role(group, index) not in (None, "short"))
+                for profile in profiles
+            ):
+                found[index] = place
+        joined = _joined_in_front(group, bare.span, "")
+        if index not in found and joined and _is_bare(group.columns[index].texts):
+            if any(profile.is_telling and profile.fits(*group.values_at(joined)) for profile in profiles):
+                found[index] = joined
+            elif studies and _is_after(group, bare.span, studies):
+                in_study = Place(bare.span, joined.lead, "-")
+                if any(profile.fits(*group.values_at(in_study)) for profile in profiles):
+                    found[index] = in_study
+    if len(found) != 1:
+        return None
+    place = next(iter(found.values()))
+    return place if _tells_subjects_apart(group, place) else None
+
+
+def _doubt_visits(groups: Sequence[Group]) -> None:
+    """Mark groups whose id is followed by ``-V2`` or the like, unless a subject of the site shows several of these."""
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    marked: list[tuple[Group, set[str]]] = []
+    for group in groups:
+        at = group.id_place.span[1] if group.id_place else len(group.columns)
+        if at + 1 >= len(group.columns) or group.columns[at + 1].kind != "number":
+            continue
+        visits = group.columns[at + 1].texts
+        letters = [letters_of(visit)[0].casefold() for visit in visits]
+        if set(group.columns[at].texts) <= {*_TIGHT, ""} and set(letters) <= title_words.VISIT_LETTERS:
+            marked.append((group, set(letters)))
+            for letter, value, visit in zip(letters, group.ids, visits, strict=True):
+                seen[letter, value].add(visit)
+    several = {letter for (letter, _), visits in seen.items() if len(visits) > 1}
+    for group, shown in marked:
+        group.visit_in_doubt = not shown <= several
+
+
+def _families(groups: Sequence[Group]) -> list[Profile]:
+    """What ids look like where every title is written in its own way: letters that three of them share."""
+    values: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        for index, column in enumerate(group.columns):
+            if column.kind != "number" or _role(group, index) in (None, "short"):
+                continue
+            spans = [(index, index + 1), *([(index - 2, index + 1)] if _prefix(group, index) else [])]
+            value = group.values(spans[-1])[0]
+            letters = re.sub(r"\d+", "", value).casefold()
+            if len(letters) > 1:
+                values[letters].append(value)
+    return [
+        profile
+        for found in values.values()
+        if len(set(found)) == len(found) >= 3
+        for profile in Profile.of(found)
+        if profile.is_telling and all(len(width) == 1 and width[0] > 1 for width in profile.widths)
+    ]
+
+
+def _name_by_comparison(group: Group) -> Span | None:
+    """The text that changes with the subject, or None where none or more than one does."""
+    ids = len(set(group.ids))
+    found: list[Span] = []
+    for span in _texts(group):
+        names = set(group.values(span))
+        single = sum(len(words(name)) == 1 for name in names) * 2 > len(names)
+        needed = ids if single else (ids + 1) // 2 if len(names) >= 5 else 0.8 * ids
+        differ = len(names) >= max(needed, 3 if single else 2)
+        full = all("," in name or len(words(name)) > 1 or name.lower() == name.upper() for name in names)
+        shared = len(names) >= max(_NAMES, (_FULL_NAMES_PER_ID if full else _NAMES_PER_ID) * ids)
+        if (differ or shared) and _settles(group, group.ids, span[0], _TOLERATED):
+            found.append(span)
+    return found[0] if len(found) == 1 else None
+
+
+def _name_by_likeness(group: Group) -> Span | None:
+    """The one text of several words, where other groups show that titles hold names."""
+    found = _texts(group)
+    if len(found) != 1 or any(len(words(name)) < 2 for name in group.values(found[0])):
+        return None
+    names = len(set(group.values(found[0])))
+    return found[0] if names == len(set(group.ids)) else None
+
+
+def _texts(group: Group) -> list[Span]:
+    """Columns that may hold names: written as names are, not in square brackets, not cut out of a longer text."""
+    return [
+        (index, index + 1)
+        for index, column in enumerate(group.columns)
+        if column.kind == "text"
+        and not (group.id_place and group.id_place.span[0] <= index < group.id_place.span[1])
+        and not (group.id_place and group.id_place.lead == index)
+        and not (index and group.columns[index - 1].texts[0].rstrip()[-1:] in tuple("[{<#@"))
+        and all(map(_is_written_as_a_name, column.texts))
+        and not all(words(text)[0].casefold() in title_words.STAFF for text in column.texts)
+        and (not column.is_constant or len(set(group.ids)) == 1)
+        and all(word.isupper() and len(word) > 1 and not column.texts[0].isupper() for word in group.cut)
+    ]
+
+
+def _is_written_as_a_name(text: str) -> bool:
+    """Capitals, but for particles; or two words and more without any."""
+    if is_label(text):
+        return False
+    found = words(text)
+    if text.islower():
+        return len(found) > 1
+    return all(word[0].isupper() or not word.islower() or word in title_words.PARTICLES for word in found)

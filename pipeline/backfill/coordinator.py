@@ -8,198 +8,242 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.archives import Archive
-from pipeline.backfill.files import (
-    TEMPORARY,
-    Layout,
-    damaged,
-    only_one,
-    read_json,
-    segment_name,
-    sweep,
-    write_json,
-)
+from pipeline.archives import segment_count
+from pipeline.backfill.files import RECORD, Layout, only_one, read_json, write_json
 from pipeline.backfill.plan import (
     SEGMENT_BYTES,
     Plan,
     ServerRange,
     Source,
-    agree_with_earlier,
     changed_sources,
     find_sources,
-    keep,
+    joined,
     look_again,
     make_plan,
     refuse_reserved_targets,
 )
-from pipeline.backfill.records import Piece, SegmentPieces, SegmentRecord, add_counts
+from pipeline.backfill.records import SegmentRecord, add_counts, segment_name
 from pipeline.backfill.summary import BackfillSummary, Progress, ProgressCallback, Stage
-from pipeline.backfill.workers import Done, Inline, Job, LocalProcesses, Workers, available_cores
+from pipeline.backfill.workers import Job, Workers, convert, hired, make
 from pipeline.errors import PluginConfigError, PluginStateError
 
 if TYPE_CHECKING:
-    from pipeline.backfill.server import Brought
     from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.config.credentials import Credentials
 
-
 REMARKED_VALUES = 500
-BUCKET_BYTES = 512 << 20
-"""About how much NDJSON one bucket of ids stands for: some 700,000 bookings, which fit in memory."""
-EXPANSION = {"gzip": 10, "zstd": 12, "": 1}
-TABLE_EXPANSION = 12
-GATHERED_SEGMENTS = 16
+BUCKET_ROWS = 1_000_000
+"""So many bookings are looked through at once for ids that come twice."""
+GROUP_BYTES = 48 << 20
+"""So much of the segments' rows, as they lie in memory, one group of the merge writes: a file for each month in it."""
 LATE_SECONDS = 90
 """So long a shared file system may take to show a file that another machine has written."""
 
 
-class Stages:
+@dataclass(frozen=True)
+class Manifest:
+    """What the manifest holds."""
+
+    plan: Plan
+    summary: BackfillSummary
+
+
+def backfill(
+    sources: str | Path | Sequence[str | Path] | ServerRange,
+    output: str | Path,
+    config: AnyConfig,
+    *,
+    credentials: Credentials | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
+    restart: bool = False,
+    progress: ProgressCallback | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> BackfillSummary:
+    """Convert archives of bookings, or a server's bookings of some days, to Parquet below ``output``.
+
+    A backfill that was killed goes on when it is started again with the same arguments; one that is complete is not
+    done again. The ledger is not touched.
+
+    Args:
+        sources: one or several files, directories and globs of files of bookings, or a ``ServerRange``.
+        output: gets ``entries/month=YYYY-MM/*.parquet`` (by ``scheduled_start_date``, which is in the output zone),
+            ``rejected/``, ``replaced/`` and ``manifest.json``, readable by the owner only. Ids are unique over all of
+            ``entries``.
+        config: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file.
+        credentials: what a ``ServerRange`` is fetched with.
+        cluster: the address of a Dask cluster that does the work, with the same output.
+        workers: how many processes do the work; one per core if left out.
+        restart: throw away what an earlier backfill left in ``output``.
+        progress: called now and then with how far each stage is.
+        segment_bytes: how much of a source is converted at once.
+
+    Raises:
+        PluginConfigError: the sources or arguments are wrong, or a source is damaged or changed meanwhile.
+        PluginStateError: the output belongs to another backfill or is in use, or a worker was killed.
+        PluginFetchError: the server did not answer, or not with every booking.
+        PluginSchemaError: the law of conservation does not hold; nothing is published then.
+    """
+    from pipeline.config import PipelineConfig
+
+    config = PipelineConfig.of(config)
+    refuse_reserved_targets(config)
+    server = sources if isinstance(sources, ServerRange) else None
+    if server is not None:
+        _check_server(server, config, credentials)
+    found = () if isinstance(sources, ServerRange) else find_sources(sources)
+    layout = Layout(Path(output).resolve())
+    with only_one(layout.output):
+        if restart:
+            _throw_away(layout)
+        plan = make_plan(config, found, server, segment_bytes)
+        manifest = read_json(layout.manifest, Manifest)
+        if manifest is not None:
+            joined(manifest.plan, plan, finished=True)
+            shutil.rmtree(layout.work, ignore_errors=True)
+            return replace(manifest.summary, was_complete=True)
+        earlier = read_json(layout.plan, Plan)
+        if earlier is None:
+            _refuse_foreign_output(layout)
+        else:
+            plan = joined(earlier, plan, finished=False)
+            layout.sweep()
+        with ExitStack() as held:
+            # Archives are known already: the processes start while the plan is made durable.
+            who = None if server else held.enter_context(hired(cluster, workers, layout.output, plan.sources))
+            if earlier is None:
+                layout.make()
+                write_json(layout.plan, plan.to_json())
+            run = _Run(layout, plan, config, progress or (lambda _: None), resumed=earlier is not None)
+            if server is not None and credentials is not None:
+                run.fetch(server, credentials)
+            run.workers = who or held.enter_context(hired(cluster, workers, layout.output, run.plan.sources))
+            try:
+                summary = run.summary()
+            except PluginConfigError:
+                # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
+                if server is None and earlier is None and not any(layout.segments.iterdir()):
+                    shutil.rmtree(layout.work, ignore_errors=True)
+                raise
+        layout.publish()
+        write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
+        shutil.rmtree(layout.work, ignore_errors=True)
+        return summary
+
+
+class _Run:
     """One run over a plan's sources; what earlier runs committed counts as done."""
 
+    workers: Workers
+
     def __init__(
-        self,
-        layout: Layout,
-        plan: Plan,
-        config: PipelineConfig,
-        workers: Workers,
-        progress: ProgressCallback | None,
+        self, layout: Layout, plan: Plan, config: PipelineConfig, progress: ProgressCallback, *, resumed: bool
     ) -> None:
+        self.plan = plan
         self._layout = layout
-        self._plan = plan
         self._config = config
-        self._workers = workers
-        self._progress = progress or (lambda _: None)
+        self._progress = progress
+        self._resumed = resumed
         self._records: dict[str, SegmentRecord] = {}
         self._seconds: dict[str, float] = {}
-        self._stored = sum(source.size for source in plan.sources)
-        expanded = sum(source.size * _expansion(source.file) for source in plan.sources)
-        self._buckets = max(2, -(-expanded // BUCKET_BYTES))
+        self._gone = self._cut = 0
 
-    def run(self, listing: Brought | None, *, resumed: bool) -> BackfillSummary:
-        """Do what is left of each stage, publish the output and return the summary.
+    def fetch(self, server: ServerRange, credentials: Credentials) -> None:
+        """Bring the days of a server; their files are the plan's sources from then on."""
+        from pipeline.backfill.server import bring
+
+        sources, self._gone, self._cut = bring(
+            self._layout, server, self._config, credentials, lambda *how_far: self._tell("fetch", *how_far)
+        )
+        self.plan = replace(self.plan, sources=sources)
+
+    def summary(self) -> BackfillSummary:
+        """Do what is left of each stage and return the summary of what can be published.
 
         Raises ``PluginConfigError`` where a source changed meanwhile, ``PluginSchemaError`` where the law of
-        conservation does not hold: then nothing is published.
+        conservation does not hold.
         """
-        for directory in (
-            self._layout.segments,
-            self._layout.fetched,
-            self._layout.found,
-            self._layout.losers,
-            self._layout.output,
-        ):
-            sweep(directory)
         with self._timed("convert"):
             self._convert()
             self._refuse_changed_sources()
+        records = self._segments()
+        filled = [record for record in records if record.blocks]
+        buckets = -(-sum(record.payloads for record in records) // BUCKET_ROWS)
         with self._timed("resolve"):
-            lost, losing = self._resolve()
+            older = self._make("find_replaced", "resolve", self._layout.found, [(buckets, filled)] * buckets)
         with self._timed("merge"):
-            months, rejected, replaced = self._merge(losing)
-        records = self._records.values()
+            groups = [(buckets, group) for group in _groups(filled)]
+            written = self._make("merge_group", "merge", self._layout.merged, groups)
         remarks: dict[str, dict[str, int]] = {}
         for record in records:
             add_counts(remarks, record.remarks, REMARKED_VALUES)
-        cut = listing.cut if listing else 0
-        summary = BackfillSummary(
-            read=sum(record.payloads for record in records) + cut,
+        months = _named(written, "month:")
+        return BackfillSummary(
+            read=sum(record.payloads for record in records) + self._cut,
             entries=sum(months.values()),
-            rejected=rejected["rows"],
-            replaced=replaced["rows"],
-            filtered=sum(record.filtered for record in records) - lost["filtered"] + cut,
-            gone=listing.gone if listing else 0,
+            rejected=written["rejected"],
+            replaced=written["replaced"],
+            filtered=sum(record.filtered for record in records) - older["filtered"] + self._cut,
+            gone=self._gone,
             months=months,
-            reasons={
-                name.removeprefix("reasons:"): count
-                for name, count in sorted(rejected.items())
-                if name.startswith("reasons:")
-            },
+            reasons=_named(written, "reason:"),
             remarks=remarks,
             seconds=self._seconds,
-            resumed=resumed,
+            resumed=self._resumed,
         )
-        # A worker that was killed, in an earlier run or in this one, may have left half a file where it was writing.
-        sweep(self._layout.staged, deep=True)
-        self._layout.publish()
-        return summary
 
     def _convert(self) -> None:
         """Convert every segment of every source that is not committed yet."""
-        self._collect()
-        counts = self._segment_counts()
-        streamed = [source for source in self._plan.sources if counts[source.index] is None]
-        strides = max(1, -(-self._workers.count // max(len(streamed), 1)))
-        left = {source.index: strides for source in streamed}
-
-        def jobs() -> Iterator[Job]:
-            for source in streamed:
-                for first in range(strides):
-                    yield self._conversion(source, first, strides)
-            for source in self._plan.sources:
-                for number in range(counts[source.index] or 0):
-                    if segment_name(source.index, number) not in self._records:
-                        yield self._conversion(source, number, 0)
-
-        for job, passed in self._workers.run(jobs(), self._tick):
+        self._tick()
+        counts = {source.index: self._segment_count(source) for source in self.plan.sources}
+        streamed = [source for source in self.plan.sources if counts[source.index] is None]
+        strides = max(1, -(-self.workers.count // max(len(streamed), 1)))
+        jobs = [self._conversion(source, first, strides) for source in streamed for first in range(strides)]
+        jobs += [
+            self._conversion(source, number, 0)
+            for source in self.plan.sources
+            for number in range(counts[source.index] or 0)
+            if segment_name(source.index, number) not in self._records
+        ]
+        ends = Counter[int]()
+        for job, passed in self.workers.run(jobs, self._tick):
             index = job[2].index
-            if index in left:
-                left[index] -= 1
-                if not left[index]:
-                    counts[index] = passed
-                    write_json(self._layout.ends / f"{index:05d}.json", passed)
+            ends[index] += 1
+            if counts[index] is None and ends[index] == strides:
+                counts[index] = passed
+                write_json(self._end(index), passed)
         self._await(
             {segment_name(index, number) for index, count in counts.items() for number in range(count or 0)}
         )
 
     def _conversion(self, source: Source, first: int, step: int) -> Job:
-        plan = self._plan
-        return (
-            "convert", self._layout.output, source, plan.segment_bytes, self._buckets, first, step, self._config,
-            plan.server,
-        )  # fmt: skip
+        plan, output = self.plan, self._layout.output
+        return (convert, output, source, plan.segment_bytes, first, step, self._config, plan.server)
 
-    def _segment_counts(self) -> dict[int, int | None]:
-        """Count each source's segments; None for one that only its end tells and that was not read so far yet."""
-        counts: dict[int, int | None] = {}
-        tables: list[Job] = []
-        for source in self._plan.sources:
-            if source.file.kind == "parquet":
-                tables.append(("count", source.file, self._plan.segment_bytes))
-            elif source.file.seekable:
-                counts[source.index] = max(1, -(-source.size // self._plan.segment_bytes))
-            else:
-                end = self._layout.ends / f"{source.index:05d}.json"
-                counts[source.index] = read_json(end)
-                if type(counts[source.index]) not in (int, type(None)):
-                    raise damaged(end)
-        indexes = {source.file: source.index for source in self._plan.sources}
-        for job, count in self._workers.run(tables, lambda: None):
-            counts[indexes[job[1]]] = count
-        return counts
+    def _segment_count(self, source: Source) -> int | None:
+        """Count a source's segments; None where only its end tells and it was not read so far yet."""
+        known = segment_count(source.file, self.plan.segment_bytes)
+        return read_json(self._end(source.index), int) if known is None else known
 
-    def _collect(self) -> None:
-        """Read the records of segments that were committed since the last look, by whomever."""
-        for directory in self._layout.segments.iterdir():
-            name = directory.name
-            if name in self._records or name.startswith(TEMPORARY):
-                continue
-            value = read_json(directory / "record.json")
-            if value is not None:
-                try:
-                    self._records[name] = SegmentRecord.from_json(value)
-                except (AttributeError, KeyError, TypeError, ValueError):
-                    raise damaged(directory / "record.json") from None
+    def _end(self, index: int) -> Path:
+        return self._layout.ends / f"{index:05d}.json"
 
     def _tick(self) -> None:
-        self._collect()
-        self._tell("convert", sum(record.stored_bytes for record in self._records.values()), self._stored)
+        """Read the records of segments that were committed since the last look, by whomever; tell of them."""
+        for directory in self._layout.segments.glob("[0-9]*"):
+            if directory.name not in self._records:
+                record = read_json(directory / RECORD, SegmentRecord)
+                if record is not None:
+                    self._records[directory.name] = record
+        stored = sum(record.stored_bytes for record in self._records.values())
+        self._tell("convert", stored, sum(source.size for source in self.plan.sources))
 
     def _await(self, expected: set[str]) -> None:
         """Wait until all expected segments are seen; a network file system may show them late."""
@@ -217,7 +261,7 @@ class Stages:
             time.sleep(1)
 
     def _refuse_changed_sources(self) -> None:
-        faults = changed_sources(self._plan.sources, [look_again(source) for source in self._plan.sources])
+        faults = changed_sources(self.plan.sources, [look_again(source) for source in self.plan.sources])
         if faults:
             raise PluginConfigError(
                 f"the sources changed while they were read: {'; '.join(faults)}; use --restart once they stay as they "
@@ -225,63 +269,27 @@ class Stages:
                 faults,
             )
 
-    def _resolve(self) -> tuple[dict[str, int], frozenset[str]]:
-        """Find the rows that newer ones in other segments replace; return counts by state, and whose they are."""
-        order = sorted(self._records)
-        indexed: dict[int, list[tuple[int, str, tuple[Piece, ...]]]] = defaultdict(list)
-        for place, name in enumerate(order):
-            for bucket, pieces in self._records[name].index.items():
-                indexed[bucket].append((place, name, pieces))
-        lost = {"accepted": 0, "rejected": 0, "filtered": 0}
-        jobs = [
-            ("find", self._layout.output, bucket, segments) for bucket, segments in sorted(indexed.items())
-        ]
-        for _, counts in self._each("resolve", jobs):
-            for state, count in counts.items():
-                lost[state] += count
-        if not sum(lost.values()):
-            return lost, frozenset()
-        numbered = list(enumerate(order))
-        groups = [
-            numbered[start : start + GATHERED_SEGMENTS] for start in range(0, len(order), GATHERED_SEGMENTS)
-        ]
-        losing: set[str] = set()
-        for _, names in self._each("resolve", [("gather", self._layout.output, group) for group in groups]):
-            losing.update(names)
-        return lost, frozenset(losing)
-
-    def _merge(self, losing: frozenset[str]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-        """Write the output's files; return entries by month, and the counts of rejected and replaced rows."""
-        months: dict[str, list[SegmentPieces]] = defaultdict(list)
-        rejected: list[SegmentPieces] = []
-        replaced: list[SegmentPieces] = []
-        names = {source.index: source.name for source in self._plan.sources}
-        lines: dict[int, int] = defaultdict(int)
+    def _segments(self) -> list[SegmentRecord]:
+        """Return what is known of the segments, in the order of the sources, each with the lines before it."""
+        lines = Counter[int]()
+        segments = []
         for name in sorted(self._records):
             record = self._records[name]
-
-            def pieces(found: tuple[Piece, ...], record: SegmentRecord = record) -> SegmentPieces:
-                before = lines[record.source]
-                return SegmentPieces(record.name, found, names[record.source], before, record.name in losing)
-
-            for month, found in record.months.items():
-                months[month].append(pieces(found))
-            if record.rejected_pieces:
-                rejected.append(pieces(record.rejected_pieces))
-            if record.replaced_pieces or name in losing:
-                replaced.append(pieces(record.replaced_pieces))
+            segments.append(replace(record, lines_before=lines[record.source]))
             lines[record.source] += record.lines
-        output = self._layout.output
-        jobs: list[Job] = [("rejected", output, rejected), ("replaced", output, replaced)]
-        jobs += [("month", output, month, segments) for month, segments in sorted(months.items())]
-        done = {job[2] if job[0] == "month" else job[0]: counts for job, counts in self._each("merge", jobs)}
-        rows = {month: done[month]["rows"] for month in sorted(months) if done[month]["rows"]}
-        return rows, done["rejected"], done["replaced"]
+        return segments
 
-    def _each(self, stage: Stage, jobs: list[Job]) -> Iterator[Done]:
-        for number, done in enumerate(self._workers.run(jobs, lambda: None), start=1):
+    def _make(self, step: str, stage: Stage, place: Path, calls: Sequence[tuple[Any, ...]]) -> Counter[str]:
+        """Have one directory made for each of a step's calls; return what they count together."""
+        jobs = [
+            (make, step, place / f"{number:05d}", self._layout.output, number, *arguments)
+            for number, arguments in enumerate(calls)
+        ]
+        total = Counter[str]()
+        for number, (_, counts) in enumerate(self.workers.run(jobs), start=1):
+            total.update(counts)
             self._tell(stage, number, len(jobs))
-            yield done
+        return total
 
     def _tell(self, stage: Stage, done: int, total: int) -> None:
         self._progress(
@@ -295,96 +303,18 @@ class Stages:
         self._seconds[stage] = round(time.perf_counter() - start, 3)
 
 
-def _expansion(archive: Archive) -> int:
-    """About how many times its size a file is as NDJSON."""
-    return TABLE_EXPANSION if archive.kind == "parquet" else EXPANSION[archive.packing]
+def _groups(segments: Sequence[SegmentRecord]) -> list[list[SegmentRecord]]:
+    """Join segments that follow one another to groups of about ``GROUP_BYTES``."""
+    groups: list[list[SegmentRecord]] = []
+    for segment in segments:
+        if not groups or sum(other.size for other in groups[-1]) >= GROUP_BYTES:
+            groups.append([])
+        groups[-1].append(segment)
+    return groups
 
 
-SMALL_BYTES = 8 << 20
-"""Less than this is converted sooner than worker processes have started."""
-
-
-def backfill(
-    sources: str | Path | Sequence[str | Path] | ServerRange,
-    output: str | Path,
-    config: AnyConfig,
-    *,
-    credentials: Credentials | None = None,
-    cluster: str | None = None,
-    workers: int | None = None,
-    restart: bool = False,
-    progress: ProgressCallback | None = None,
-    segment_bytes: int = SEGMENT_BYTES,
-) -> BackfillSummary:
-    """Convert archives of bookings, or a server's bookings of some days, to Parquet below ``output``.
-
-    ``sources``: one or several files, directories and globs of NDJSON (plain, gzip, zstd) or Parquet, or a ``ServerRange``, which
-    needs ``credentials``. ``config``: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file. ``output`` gets ``entries/month=YYYY-MM/*.parquet`` (by ``scheduled_start_date``, which is
-    in the output zone), ``rejected/``, ``replaced/`` and ``manifest.json``, readable by the owner only. Ids are unique
-    over all of ``entries``. ``workers`` processes (default: one a core) do the work, or the Dask cluster at
-    ``cluster``, with the same output. A backfill that was killed goes on when it is started again with the same
-    arguments; one that is complete is not done again; ``restart`` throws away what is there. The ledger is not touched.
-
-    Raises ``PluginConfigError`` (sources, arguments), ``PluginStateError`` (the output belongs to another backfill, is
-    in use, or a worker was killed), ``PluginFetchError`` (server), ``PluginSchemaError`` (the law did not hold).
-    """
-    from pipeline.config import PipelineConfig
-
-    config = PipelineConfig.of(config)
-    refuse_reserved_targets(config)
-    server: ServerRange | None = None
-    found: tuple[Source, ...] = ()
-    if isinstance(sources, ServerRange):
-        server = sources
-        _check_server(server, config, credentials)
-    else:
-        found = find_sources(sources)
-    layout = Layout(Path(output).resolve())
-    with only_one(layout.output):
-        if restart:
-            _throw_away(layout)
-        asked = make_plan(config, found, server, segment_bytes)
-        if agree_with_earlier(layout.manifest, asked, finished=True):
-            shutil.rmtree(layout.work, ignore_errors=True)
-            return replace(_earlier_summary(layout), was_complete=True)
-        earlier = agree_with_earlier(layout.plan, asked, finished=False)
-        plan = earlier or asked
-        if earlier is None:
-            _refuse_foreign_output(layout)
-        with ExitStack() as held:
-            # Archives are known already: the processes start while the plan is made durable.
-            who = None if server else held.enter_context(closing(_workers(plan.sources, cluster, workers)))
-            if earlier is None:
-                layout.make()
-                keep(layout.plan, plan)
-            listing = None
-            sources_now = plan.sources
-            if server is not None and credentials is not None:
-                listing = _bring(layout, server, config, credentials, progress)
-                sources_now = listing.sources
-            if who is None:
-                who = held.enter_context(closing(_workers(sources_now, cluster, workers)))
-            who.check(layout.output, [source.path for source in sources_now])
-            stages = Stages(layout, replace(plan, sources=sources_now), config, who, progress)
-            try:
-                summary = stages.run(listing, resumed=earlier is not None)
-            except PluginConfigError:
-                # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
-                if server is None and earlier is None and not any(layout.segments.iterdir()):
-                    shutil.rmtree(layout.work, ignore_errors=True)
-                raise
-        write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
-        shutil.rmtree(layout.work, ignore_errors=True)
-        return summary
-
-
-def _earlier_summary(layout: Layout) -> BackfillSummary:
-    try:
-        return BackfillSummary.from_dict(read_json(layout.manifest)["summary"])
-    except (KeyError, TypeError):
-        raise PluginStateError(
-            f"{layout.manifest}: was written by another version or is damaged; use --restart to begin anew"
-        ) from None
+def _named(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): counts[name] for name in sorted(counts) if name.startswith(prefix)}
 
 
 def _check_server(server: ServerRange, config: PipelineConfig, credentials: Credentials | None) -> None:
@@ -397,45 +327,17 @@ def _check_server(server: ServerRange, config: PipelineConfig, credentials: Cred
         )
 
 
-def _bring(
-    layout: Layout,
-    server: ServerRange,
-    config: PipelineConfig,
-    credentials: Credentials,
-    progress: ProgressCallback | None,
-) -> Brought:
-    from pipeline.backfill.server import bring
-
-    def tick(done: int, total: int) -> None:
-        if progress:
-            progress(Progress("fetch", done, total, 0))
-
-    return bring(layout, server, config, credentials, tick)
-
-
-def _workers(sources: Sequence[Source], cluster: str | None, workers: int | None) -> Workers:
-    if cluster is not None:
-        from pipeline.backfill.cluster import Cluster
-
-        return Cluster(cluster)
-    count = workers if workers is not None else available_cores()
-    if count < 1:
-        raise PluginConfigError(f"--workers: write 1 or more, not {count}")
-    little = sum(source.size for source in sources) <= SMALL_BYTES
-    return Inline() if count == 1 or (workers is None and little) else LocalProcesses(count)
-
-
 def _throw_away(layout: Layout) -> None:
     """Remove an earlier backfill, the manifest first; what no backfill wrote is left alone."""
     if layout.manifest.exists() or layout.plan.exists():
         layout.manifest.unlink(missing_ok=True)
-        for path in (*layout.outputs(), layout.work):
+        for path in (*layout.outputs, layout.work):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _refuse_foreign_output(layout: Layout) -> None:
     """Raise ``PluginStateError`` where the output's places are taken by something that no backfill wrote."""
-    taken = [path.name for path in layout.outputs() if path.exists()]
+    taken = [path.name for path in layout.outputs if path.exists()]
     if taken:
         raise PluginStateError(
             f"{layout.output} already holds {', '.join(taken)}, but no manifest of a backfill; name another directory"

@@ -1,180 +1,146 @@
-"""Segments -> the output's own files: rows in the order of the sources, replaced versions left out.
+"""Segments -> the output's own files: one row per booking, in the order of the sources.
 
-A file is written from as many segments as fill ``PART_ROWS`` or ``PART_BYTES``, so that what is in memory is bounded
-and a month of any size can be written.
+Which versions of a booking a newer one replaces is found over the whole output, one bucket of ids after the other, so
+that what is in memory is bounded whatever the archives' size. All versions compete, whatever became of them: a newest
+version that is rejected replaces an older one that was fine, as it has on the server.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Sequence
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import polars as pl
 
-from pipeline.backfill.files import Layout, damaged, private_directory, read_counts, whole_file, write_json
-from pipeline.backfill.records import Piece, SegmentPieces
+from pipeline.backfill.files import Layout, damaged, private_directory
+from pipeline.backfill.records import SegmentRecord
+from pipeline.errors import PluginStateError
+from pipeline.transform.bookings import superseded
+
+LOST = "lost.parquet"
+
+_OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class SpillWriter:
-    """Appends frames to one file; use as a context manager."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-
-    def __enter__(self) -> Self:
-        """Return the writer."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def add(self, frame: pl.DataFrame) -> Piece:
-        """Write ``frame`` behind the others and return where it lies."""
-        offset = self._file.tell()
-        frame.write_ipc_stream(self._file, compression="lz4")
-        return Piece(offset, self._file.tell() - offset, frame.height)
-
-
-def read_piece(path: Path, piece: Piece) -> pl.DataFrame:
-    """Return the frame that lies there."""
-    with intact(path), path.open("rb") as file:
-        file.seek(piece.offset)
-        return pl.read_ipc_stream(io.BytesIO(file.read(piece.length)))
-
-
-def read_whole(path: Path) -> pl.DataFrame:
-    """Return the one frame of a file. (From memory: polars is ten times as slow with a path, for a few rows.)"""
-    with intact(path):
-        return pl.read_ipc_stream(io.BytesIO(path.read_bytes()))
-
-
-@contextmanager
-def intact(path: Path) -> Iterator[None]:
-    """Turn what polars says of a damaged file into ``PluginStateError``; its own messages may quote rows."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-        raise damaged(path) from None
-
-
-PART_ROWS = 100_000
-PART_BYTES = 32 << 20
-
-LOST = "row:lost"
-"""Marks rows on their way to a file; with a colon, no mapped field is called so."""
-
-Counts = dict[str, int]
-
-
-def merge_month(output: Path, month: str, segments: Sequence[SegmentPieces]) -> Counts:
-    """Write the accepted rows of one month; return {"rows": …, "files": …}."""
+def find_replaced(
+    directory: Path, output: Path, bucket: int, buckets: int, segments: Sequence[SegmentRecord]
+) -> dict[str, int]:
+    """Write down which versions of one bucket's bookings are replaced; count them, and those that were filtered."""
     layout = Layout(output)
-    frames = (frame for frame, _ in _marked(layout, segments))
-    return _write(layout, f"month={month}", layout.staged / "entries" / f"month={month}", frames)
+    with disk(layout.segments):
+        mine = pl.col("booking_id") % buckets == bucket
+        versions = _rows(layout, segments, "versions").filter(mine)
+        # The ids alone first, eight bytes a row: of most bookings there is one version.
+        ids = versions.select("booking_id").collect(engine="streaming")["booking_id"].sort()
+        repeated = ids.filter(ids == ids.shift(1)).unique()
+        copies = versions.filter(pl.col("booking_id").is_in(repeated.implode())).collect(engine="streaming")
+    lost = copies.filter(superseded(copies.with_columns(fault=None)))
+    lost.write_parquet(directory / LOST, row_group_size=20_000)
+    return {"replaced": lost.height, "filtered": int(lost["is_filtered"].sum())}
 
 
-def merge_rejected(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
-    """Write the rejected rows, each with the source and line it came from."""
-    layout = Layout(output)
-    frames = (_placed(frame, segment) for frame, segment in _marked(layout, segments))
-    return _write(layout, "rejected", layout.staged / "rejected", frames, count="reasons")
+def merge_group(
+    directory: Path, output: Path, group: int, buckets: int, segments: Sequence[SegmentRecord]
+) -> dict[str, int]:
+    """Write the entries by month, the rejected and the replaced rows of some segments that follow one another.
 
+    Args:
+        directory: gets the files, below the names of their places in the output.
+        output: the backfill's output directory.
+        group: the number of these segments among all groups, which is that of their files.
+        buckets: in how many of them ``find_replaced`` looked.
+        segments: the segments, each with rows.
 
-def merge_replaced(output: Path, segments: Sequence[SegmentPieces]) -> Counts:
-    """Write which rows newer versions replaced, both those of the same segment and those of others."""
-    layout = Layout(output)
+    Returns:
+        The rows written: ``rejected``, ``replaced``, ``month:…`` for entries; ``reason:…`` counts the rejections' reasons.
 
-    def frames() -> Iterator[pl.DataFrame]:
-        for segment in segments:
-            found = [read_piece(layout.rows_of(segment.segment), piece) for piece in segment.pieces]
-            if segment.has_losers:
-                found.append(losers_of(layout, segment.segment))
-            if found:
-                yield _placed(pl.concat(frame.select(REPLACED) for frame in found).sort("row"), segment)
-
-    return _write(layout, "replaced", layout.staged / "replaced", frames())
-
-
-REPLACED = ("row", "booking_id", "modified")
-
-
-def losers_of(layout: Layout, segment: str) -> pl.DataFrame:
-    """Return the rows of a segment that another segment's replaced."""
-    return read_whole(layout.losers / segment)
-
-
-def _marked(
-    layout: Layout, segments: Iterable[SegmentPieces]
-) -> Iterator[tuple[pl.DataFrame, SegmentPieces]]:
-    """Yield the pieces with a column ``LOST``: whether another segment has a newer version of the row."""
-    for segment in segments:
-        losers = losers_of(layout, segment.segment)["row"].implode() if segment.has_losers else None
-        for piece in segment.pieces:
-            frame = read_piece(layout.rows_of(segment.segment), piece)
-            lost = pl.lit(value=False) if losers is None else pl.col("row").is_in(losers)
-            yield frame.with_columns(lost.alias(LOST)), segment
-
-
-def _placed(frame: pl.DataFrame, segment: SegmentPieces) -> pl.DataFrame:
-    """Put the source's name and the line (from 1, in the whole source) in the place of the segment's own row."""
-    line = pl.col("row").cast(pl.Int64) + (segment.lines_before + 1)
-    return (
-        frame.select(source=pl.lit(segment.source), line=line, rest=pl.lit(0))
-        .drop("rest")
-        .hstack(frame.drop("row"))
-    )
-
-
-def _write(
-    layout: Layout, name: str, target: Path, frames: Iterable[pl.DataFrame], count: str | None = None
-) -> Counts:
-    """Write the frames behind one another into as few files as memory allows; do nothing where that was done.
-
-    ``count`` names a list column whose values are counted besides, as "reasons:<value>".
+    Raises:
+        PluginStateError: a file of the work is damaged, or the disk is full.
     """
-    done = layout.merged / f"{name}.json"
-    known = read_counts(done, ("rows", "files"))
-    if known is not None:
-        return known
-    counts: Counts = {"rows": 0, "files": 0}
-    for frame in _filled(frames):
-        private_directory(target)
-        with whole_file(target / f"part-{counts['files']:04d}.parquet") as temporary:
-            frame.write_parquet(temporary, compression="zstd", compression_level=1)
-        counts["rows"] += frame.height
-        counts["files"] += 1
-        if count:
-            for value, times in frame[count].explode().drop_nulls().value_counts().iter_rows():
-                counts[f"{count}:{value}"] = counts.get(f"{count}:{value}", 0) + times
-    write_json(done, counts)
+    layout = Layout(output)
+    name = f"part-{group:04d}.parquet"
+    with disk(layout.work):
+        mine = pl.col("segment").is_between(segments[0].key, segments[-1].key)
+        found = [layout.found / f"{bucket:05d}" / LOST for bucket in range(buckets)]
+        lost = _scan(found).filter(mine).collect().sort("segment", "row")
+        by_month = pl.PartitionBy(
+            directory / "entries",
+            key=pl.col("scheduled_start_date").dt.strftime("%Y-%m").alias("month"),
+            include_key=False,
+            file_path_provider=lambda file: f"month={file.partition_keys.item()}/{name}",
+            approximate_bytes_per_file=None,
+        )
+        _sink(kept(layout, segments, "entries", lost).drop("segment", "row"), by_month)
+        rejected, replaced = (private_directory(directory / kind) / name for kind in ("rejected", "replaced"))
+        _sink(_placed(kept(layout, segments, "rejected", lost), segments), rejected)
+        _sink(_placed(lost.lazy().drop("is_filtered"), segments), replaced)
+        counts = {
+            f"month:{file.parent.name.removeprefix('month=')}": _height(file)
+            for file in sorted(directory.glob("entries/*/*"))
+        }
+        reasons = _scan([rejected]).select(pl.col("reasons").explode().drop_nulls().alias("reason"))
+        counted = reasons.group_by("reason").len().sort("reason").collect()
+        counts |= {f"reason:{reason}": count for reason, count in counted.iter_rows()}
+        for file in (rejected, replaced):
+            counts[file.parent.name] = _height(file)
+            if not counts[file.parent.name]:
+                file.unlink()
     return counts
 
 
-def _filled(frames: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Join frames to some as large as a file may be, without the rows that are marked as ``LOST``."""
-    held: list[pl.DataFrame] = []
-    rows = size = 0
-    for frame in frames:
-        held.append(frame)
-        rows += frame.height
-        size += int(frame.estimated_size())
-        if rows >= PART_ROWS or size >= PART_BYTES:
-            yield from _kept(held)
-            held, rows, size = [], 0, 0
-    if held:
-        yield from _kept(held)
+def kept(layout: Layout, segments: Sequence[SegmentRecord], kind: str, lost: pl.DataFrame) -> pl.LazyFrame:
+    """Return the segments' rows of one kind, without those of ``lost``."""
+    rows = _rows(layout, segments, kind)
+    return rows.join(lost.lazy(), on=["segment", "row"], how="anti", maintain_order="left")
 
 
-def _kept(frames: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    joined = pl.concat(frames)
-    if LOST in joined.columns:  # once for all of them: a filter for each of many small frames takes longer
-        joined = joined.filter(~pl.col(LOST)).drop(LOST, "row", strict=False)
-    if not joined.is_empty():
-        yield joined
+def _rows(layout: Layout, segments: Sequence[SegmentRecord], kind: str) -> pl.LazyFrame:
+    files = [file for segment in segments for file in segment.files(layout.segments, kind)]
+    return pl.scan_ipc(files, glob=False, hive_partitioning=False)
+
+
+def _placed(rows: pl.LazyFrame, segments: Sequence[SegmentRecord]) -> pl.LazyFrame:
+    """Put the source's name and the line (from 1, in the whole source) in the place of the segment and its row."""
+    places = pl.LazyFrame(
+        [(segment.key, segment.shown, segment.lines_before + 1) for segment in segments],
+        schema={"segment": pl.UInt64, "source": pl.String, "line": pl.Int64},
+        orient="row",
+    )
+    placed = rows.join(places, on="segment", how="left", maintain_order="left")
+    return placed.select(
+        "source", pl.col("line") + pl.col("row"), pl.exclude("segment", "row", "source", "line")
+    )
+
+
+def _sink(rows: pl.LazyFrame, target: Path | pl.PartitionBy) -> None:
+    rows.sink_parquet(target, compression="zstd", compression_level=1, mkdir=True, engine="streaming")
+
+
+def _scan(files: list[Path]) -> pl.LazyFrame:
+    return pl.scan_parquet(files, glob=False, hive_partitioning=False)
+
+
+def _height(file: Path) -> int:
+    return int(_scan([file]).select(pl.len()).collect().item())
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turn what polars says of damaged files and a full disk into ``PluginStateError``; its messages may quote rows."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        number = _OF_THE_SYSTEM.search(str(error))
+        refused = os.strerror(int(number[1])) if number and int(number[1]) in _FULL else None
+    else:
+        return
+    if refused is None:
+        raise damaged(path)
+    raise PluginStateError(
+        f"{path}: cannot be written ({refused}); make room, start the same command again and it goes on where it stopped"
+    )

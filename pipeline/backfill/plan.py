@@ -11,14 +11,13 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.archives import Archive, bookings_only, reading, recognise
-from pipeline.backfill.files import read_json, write_json
 from pipeline.errors import PluginConfigError, PluginStateError
 from pipeline.version import __version__
 
@@ -58,18 +57,6 @@ class Source:
     def same_content(self, other: Source) -> bool:
         """Tell whether the file is, by all that is remembered, the one that ``other`` was."""
         return (self.size, self.mtime_ns, self.digest) == (other.size, other.mtime_ns, other.digest)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what is remembered of the file as plain JSON values."""
-        return {key: value for key, value in asdict(self).items() if key in _REMEMBERED}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Source:
-        """Read what ``to_json`` returned, of whichever version; more than is remembered today is passed over."""
-        return cls(**{key: value[key] for key in _REMEMBERED})
-
-
-_REMEMBERED = ("index", "name", "path", "size", "mtime_ns", "digest")
 
 
 def find_sources(given: str | Path | Iterable[str | Path]) -> tuple[Source, ...]:
@@ -124,17 +111,14 @@ def describe(index: int, archive: Archive) -> Source:
 def changed_sources(then: Sequence[Source], now: Sequence[Source]) -> list[str]:
     """Name what differs between the sources of an earlier run and today's; empty where nothing does."""
     before, after = {s.path: s for s in then}, {s.path: s for s in now}
-    faults = [
-        f"{before[path].name}: was a source then and is none now" for path in before.keys() - after.keys()
-    ]
-    faults += [
-        f"{after[path].name}: is a source now and was none then" for path in after.keys() - before.keys()
-    ]
-    faults += [
-        f"{source.name}: its contents, size or time of change are not what they were"
-        for path, source in after.items()
-        if path in before and not source.same_content(before[path])
-    ]
+    faults = []
+    for path in before | after:
+        if path not in after:
+            faults.append(f"{before[path].name}: was a source then and is none now")
+        elif path not in before:
+            faults.append(f"{after[path].name}: is a source now and was none then")
+        elif not after[path].same_content(before[path]):
+            faults.append(f"{after[path].name}: its contents, size or time of change are not what they were")
     if not faults and [s.path for s in then] != [s.path for s in now]:
         faults.append(
             "the sources stand in another order, which decides between equally new versions of a booking"
@@ -164,7 +148,7 @@ def _expand(pattern: str) -> list[str]:
     return sorted(name for name in glob.glob(pattern, recursive=True) if Path(name).is_file())  # noqa: PTH207
 
 
-FORMAT = 2
+FORMAT = 3
 """Of the work directory: one that a killed backfill left in another form cannot be gone on with."""
 SEGMENT_BYTES = 24 << 20
 
@@ -214,21 +198,11 @@ class Plan:
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as plain JSON values."""
-        return {**asdict(self), "sources": [source.to_json() for source in self.sources]}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Plan:
-        """Read what ``to_json`` returned."""
-        server = value["server"]
-        return cls(
-            settings=value["settings"],
-            versions=value["versions"],
-            sources=tuple(Source.from_json(source) for source in value["sources"]),
-            server=ServerRange(**server) if server else None,
-            segment_bytes=value["segment_bytes"],
-            format=value["format"],
-        )
+        """Return the plan as plain JSON values; what a source was recognised as is no part of it."""
+        value = asdict(self)
+        for source in value["sources"]:
+            del source["archive"]
+        return value
 
 
 def make_plan(
@@ -252,21 +226,12 @@ def settings_digest(config: PipelineConfig, *, fetched: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def agree_with_earlier(path: Path, plan: Plan, *, finished: bool) -> Plan | None:
-    """Return the plan kept in ``path`` where it asks for the same output as ``plan``, None where none is kept.
+def joined(earlier: Plan, plan: Plan, *, finished: bool) -> Plan:
+    """Return ``plan`` with the segment size of an ``earlier`` one that asks for the same output.
 
-    The kept plan's segment size stands. The form of the work directory counts while there is work left: a
-    ``finished`` backfill has none. Raises ``PluginStateError`` with the difference and what to do.
+    The form of the work directory counts while there is work left: a ``finished`` backfill has none. Raises
+    ``PluginStateError`` with the difference and what to do.
     """
-    kept = read_json(path)
-    if kept is None:
-        return None
-    try:
-        earlier = Plan.from_json(kept.get("plan", kept))
-    except (AttributeError, KeyError, TypeError):
-        raise PluginStateError(
-            f"{path}: was written by another version or is damaged; use --restart to begin anew"
-        ) from None
     reasons = _differences(earlier, plan, finished=finished)
     if reasons:
         raise PluginStateError(
@@ -274,11 +239,6 @@ def agree_with_earlier(path: Path, plan: Plan, *, finished: bool) -> Plan | None
             "Name another directory, or use --restart to throw that one away and begin anew"
         )
     return replace(plan, segment_bytes=earlier.segment_bytes)
-
-
-def keep(path: Path, plan: Plan) -> None:
-    """Write the plan down before any work is done under it."""
-    write_json(path, plan.to_json())
 
 
 def refuse_reserved_targets(config: PipelineConfig) -> None:

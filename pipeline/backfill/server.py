@@ -7,16 +7,17 @@ any other. A window that was brought whole is not asked for again when a killed 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import pytz
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import Layout, read_counts, whole_file, write_json
+from pipeline.backfill.files import Layout, read_json, write_json
 from pipeline.backfill.plan import ServerRange, Source, describe
 from pipeline.errors import PluginFetchError
+from pipeline.files import whole_file
 from pipeline.transform.json_text import payload_text
 
 if TYPE_CHECKING:
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 """So often details that could not be had are asked for, each time with the client's own retries."""
-
-
-@dataclass(frozen=True)
-class Brought:
-    """The windows' files, and what the lists named besides: ``gone`` (404) and ``cut`` (outside the window)."""
-
-    sources: tuple[Source, ...]
-    gone: int
-    cut: int
 
 
 def days_of(server: ServerRange) -> list[tuple[date, date]]:
@@ -52,8 +44,11 @@ def bring(
     config: PipelineConfig,
     credentials: Credentials,
     tick: Callable[[int, int], None],
-) -> Brought:
+) -> tuple[tuple[Source, ...], int, int]:
     """Fetch every window that is not there yet; ``tick(windows done, windows)`` is called after each.
+
+    Returns the windows' files, and how many bookings the lists named besides: those gone (404), and those cut off because
+    they lie outside the window.
 
     Raises ``PluginFetchError`` where a list cannot be had, or a booking's details after several rounds; what was
     brought before stays.
@@ -67,7 +62,7 @@ def bring(
         for place, (first, beyond) in enumerate(windows):
             file = layout.fetched / f"{place:05d}.ndjson"
             done = file.with_suffix(".json")
-            counts = read_counts(done, ("gone", "cut"))
+            counts = read_json(done, dict[str, int])
             if counts is None:
                 fetched = _fetch_all(client, config, window_of(config, first, beyond))
                 with whole_file(file) as temporary, temporary.open("wb") as handle:
@@ -81,7 +76,7 @@ def bring(
             name = f"{config.base_url} {first} to {last}"
             sources.append(describe(place, Archive(name, str(file), file.stat().st_size)))
             tick(place + 1, len(windows))
-    return Brought(tuple(sources), gone, cut)
+    return tuple(sources), gone, cut
 
 
 def window_of(config: PipelineConfig, first: date, beyond: date) -> Window:
@@ -111,8 +106,6 @@ def site_midnight(config: PipelineConfig, day: date) -> datetime:
 
 def _fetch_all(client: CalpendoClient, config: PipelineConfig, window: Window) -> FetchedBookings:
     """Fetch a window and, again, the details that failed; every booking of the list is accounted for."""
-    from dataclasses import replace
-
     from pipeline.calpendo.fetch import fetch_bookings, fetch_window
 
     fetched = fetch_window(client, config, window)

@@ -58,11 +58,6 @@ class BackfillSummary:
         """Return the counts as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> BackfillSummary:
-        """Read what ``to_dict`` returned."""
-        return cls(**value)
-
     def to_text(self) -> str:
         """Return the counts as lines to read."""
         lines = ["The output was complete already; nothing was done."] if self.was_complete else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +14,19 @@ import typer
 from pipeline.commands.exits import exit_codes, say
 
 if TYPE_CHECKING:
-    from pipeline.backfill import ServerRange
+    from rich.console import Console
+
+    from pipeline.backfill import Progress, ProgressCallback, ServerRange
     from pipeline.config import PipelineConfig
     from pipeline.config.credentials import Credentials
 
 DAY = ["%Y-%m-%d"]
+STAGES = {
+    "fetch": "Fetching from the server",
+    "convert": "Converting bookings",
+    "resolve": "Looking for repeated bookings",
+    "merge": "Writing the months",
+}
 
 
 def backfill(
@@ -60,7 +71,6 @@ def backfill(
     """
     with exit_codes():
         from pipeline.backfill import backfill as run_backfill
-        from pipeline.commands.backfill_progress import shown_on
         from pipeline.commands.render import terminal
         from pipeline.simulator.sample import WITHOUT_CONFIG
 
@@ -69,7 +79,7 @@ def backfill(
         console = terminal(err=True)
         for warning in (*([WITHOUT_CONFIG] if config is None else []), *checked.warnings):
             say(f"Note: {warning}", err=True)
-        with shown_on(console) as progress:
+        with _shown_on(console) as progress:
             summary = run_backfill(
                 asked,
                 output,
@@ -120,3 +130,36 @@ def _configured(
     settings = select_source(config, source)
     checked = PipelineConfig.from_dict(settings.config, source_name=settings.name)
     return checked, Credentials.from_environment()
+
+
+@contextmanager
+def _shown_on(console: Console) -> Iterator[ProgressCallback]:
+    """Yield a callback that draws a bar per stage, with the rate and the time left; nothing where there is no terminal."""
+    from rich import progress as rich
+
+    bars = rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TaskProgressColumn(),
+        rich.TextColumn("{task.fields[rate]}"),
+        rich.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, tuple[rich.TaskID, float, int]] = {}
+
+    def tell(done: Progress) -> None:
+        if done.stage not in tasks:
+            # What an earlier run did is where the bar begins; the rate is this run's alone.
+            task = bars.add_task(STAGES[done.stage], total=done.total, completed=done.done, rate="")
+            tasks[done.stage] = (task, time.monotonic(), done.bookings)
+        task, began, before = tasks[done.stage]
+        seconds = time.monotonic() - began
+        rate = ""
+        if done.stage == "convert" and seconds > 1:
+            rate = f"{(done.bookings - before) / seconds:,.0f} bookings/s"
+        bars.update(task, total=done.total, completed=done.done, rate=rate)
+
+    with bars:
+        yield tell

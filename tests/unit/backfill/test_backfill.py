@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.backfill import Progress, backfill
-from pipeline.backfill.files import TEMPORARY
+from pipeline.backfill.files import HALF_WRITTEN
 from pipeline.batch import process_batch
 from pipeline.commands.backfill import backfill as command
 from pipeline.config import PipelineConfig
@@ -215,6 +215,26 @@ def test_damaged_work_is_told(archive: Path, tmp_path: Path) -> None:
     assert all("--restart" in error for error in told)
 
 
+def test_a_full_disk_is_told_and_costs_nothing(archive: Path, tmp_path: Path) -> None:
+    """Backfill: where the disk refuses, one sentence says so, and with room again the same command goes on."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for stage in ("convert", "resolve"):
+
+        def no_room(progress: Progress, stage: str = stage) -> None:
+            if progress.stage == stage:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+        try:
+            with pytest.raises(PluginStateError, match=r"cannot be written \(File too large\); make room"):
+                backfill([archive], tmp_path / "out", CONFIG, progress=no_room, segment_bytes=SEGMENT)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resumed = backfill([archive], tmp_path / "out", CONFIG, segment_bytes=SEGMENT)
+    assert resumed.resumed
+    assert resumed.entries == backfill([archive], tmp_path / "whole", CONFIG).entries
+
+
 @pytest.mark.parametrize("stop_after", ["convert", "resolve", "merge"])
 def test_a_stopped_backfill_goes_on(archive: Path, tmp_path: Path, stop_after: str) -> None:
     """Backfill: stopped within any stage, it goes on with what is there, and the result is the same."""
@@ -242,16 +262,17 @@ def test_what_a_kill_left_half_written_is_not_published(archive: Path, tmp_path:
 
     def leave_behind(progress: Progress) -> None:
         if progress.stage == "merge" and progress.done:
-            month = out / ".backfill/staged/entries/month=2026-11"
+            month = out / ".backfill/merged/.00001.01234567.tmp/entries/month=2026-11"
             month.mkdir(parents=True, exist_ok=True)
-            (month / f"{TEMPORARY}0123456789ab-part-0001.parquet").touch()
-            (out / f"{TEMPORARY}0123456789ab-manifest.json").touch()
+            (month / "part-0001.parquet").touch()
+            (out / ".manifest.json.01234567.tmp").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         backfill([archive], out, CONFIG, progress=leave_behind)
     backfill([archive], out, CONFIG)
-    assert not list(out.rglob(f"{TEMPORARY}*"))
+    assert not list(out.rglob(HALF_WRITTEN))
+    assert not list(out.rglob("part-0001.parquet"))
 
 
 def test_another_backfill_is_not_joined_to_this_one(archive: Path, tmp_path: Path) -> None:
@@ -314,10 +335,8 @@ def test_a_lost_row_is_an_error_and_nothing_is_published(
     """Law of conservation: were a row lost on the way, the backfill would fail and show no output."""
     from pipeline.backfill import merge
 
-    marked = merge._marked
-    monkeypatch.setattr(
-        merge, "_marked", lambda *args: ((frame.head(-1), segment) for frame, segment in marked(*args))
-    )
+    kept = merge.kept
+    monkeypatch.setattr(merge, "kept", lambda *args: kept(*args).slice(1))
     with pytest.raises(PluginSchemaError, match="accounts for"):
         backfill([archive], tmp_path / "out", CONFIG)
     assert not (tmp_path / "out/entries").exists()

@@ -712,6 +712,7 @@ class _PylantirsRows:
         from pipeline.pylantir import host_rows
         from pipeline.pylantir.configuration import UNNAMED
         from pipeline.pylantir.host_rows import StepBook
+        from pipeline.pylantir.rehearsal import shown
 
         self.database = site.database or host_rows.database_path()
         self._host, self._now = host, now
@@ -723,7 +724,7 @@ class _PylantirsRows:
         if self.database is not None:
             self.rows = host_rows.read_rows(self.database, name, ids)
         if self.database is not None and site.block:
-            self.shown = _shown_to_a_scanner(self.database, name, site.block, list(self.rows), now)
+            self.shown = set(shown(self.rows, name, site.block, now))
 
     def author(self, number: int) -> str:
         """Say who set the status of a booking's row."""
@@ -772,34 +773,6 @@ class _PylantirsRows:
         from pipeline.pylantir.wire import to_wire
 
         return to_wire(entry, transliterating=self._host.config.transliterate).fault
-
-
-def _shown_to_a_scanner(
-    database: Path, name: str, block: Mapping[str, Any], numbers: Sequence[int], now: datetime
-) -> set[int]:
-    """Put a C-FIND's own query to a database that is opened for reading, and name the bookings that it brings."""
-    if not numbers:
-        return set()
-    from pylantir.models import WorklistItem
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.orm import Session
-    from sqlalchemy.pool import NullPool
-
-    from pipeline.pylantir.worklist_filter import make_filter
-
-    uri = f"{database.as_uri()}?mode=ro"
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
-    try:
-        with Session(engine) as session:
-            asked = session.query(WorklistItem.source_record_id).filter(
-                WorklistItem.data_source == name, WorklistItem.source_record_id.in_(map(str, numbers))
-            )
-            return {int(row[0]) for row in make_filter(name, False, block)(asked, now)}
-    except SQLAlchemyError:
-        return set()
-    finally:
-        engine.dispose()
 
 
 class _Seen:

@@ -136,7 +136,7 @@ def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | 
         now,
         before,
         after,
-        _shown(after, names[0], source.config, core.ledger.connection, now),
+        shown(after, names[0], source.config, now, core.ledger.connection),
         {number: to_wire(entry, transliterating=config.transliterate) for number, entry in entries.items()},
         can_look,
     )
@@ -158,10 +158,22 @@ def _rows(
     return dict(sorted(rows.items(), key=lambda item: item[1]["id"])), True
 
 
-def _shown(
-    rows: Mapping[int, Row], name: str, config: Mapping[str, Any], ledger: sqlite3.Connection, now: datetime
+def shown(
+    rows: Mapping[int, Row],
+    name: str,
+    config: Mapping[str, Any],
+    now: datetime,
+    ledger: sqlite3.Connection | None = None,
 ) -> tuple[int, ...]:
-    """Ask a database in memory that holds these rows, through the filter of this source's C-FINDs."""
+    """Return the bookings that a C-FIND brings: these rows, in memory, through the filter of this source's C-FINDs.
+
+    Args:
+        rows: the source's rows, as Pylantir stores them, by booking id.
+        name: the name under which Pylantir writes them.
+        config: the source's ``config`` block.
+        now: the moment of the C-FIND, aware.
+        ledger: in place of the source's ledger file, after a cycle that went through.
+    """
     from pylantir.models import Base, WorklistItem
     from sqlalchemy import create_engine
     from sqlalchemy.orm import Session

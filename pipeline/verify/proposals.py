@@ -1,18 +1,19 @@
 """From what was read of a site to a proposed configuration: pure functions, no network, no file, no clock.
 
 A proposal is made only where the data surely tell: a title that no rule surely understands stays rejected, a status that
-nobody surely understands stays unmapped, a resource whose modality its name does not tell stays unchosen. So a word that
-means one thing in one language and another in the next ("klar": ready in Norwegian, done in Swedish) is in no table here.
+nobody surely understands stays unmapped, a resource whose modality its name does not tell stays unchosen.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any, Final
 
 import polars as pl
@@ -30,79 +31,13 @@ from pipeline.transform.paths import value_at
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable, normalised
 from pipeline.transform.times import iso_instants, names_offset, pair_readings
-from pipeline.transform.vocabularies import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED, STATUSES
+from pipeline.transform.vocabularies import STATUSES
 from pipeline.wording import counted, sendable
 
-_STATUS_WORDS: Final[Mapping[str, str]] = {
-    # Commas part the entries; "cancelad|o|a" stands for two of them.
-    DISCONTINUED: """
-        cancelled, canceled, cancellation, denied, rejected, refused, declined, withdrawn, deleted, aborted, no show,
-        noshow, did not attend, dna, not approved,
-        storniert, abgesagt, abgelehnt, gelöscht, annulliert, nicht erschienen, abgebrochen, verweigert, zurückgezogen,
-        ausgefallen, entfallen, entfällt, nicht genehmigt,
-        annulé|||e, refusé|||e, rejeté|||e, supprimé|||e, non présenté|||e, décommandé|||e, interrompu|||e,
-        cancelad|o|a, anulad|o|a, rechazad|o|a, denegad|o|a, no presentad|o|a, no asistió, eliminad|o|a, suspendid|o|a,
-        annullat|o|a, cancellat|o|a, rifiutat|o|a, respint|o|a, disdett|o|a, non presentat|o|a, negat|o|a,
-        geannuleerd, afgezegd, afgewezen, geweigerd, niet verschenen, vervallen, ingetrokken, afgelast,
-        rejeitad|o|a, recusad|o|a, negad|o|a, não compareceu, desmarcad|o|a,
-        avbokad, inställd, nekad, avslagen, avbruten, uteblev, avvisad, avbokat, inställt,
-        aflyst, afvist, annulleret, udeblevet, afbrudt, udeblev,
-        avlyst, avvist, kansellert, avbestilt, ikke møtt, avslått, avbrutt,
-        peruttu, peruutettu, hylätty,
-        anulowan|y|a|e, odwołan|y|a|e, odrzucon|y|a|e
-    """,
-    COMPLETED: """
-        completed, complete, done, finished, performed, attended, carried out,
-        abgeschlossen, erledigt, durchgeführt, beendet, fertig, stattgefunden, ausgeführt,
-        terminé|||e, réalisé|||e, effectué|||e, achevé|||e, fini|||e, fait|||e, clos|||e,
-        completad|o|a, terminad|o|a, realizad|o|a, finalizad|o|a, hech|o|a, concluid|o|a, efectuad|o|a,
-        completat|o|a, terminat|o|a, eseguit|o|a, effettuat|o|a, conclus|o|a, finit|o|a, fatt|o|a,
-        voltooid, afgerond, uitgevoerd, afgelopen, beëindigd,
-        concluíd|o|a, complet|o|a, feit|o|a, efetuad|o|a, executad|o|a,
-        avslutad, slutförd, genomförd, färdig, utförd, avslutat, genomfört,
-        afsluttet, gennemført, udført, færdig, fuldført,
-        fullført, avsluttet, gjennomført, utført, ferdig,
-        suoritettu, päättynyt, tehty, valmis,
-        zakończon|y|a|e, wykonan|y|a|e, ukończon|y|a|e, zrealizowan|y|a|e
-    """,
-    IN_PROGRESS: """
-        in progress, running, started, ongoing, in process, under way, underway, scanning,
-        läuft, laufend, begonnen, gestartet, in durchführung,
-        en cours, commencé|||e, démarré|||e,
-        en curso, en progreso, iniciad|o|a, en marcha, empezad|o|a,
-        in corso, iniziat|o|a, avviat|o|a,
-        bezig, lopend, gestart, in uitvoering,
-        em andamento, em curso, em progresso, em execução,
-        pågår, pågående, påbörjad, startad,
-        i gang, igangværende, startet, påbegyndt, påbegynt,
-        käynnissä, aloitettu,
-        w toku, w trakcie, rozpoczęt|y|a|e
-    """,
-    SCHEDULED: """
-        approved, confirmed, booked, scheduled, planned, requested, request, tentative, pending, provisional, reserved,
-        accepted, waiting, awaiting approval, pending approval, submitted, unconfirmed, authorised, authorized, arrived,
-        checked in,
-        genehmigt, bestätigt, freigegeben, gebucht, geplant, angefragt, beantragt, angemeldet, vorläufig, vorgemerkt,
-        ausstehend, reserviert, unbestätigt, akzeptiert, zugesagt, wartend, provisorisch, bewilligt, unter vorbehalt,
-        approuvé|||e, confirmé|||e, validé|||e, accepté|||e, demandé|||e, provisoire, en attente, réservé|||e,
-        planifié|||e, prévu|||e, programmé|||e, à confirmer, autorisé|||e, sollicité|||e,
-        aprobad|o|a, confirmad|o|a, aceptad|o|a, solicitad|o|a, provisional, pendiente, reservad|o|a, programad|o|a,
-        planificad|o|a, tentativ|o|a, autorizad|o|a, previst|o|a, agendad|o|a, en espera, por confirmar,
-        approvat|o|a, confermat|o|a, accettat|o|a, richiest|o|a, provvisori|o|a, in attesa, prenotat|o|a,
-        pianificat|o|a, programmat|o|a, autorizzat|o|a, da confermare,
-        goedgekeurd, bevestigd, geaccepteerd, aangevraagd, voorlopig, gepland, geboekt, gereserveerd, in afwachting,
-        ingepland, wachtend, onder voorbehoud,
-        aprovad|o|a, aceit|o|a, aceite, requisitad|o|a, provisóri|o|a, pendente, marcad|o|a, planead|o|a, planejad|o|a,
-        em espera, pedido,
-        godkänd, bekräftad, bokad, planerad, begärd, preliminär, väntande, reserverad, accepterad, ansökt, väntar,
-        godkänt, bekräftat, bokat,
-        godkendt, bekræftet, booket, planlagt, anmodet, foreløbig, afventer, afventende, reserveret, accepteret, ansøgt,
-        godkjent, bestilt, forespurt, foreløpig, avventer, venter, reservert, akseptert,
-        hyväksytty, vahvistettu, varattu, pyydetty, alustava, odottaa, suunniteltu,
-        zatwierdzon|y|a|e, potwierdzon|y|a|e, zarezerwowan|y|a|e, zaplanowan|y|a|e, oczekując|y|a|e, wstępn|y|a|e,
-        zaakceptowan|y|a|e, zgłoszon|y|a|e
-    """,
-}
+_STATUS_WORDS: Final[Mapping[str, Mapping[str, str]]] = tomllib.loads(
+    files("pipeline.verify").joinpath("status_words.toml").read_text(encoding="utf-8")
+)
+"""What sites call the statuses: step status -> language -> words."""
 
 _APART: Final = str.maketrans({"ø": "o", "æ": "ae", "å": "a", "ł": "l", "ß": "ss", "đ": "d"})
 _SEPARATORS: Final = re.compile(r"[\s_./-]+")
@@ -117,8 +52,8 @@ def _plain(text: str) -> str:
 
 def _expanded() -> dict[str, str]:
     meanings: dict[str, set[str]] = {}
-    for meaning, words in _STATUS_WORDS.items():
-        for entry in words.split(","):
+    for meaning, languages in _STATUS_WORDS.items():
+        for entry in ",".join(languages.values()).split(","):
             stem, *endings = entry.strip().split("|")
             for ending in endings or [""]:
                 meanings.setdefault(_plain(stem + ending), set()).add(meaning)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+import pipeline
 from pipeline.cli import app
 from pipeline.transform.reasons import REPAIRS
 
@@ -38,6 +39,23 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert linked.exists(), f"{document.name}: {target} leads nowhere"
         if anchor and linked.suffix == ".md":
             assert anchor in _anchors(linked), f"{document.name}: {target}: no such heading"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_is_named_exists(document: Path) -> None:
+    """Docs promise: every file, module and name of the package that a document names is there."""
+    if document.name == "CHANGELOG.md":
+        pytest.skip("it names what was")
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w./-])((?:pipeline|tests|docs|data|notebooks)/[\w./-]*\w/?)", text)
+    if document.name == "ARCHITECTURE.md":
+        named += [
+            f"pipeline/{name}" for name in re.findall(r"`([\w/]+(?:\.py|/))`", text) if "tests" not in name
+        ]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for room in re.findall(r"(?:`|python -m |from )(?:pipeline|tests)\.(\w+)", text):
+        places = (f"{folder}/{room}{end}" for folder in ("pipeline", "tests") for end in ("", ".py"))
+        assert room in pipeline.__all__ or any((ROOT / place).exists() for place in places), room
 
 
 def _ci(function: str, call: str) -> str:

@@ -39,7 +39,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """The longest proofs: fifty kills and thirty random days on real worklist servers."""
+    """The longest proofs: hundreds of kills, and thirty random days on real worklist servers."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "nightly", "-n", "0", "--timeout", "7200", *session.posargs)
 

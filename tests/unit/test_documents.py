@@ -41,11 +41,13 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert anchor in _anchors(linked), f"{document.name}: {target}: no such heading"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "document",
+    [page for page in DOCUMENTS if page.name != "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_what_is_named_exists(document: Path) -> None:
     """Docs promise: every file, module and name of the package that a document names is there."""
-    if document.name == "CHANGELOG.md":
-        pytest.skip("it names what was")
     text = document.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w./-])((?:pipeline|tests|docs|data|notebooks)/[\w./-]*\w/?)", text)
     if document.name == "ARCHITECTURE.md":

@@ -121,11 +121,13 @@ def kill_often(tmp_path: Path, runs: int, acknowledge: str) -> tuple[int, int]:
         return left_pending, len(rows)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("acknowledge", ["on_return", "explicit"])
-def test_two_hundred_kills_lose_nothing(tmp_path: Path, acknowledge: str) -> None:
+@pytest.mark.parametrize(
+    "runs", [pytest.param(40, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.nightly)]
+)
+def test_many_kills_lose_nothing(tmp_path: Path, runs: int, acknowledge: str) -> None:
     """Issue, done when: killed with SIGKILL at random moments, over 200 runs, half of them each way, it loses nothing."""
-    left_pending, rows = kill_often(tmp_path, 100, acknowledge)
-    assert left_pending > 10
+    left_pending, rows = kill_often(tmp_path, runs, acknowledge)
+    assert left_pending > runs // 10
     assert rows == BOOKINGS

@@ -101,7 +101,7 @@ def explain(found: Sequence[Difference]) -> str:
         [
             "The emitted schema is not what the contract says:",
             *lines,
-            "If this is not meant, mend the models (pipeline/schema.py). If it is, write the new contract with",
+            "If this is not meant, correct the models (pipeline/schema.py). If it is, write the new contract with",
             f"  python -m pipeline.contract --bump {part}",
             "commit it together with the change, and say in CHANGELOG.md what those who read entries must do.",
             "",

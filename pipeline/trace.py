@@ -8,7 +8,7 @@ the server cannot be asked, the ledgers and the quarantine say what was last. No
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,6 @@ from pipeline.config.credentials import Credentials
 from pipeline.config.field_mapping import FieldRule
 from pipeline.config.file import (
     DEFAULT_NAME,
-    DEFAULT_SYNC_INTERVAL,
     SourceSettings,
     read_sources,
     select_source,
@@ -60,7 +59,7 @@ from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateErro
 from pipeline.fields import SOURCE
 from pipeline.matching import BoundedMatcher
 from pipeline.report import health
-from pipeline.transform.extraction import Matcher, explained
+from pipeline.transform.extraction import explained
 from pipeline.transform.paths import MAX_ID, booking_id, find
 from pipeline.transform.reasons import Reason, explain, field_reason
 from pipeline.transform.selection import Selection
@@ -276,13 +275,11 @@ def booking_number(given: int | str) -> int:
 
 @dataclass(frozen=True)
 class _Site:
-    """One source: its checked configuration, how often it is asked, and where Pylantir keeps its list, if it does."""
+    """One source: its checked configuration and login, and what its file says of it."""
 
     config: PipelineConfig
     credentials: Credentials = field(repr=False)
-    sync_interval: float = DEFAULT_SYNC_INTERVAL
-    block: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    database: Path | None = None
+    settings: SourceSettings
 
 
 def _sites(
@@ -290,14 +287,15 @@ def _sites(
 ) -> list[_Site]:
     def checked(settings: SourceSettings) -> _Site:
         if credentials is None:
-            found, login = check_settings(settings.config, source_name=settings.name, environ=environ)
-        else:
-            found = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
-            login = credentials
-        return _Site(found, login, settings.sync_interval, settings.config, settings.database)
+            return _Site(
+                *check_settings(settings.config, source_name=settings.name, environ=environ), settings
+            )
+        found = PipelineConfig.from_dict(settings.config, source_name=settings.name, environ=environ)
+        return _Site(found, credentials, settings)
 
     if isinstance(config, PipelineConfig):
-        return [_Site(config, credentials or Credentials.from_environment(environ))]
+        login = credentials or Credentials.from_environment(environ)
+        return [_Site(config, login, SourceSettings(config.source_name, {}))]
     if isinstance(config, Mapping) and not {"data_sources", "type"} & config.keys():
         return [checked(SourceSettings(source or DEFAULT_NAME, dict(config)))]
     if not isinstance(config, (Mapping, str, PathLike)) or (isinstance(config, str) and "{" in config):
@@ -511,8 +509,8 @@ class _Inquiry(ExitStack):
         self.config = site.config.model_copy(update=hasty)
         self._reveal = reveal
         self._clients: dict[tuple[str, str], _OneAnswer] = {}
-        self._fault: str | None = None
-        self._hosts = self._found_hosts()
+        self.fault: str | None = None
+        self.hosts = self._found_hosts()
 
     def _found_hosts(self) -> list[_Host]:
         """Return the source's hosts, those with a list of their own first: Pylantir where the file is its own."""
@@ -527,7 +525,7 @@ class _Inquiry(ExitStack):
             name, source = ledger.meta("host") or CALLER, ledger.meta("source")
             config = self._config_for(name).model_copy(update={"source_name": source} if source else {})
             hosts.append(_Host(name, config, ledger))
-        pylantirs = self.site.database is not None and find_spec("pylantir") is not None
+        pylantirs = self.site.settings.database is not None and find_spec("pylantir") is not None
         if not hosts or (pylantirs and all(host.name != PYLANTIR for host in hosts)):
             name = PYLANTIR if pylantirs else CALLER
             ledger = self.enter_context(Ledger.memory())
@@ -541,7 +539,7 @@ class _Inquiry(ExitStack):
         with suppress(ImportError):
             from pipeline.pylantir.configuration import ledger_names
 
-            names += ledger_names(self.config.source_name, self.site.block)
+            names += ledger_names(self.config.source_name, self.site.settings.config)
         bases = dict.fromkeys(ledger_path(self.config, source_name=name) for name in names)
         return [path for base in bases if base is not None for path in ledgers_beside(base)]
 
@@ -577,18 +575,18 @@ class _Inquiry(ExitStack):
         except (AnswerFault, RefusedFault) as fault:
             self.notes.append(f"Calpendo's list could not be searched: {_first_words(str(fault))}.")
         except PluginFetchError as fault:
-            self._fault = str(fault)
+            self.fault = str(fault)
         return []
 
     def of_the_day(self) -> set[int]:
         """Name the bookings that begin on the site's day: at the configured resources, or known to a ledger."""
-        config = self._hosts[0].config.model_copy(update={"status_filter": None})
+        config = self.hosts[0].config.model_copy(update={"status_filter": None})
         day = window_of_days(config, self.now, 1)
         window = Window(day.start, day.end, day.start)
         ids = {number for row in self._rows(window, config) if (number := _id_of(row)) is not None}
-        for host in self._hosts:
+        for host in self.hosts:
             ids |= set(host.ledger.window_ids(window.start, window.end))
-            if self._fault is not None:
+            if self.fault is not None:
                 ids |= {
                     item.booking_id
                     for item in quarantine.items(host.ledger)
@@ -599,13 +597,13 @@ class _Inquiry(ExitStack):
     def matching(self, text: str) -> set[int]:
         """Name the bookings whose title or id holds a text; raises PluginConfigError where there are too many."""
         sought = comparable(text)
-        config = self._hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
+        config = self.hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
         zone = pytz.timezone(config.timezone)
         first, last = ((self.now + way * SEARCHED).astimezone(zone) for way in (-1, 1))
         known: list[tuple[int | None, object]] = [
             (_id_of(row), find(row, "title")[1]) for row in self._rows(Window(first, last, first), config)
         ]
-        for host in self._hosts:
+        for host in self.hosts:
             entries = host.ledger.entries(host.ledger.window_ids(first, last))
             known += [
                 (n, entry.get(key)) for n, entry in entries.items() for key in ("patient_id", "patient_name")
@@ -631,33 +629,30 @@ class _Inquiry(ExitStack):
     def verdicts(self, ids: Collection[int]) -> list[Verdict]:
         """Run each host's next cycle over these bookings and tell what it does with each of them."""
         if not ids:
-            if self._fault is not None:
+            if self.fault is not None:
                 self.notes.insert(0, self._not_asked())
             return []
-        for host in self._hosts:
+        for host in self.hosts:
             host.read(ids, self.now)
-        for host in self._hosts if self._fault is None else ():
+        for host in self.hosts if self.fault is None else ():
             try:
-                host.run(self._client(host.config), ids, self._interval(host.name), self.now)
+                host.run(self._client(host.config), ids, self.interval(host.name), self.now)
             except PluginFetchError as error:
-                if host is self._hosts[0]:
-                    self._fault = str(error)
+                if host is self.hosts[0]:
+                    self.fault = str(error)
                     break
                 self.notes.append(f"For {host.name} Calpendo could not be asked: {_first_words(str(error))}.")
-        if self._fault is not None:
+        if self.fault is not None:
             told = f"{self._not_asked()} What follows is what ledger and quarantine hold."
             self.notes.insert(0, told)
-        interval = self._interval(self._hosts[0].name)
-        self._notice_silence(self._hosts[0], interval)
-        matcher = self.enter_context(BoundedMatcher())
-        seen = _Seen(interval, self._hosts, self._looked_up(ids), ids, self.now, self._fault, matcher)
-        rows = self._pylantirs_rows(ids)
-        return [_Teller(seen, self._hosts, number, rows, self._reveal).verdict() for number in sorted(ids)]
+        self._notice_silence(self.hosts[0])
+        seen, rows = _Seen(self, ids), self._pylantirs_rows(ids)
+        return [_Teller(seen, number, rows, self._reveal).verdict() for number in sorted(ids)]
 
-    def _notice_silence(self, host: _Host, interval: float) -> None:
+    def _notice_silence(self, host: _Host) -> None:
         """Say when no cycle has succeeded for so long that the service may not run: what comes next may not come."""
-        last = host.last_success
-        if last is not None and self.now - last > max(SILENCE, _MISSED * timedelta(seconds=interval)):
+        last, missed = host.last_success, _MISSED * timedelta(seconds=self.interval(host.name))
+        if last is not None and self.now - last > max(SILENCE, missed):
             at = last.astimezone(pytz.timezone(self.config.timezone))
             self.notes.append(
                 f"No cycle has succeeded for {_told(host.name)} since {at:%Y-%m-%d %H:%M} {self.config.timezone}: look whether"
@@ -665,20 +660,20 @@ class _Inquiry(ExitStack):
             )
 
     def _not_asked(self) -> str:
-        return f"Calpendo could not be asked: {_first_words(self._fault or '')}."
+        return f"Calpendo could not be asked: {_first_words(self.fault or '')}."
 
-    def _interval(self, host: str) -> float:
+    def interval(self, host: str) -> float:
         """Return the seconds between two cycles as a host gives them to the window."""
         if host != PYLANTIR or find_spec("pylantir") is None:
-            return self.site.sync_interval
+            return self.site.settings.sync_interval
         from pipeline.pylantir.rehearsal import OVERLAP
 
-        return self.site.sync_interval + OVERLAP
+        return self.site.settings.sync_interval + OVERLAP
 
-    def _looked_up(self, ids: Collection[int]) -> FetchedBookings:
+    def looked_up(self, ids: Collection[int]) -> FetchedBookings:
         """Ask by number for what the first host's cycle did not learn of, and for what it left at the list's word."""
-        host = self._hosts[0]
-        if self._fault is not None:
+        host = self.hosts[0]
+        if self.fault is not None:
             return FetchedBookings()
         known = set(host.failed)
         if host.cycle is not None:
@@ -693,7 +688,7 @@ class _Inquiry(ExitStack):
 
     def _pylantirs_rows(self, ids: Collection[int]) -> _PylantirsRows | None:
         """Read what Pylantir's own database holds of these bookings, where it is a host and can be read."""
-        host = self._hosts[0]
+        host = self.hosts[0]
         if host.name != PYLANTIR:
             return None
         try:
@@ -714,7 +709,7 @@ class _PylantirsRows:
         from pipeline.pylantir.host_rows import StepBook
         from pipeline.pylantir.rehearsal import shown
 
-        self.database = site.database or host_rows.database_path()
+        self.database = site.settings.database or host_rows.database_path()
         self._host, self._now = host, now
         self._book = StepBook(host.ledger)
         source = site.config.source_name
@@ -723,8 +718,8 @@ class _PylantirsRows:
         self.shown: set[int] | None = None
         if self.database is not None:
             self.rows = host_rows.read_rows(self.database, name, ids)
-        if self.database is not None and site.block:
-            self.shown = set(shown(self.rows, name, site.block, now))
+        if self.database is not None and site.settings.config:
+            self.shown = set(shown(self.rows, name, site.settings.config, now))
 
     def author(self, number: int) -> str:
         """Say who set the status of a booking's row."""
@@ -778,22 +773,16 @@ class _PylantirsRows:
 class _Seen:
     """What can be seen of the bookings: the server's answers through the columns, else what the quarantine kept."""
 
-    def __init__(
-        self,
-        sync_interval: float,
-        hosts: Sequence[_Host],
-        looked_up: FetchedBookings,
-        ids: Collection[int],
-        now: datetime,
-        fault: str | None,
-        matcher: Matcher,
-    ) -> None:
+    def __init__(self, inquiry: _Inquiry, ids: Collection[int]) -> None:
+        self.now, self.fault, self.hosts = now, fault, hosts = inquiry.now, inquiry.fault, inquiry.hosts
         first = hosts[0]
-        config = first.config
-        self.now, self.fault, self.config, self.matcher = now, fault, config, matcher
-        self.sync_interval = sync_interval
-        self.looked_up = looked_up
-        self.window = first.cycle.answers.window if first.cycle else window_for(config, now, sync_interval)
+        self.config = config = first.config
+        self.sync_interval = inquiry.interval(first.name)
+        self.looked_up = looked_up = inquiry.looked_up(ids)
+        self.matcher = inquiry.enter_context(BoundedMatcher())
+        self.window = (
+            first.cycle.answers.window if first.cycle else window_for(config, now, self.sync_interval)
+        )
         today = now.astimezone(pytz.timezone(config.timezone)).date()
         came = {number: p for p in looked_up.payloads if (number := _id_of(p)) is not None}
         asked = wanted(config, self.window)
@@ -812,32 +801,38 @@ class _Seen:
         order = list(payloads)
         given = list(payloads.values())
         # Also of a title that is ignored the other steps are to be seen.
-        everything = config.model_copy(update={"ignore_titles": ()})
-        whole = process_batch(given, everything, today=today)
+        whole = process_batch(given, config.model_copy(update={"ignore_titles": ()}), today=today)
         frame = whole.asked_for
         self.rows = {order[row["row"]]: row for row in frame.iter_rows(named=True)}
-        self.rejected = {
-            order[row]: reasons for row, reasons in whole.rejected.select("row", "reasons").rows()
-        }
+        rejected = whole.rejected.select("row", "reasons").rows()
+        self.rejected = {order[row]: reasons for row, reasons in rejected}
         parts = {
             "resource": Selection(resources=asked.resources),
             "status": Selection(status=asked.status),
             "study": Selection(allowed_studies=asked.allowed_studies),
             "window": Selection(start=asked.start, end=asked.end, include_running=asked.include_running),
         }
+        # Those that a part of what is asked for leaves out, for its own reason.
         self.outside = {
-            name: {order[row] for row in _left_out(frame, part, name)} for name, part in parts.items()
+            name: {
+                order[row]
+                for row, reason in frame.select(
+                    "row", part.filter_reason(frame.columns).alias("reason")
+                ).rows()
+                if reason == name
+            }
+            for name, part in parts.items()
         }
         self.outside["title_ignored"] = set()
         if config.ignore_titles:
             left_out = process_batch(given, config, today=today).filtered["row"]
             self.outside["title_ignored"] = {order[row] for row in left_out}
 
-    def found(self, number: int, host: _Host, hosts: Iterable[_Host]) -> _Found:
+    def found(self, number: int, host: _Host) -> _Found:
         """Return what becomes of a booking at one host."""
         if self.fault is not None or (host.cycle is None and not host.failed):
             return self._as_it_was(number, host)
-        known = any(each.kept(number).knows for each in hosts)
+        known = any(each.kept(number).knows for each in self.hosts)
         if number in host.failed:
             return _Found(Fate.FETCH_FAILED, host.failed[number])
         found = host.cycle.found(number) if host.cycle else None
@@ -863,21 +858,12 @@ class _Seen:
             return _Found(Fate.REJECTED, "; ".join(kept.item.reasons))
         if kept.owed is not None:
             return _Found(Fate.FETCH_FAILED)
-        return _Found(
-            Fate.UNKNOWN if kept.line is None else Fate.FILTERED, "" if kept.line is None else "window"
-        )
+        return _Found(Fate.UNKNOWN) if kept.line is None else _Found(Fate.FILTERED, "window")
 
     def is_shown(self, line: Line) -> bool:
         """Return whether a host shows what it was given: as one to scan, within the window."""
         start, end = moment(line.start_utc), None if line.end_utc is None else moment(line.end_utc)
         return line.status in TO_SCAN and is_inside(self.window, start, end, self.config)
-
-
-def _left_out(frame: pl.DataFrame, part: Selection, name: str) -> list[int]:
-    """Return the rows of a transformed frame that a part of what is asked for leaves out, for its own reason."""
-    reason = part.filter_reason(frame.columns).alias("reason")
-    rows: list[int] = frame.select("row", reason).filter(reason=name)["row"].to_list()
-    return rows
 
 
 _ANSWERS: Mapping[str, str] = {
@@ -911,19 +897,24 @@ _ODD_TIMES: Mapping[str, str] = {
 class _Teller:
     """Puts into words what becomes of one booking."""
 
-    def __init__(
-        self, seen: _Seen, hosts: Sequence[_Host], number: int, rows: _PylantirsRows | None, reveal: bool
-    ) -> None:
-        self._seen, self._hosts, self._number = seen, hosts, number
-        self._host, self._config = hosts[0], hosts[0].config
+    def __init__(self, seen: _Seen, number: int, rows: _PylantirsRows | None, reveal: bool) -> None:
+        self._seen, self._number = seen, number
+        self._host, self._config = seen.hosts[0], seen.hosts[0].config
         self._zone = pytz.timezone(self._config.timezone)
         self._reveal, self._pylantir = reveal, rows
-        self._found = found = seen.found(number, self._host, hosts)
+        self._found = found = seen.found(number, self._host)
         if found.fate is Fate.UNCHANGED and found.entry and rows and rows.is_lost(number, found.entry):
             self._found = replace(found, fate=Fate.RESENT)
         self._kept = self._host.kept(number)
         self._row: dict[str, Any] | None = seen.rows.get(number)
         self._start, self._end = self._times()
+        # A host that was given it gets its new time.
+        self._is_moved_away = (
+            self._start is not None
+            and found.status in TO_SCAN
+            and not is_inside(seen.window, self._start, self._end, self._config)
+        )
+        self._appears = self._start and appears(self._config, seen.sync_interval, seen.now, self._start)
         self._lasting = self._lasting_cause()
         self._causing = self._lasting or self._found
         self._steps: list[Step] = []
@@ -996,7 +987,7 @@ class _Teller:
 
     def _decisive_step(self) -> str:
         found, delivery = self._causing, f"delivery to {self._host.name}"
-        if found.fate in STANDING and self._is_moved_away():
+        if found.fate in STANDING and self._is_moved_away:
             return "window"
         if found.fate in STANDING:
             return delivery if found.status in TO_SCAN else "status"
@@ -1008,16 +999,10 @@ class _Teller:
             found.kind, "calpendo"
         )
 
-    def _is_moved_away(self) -> bool:
-        """Return whether a booking that a host was given now lies outside the window; the host gets its new time."""
-        if self._start is None or self._found.status not in TO_SCAN:
-            return False
-        return not is_inside(self._seen.window, self._start, self._end, self._config)
-
     def _is_on_list(self) -> bool:
         found = self._found
         if found.fate in STANDING:
-            return found.status in TO_SCAN and not self._is_moved_away()
+            return found.status in TO_SCAN and not self._is_moved_away
         if found.fate in (Fate.HELD, Fate.FETCH_FAILED, Fate.GONE) and self._kept.line is not None:
             return self._seen.is_shown(self._kept.line)
         return False
@@ -1080,7 +1065,7 @@ class _Teller:
         is_down = self._seen.fault is not None
         if obstacle is not None:
             return f"is not on the list: {obstacle}."
-        if fate in STANDING and self._is_moved_away():
+        if fate in STANDING and self._is_moved_away:
             sent = "; the next cycle sends its new time" if fate is Fate.CHANGED else ""
             return f"is not on the list now: {self._window_words()}{sent}."
         if fate in STANDING and not on_list:
@@ -1160,14 +1145,11 @@ class _Teller:
         if start < window.end:
             has_ended = end is not None and end <= self._seen.now
             return f"it {f'ended {self._at(end)}' if has_ended and end else f'began {self._at(start)}'}, before the window"
-        at = self._appears()
+        at = self._appears
         if at is None:
             return f"it begins {self._at(start)}, and the window of a day never reaches that time"
         appears_at = "; the window reaches it" if self._lasting else ", and appears"
         return f"it begins {self._at(start)}{appears_at} {self._at(at)}"
-
-    def _appears(self) -> datetime | None:
-        return self._start and appears(self._config, self._seen.sync_interval, self._seen.now, self._start)
 
     # -- the steps ----------------------------------------------------------------------------------------------------
 
@@ -1250,7 +1232,7 @@ class _Teller:
         if not outside:
             self._add("window", f"inside; {span}")
             return
-        code = "over" if start < window.end else "not_yet" if self._appears() else "never"
+        code = "over" if start < window.end else "not_yet" if self._appears else "never"
         self._add("window", f"{self._window_words()}; {span}", "" if self._lasting else code)
 
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
@@ -1312,9 +1294,9 @@ class _Teller:
         self._add("sent last", ", ".join(told))
 
     def _tell_delivery(self, obstacle: str | None) -> None:
-        for host in self._hosts:
+        for host in self._seen.hosts:
             self._tell_host(host)
-        if items := [item for host in self._hosts if (item := host.kept(self._number).item)]:
+        if items := [item for host in self._seen.hosts if (item := host.kept(self._number).item)]:
             item = max(items, key=lambda item: item.last_looked)
             open_for = f"since {self._at(item.first_seen)}, seen last {self._at(item.last_seen)}"
             if item.resolved is not None:
@@ -1326,7 +1308,7 @@ class _Teller:
         self._tell_pylantir(obstacle)
 
     def _tell_host(self, host: _Host) -> None:
-        kept, found = host.kept(self._number), self._seen.found(self._number, host, self._hosts)
+        kept, found = host.kept(self._number), self._seen.found(self._number, host)
         name, line = f"delivery to {host.name}", kept.line
         last = "" if host.last_success is None else f"; last successful cycle {self._at(host.last_success)}"
         if line is None:

@@ -38,6 +38,7 @@ from pipeline.verify.site_reading import checked_address, machine_zone, read_fil
 from pipeline.wording import counted
 
 T = TypeVar("T")
+Rules = tuple[Mapping[str, Any], ...]
 
 
 class Dialog:
@@ -454,51 +455,40 @@ def _statuses(flags: InitOptions, payloads: Sequence[dict[str, Any]], ask: Dialo
 
 def _titles(
     flags: InitOptions, titles: Titles, payloads: Sequence[dict[str, Any]], ask: Dialog | None
-) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...], tuple[str, ...]]:
+) -> tuple[Rules, Rules, tuple[str, ...]]:
     """Settle the rules for ids and names, and the titles to ignore."""
-    ids: list[Mapping[str, Any]] = [_rule_of(text, "--id-rule") for text in flags.id_rule or ()]
-    names: list[Mapping[str, Any]] = [_rule_of(text, "--name-rule") for text in flags.name_rule or ()]
-    ignore = [*titles.ignore, *(flags.ignore or ())]
-    if ask is None:
-        ids = ids or [proposals.as_rule(rule) for rule in titles.id_rules if not rule.visit_in_doubt]
-        names = names or [*proposals.proposed_names(titles)]
-        _tell_titles(titles, reveal=flags.reveal)
-        return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
+    ids: Rules = tuple(_rule_of(text, "--id-rule") for text in flags.id_rule or ())
+    names: Rules = tuple(_rule_of(text, "--name-rule") for text in flags.name_rule or ())
+    ignore = [*titles.ignore]
     occurrences = proposals.counted_titles(payloads)
-    nameless: list[SuggestedRule] = []
-    for number, title_form in enumerate(titles.forms[:_WAYS], 1):
-        _show_form(title_form, number, len(titles.forms), reveal=True)
-        if title_form.nobody:
-            example = title_form.examples[0][0]
-            patterns = [pattern for pattern in titles.ignore if proposals.is_in(pattern, example)]
-            if patterns and not ask.confirm("Ignore these: nobody is scanned?"):
-                ignore = [pattern for pattern in ignore if pattern not in patterns]
-            continue
-        rules = _ask_form(title_form, occurrences, ignore, ask)
-        _keep(*rules, ids, names, nameless)
-    rest = titles.forms[_WAYS:]
-    for title_form in rest:
-        # Too many to be asked about: what is sure of them is taken.
-        if title_form.id_rule is not None and not title_form.id_rule.visit_in_doubt:
-            _keep(title_form.id_rule, title_form.name_rule, ids, names, nameless)
-    _tell_rest(rest)
-    names += [rule for rule in map(proposals.as_nameless, nameless) if rule not in names]
-    return tuple(ids), tuple(names), tuple(dict.fromkeys(ignore))
+    kept: list[tuple[SuggestedRule | None, SuggestedRule | None]] = []
+    for number, title_form in enumerate(titles.forms):
+        is_shown, id_rule = number < _WAYS, title_form.id_rule
+        if is_shown:
+            reveal = flags.reveal or ask is not None
+            _show_form(title_form, number + 1, len(titles.forms), reveal=reveal)
+        if is_shown and ask is not None:
+            kept.append(_ask_form(title_form, occurrences, ignore, ask))
+        elif id_rule is not None and not id_rule.visit_in_doubt:
+            # Too many to be asked about: what is sure of them is taken.
+            kept.append((id_rule, title_form.name_rule))
+    _tell_rest(titles.forms[_WAYS:])
+    if ask is None:
+        sure = (rule for rule in titles.id_rules if not rule.visit_in_doubt)
+        ids, names = ids or tuple(map(proposals.as_rule, sure)), names or proposals.proposed_names(titles)
+    else:
+        ids = _joined(ids, [proposals.as_rule(rule) for rule, _ in kept if rule])
+        names = _joined(names, [proposals.as_rule(rule) for _, rule in kept if rule])
+        # Titles with an id and no name are told from those whose name is missed.
+        names = _joined(names, [proposals.as_nameless(rule) for rule, name in kept if rule and not name])
+    return ids, names, tuple(dict.fromkeys((*ignore, *(flags.ignore or ()))))
 
 
-def _keep(
-    id_rule: SuggestedRule | None,
-    name_rule: SuggestedRule | None,
-    ids: list[Mapping[str, Any]],
-    names: list[Mapping[str, Any]],
-    nameless: list[SuggestedRule],
-) -> None:
-    """Note the rules of a form, each once; titles with an id and no name are told from those whose name is missed."""
-    for rule, rules in ((id_rule, ids), (name_rule, names)):
-        if rule is not None and (written := proposals.as_rule(rule)) not in rules:
-            rules.append(written)
-    if id_rule is not None and name_rule is None:
-        nameless.append(id_rule)
+def _joined(rules: Rules, more: Sequence[Mapping[str, Any]]) -> Rules:
+    """Return rules with others behind them, each once."""
+    for rule in more:
+        rules += () if rule in rules else (rule,)
+    return rules
 
 
 def _rule_of(text: str, flag: str) -> dict[str, Any]:
@@ -517,6 +507,11 @@ def _ask_form(
     title_form: TitleForm, occurrences: Mapping[str, int], ignore: list[str], ask: Dialog
 ) -> tuple[SuggestedRule | None, SuggestedRule | None]:
     """Ask what becomes of titles that are written alike; returns the rules for id and name, and notes what to ignore."""
+    if title_form.nobody:
+        patterns = {each for each in ignore if proposals.is_in(each, title_form.examples[0][0])}
+        if patterns and not ask.confirm("Ignore these: nobody is scanned?"):
+            ignore[:] = [pattern for pattern in ignore if pattern not in patterns]
+        return None, None
     teach, leave = {"Say what the id and the name are": "edit"}, {"Leave them to be looked at": "leave"}
     answers = leave | teach
     if title_form.id_rule is not None:
@@ -564,12 +559,6 @@ def _searchable(text: str) -> str | None:
     except re.error as error:
         return f"This is no regular expression: {error.msg}."
     return "This is found in every title." if pattern.search("") else None
-
-
-def _tell_titles(titles: Titles, *, reveal: bool) -> None:
-    for number, title_form in enumerate(titles.forms[:_WAYS], 1):
-        _show_form(title_form, number, len(titles.forms), reveal=reveal)
-    _tell_rest(titles.forms[_WAYS:])
 
 
 def _tell_rest(forms: Sequence[TitleForm]) -> None:

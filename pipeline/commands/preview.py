@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,36 +79,24 @@ def _show(found: Preview) -> None:
 def _renderables(found: Preview) -> Iterator[str | Records]:
     """Yield what the list would be, scanner by scanner and day by day; what is not on it; what to fix; what changes."""
     from pipeline.commands.render import CHANGE_STYLES, STATUS_STYLES, Records, plain
-    from pipeline.verify.preview import (
-        LIST_HEADINGS,
-        by_day,
-        by_reason,
-        by_repair,
-        differences,
-        list_row,
-        said,
-    )
+    from pipeline.verify import preview as views
+
+    def styled(row: dict[str, str | None]) -> dict[str, Any]:
+        styles = {"status": STATUS_STYLES, "change": CHANGE_STYLES}
+        return row | {
+            key: plain(row[key] or "", known.get(row[key] or "", "")) for key, known in styles.items()
+        }
 
     yield found.title
-    yield from said(found)
-    for heading, rows in by_day(found):
-        yield Records(
-            {"time": "time", "booking_id": "booking", **LIST_HEADINGS},
-            (
-                row
-                | {
-                    "status": plain(row["status"] or "", STATUS_STYLES.get(row["status"] or "", "")),
-                    "change": plain(row["change"] or "", CHANGE_STYLES.get(row["change"] or "", "")),
-                }
-                for row in map(list_row, rows)
-            ),
-            title=heading,
-            prose=("patient_name", "study"),
-        )
+    yield from views.said(found)
+    headings = {"time": "time", "booking_id": "booking", **views.LIST_HEADINGS}
+    for heading, rows in views.by_day(found):
+        listed = map(styled, map(views.list_row, rows))
+        yield Records(headings, listed, title=heading, prose=("patient_name", "study"))
     for headings, records, title, prose in (
-        (_OFF_THE_LIST, by_reason(found), "Not on the list", ("why", "what_to_do")),
-        (_REPAIRS, by_repair(found), "Repaired on the way", ("why", "what_to_do")),
-        (_DIFFERENCES, differences(found), "What changes on the list", ("old", "new")),
+        (_OFF_THE_LIST, views.by_reason(found), "Not on the list", ("why", "what_to_do")),
+        (_REPAIRS, views.by_repair(found), "Repaired on the way", ("why", "what_to_do")),
+        (_DIFFERENCES, views.differences(found), "What changes on the list", ("old", "new")),
     ):
         if records:
             yield Records(headings, records, title=title, prose=prose)

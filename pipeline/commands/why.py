@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,7 @@ from pipeline.commands.arguments import AnySource, AsJson, ConfigFile
 from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from pipeline.trace import Step, Verdict
+    from pipeline.trace import Trace
 
 _WHOLE = 3
 """So many verdicts at most are shown with all their steps; of more, what decided each."""
@@ -61,7 +60,11 @@ def why(
 
         say(json.dumps(found.to_dict(), ensure_ascii=False))
     else:
-        _show(found.notes, found.verdicts, config, today=today)
+        from pipeline.commands.render import plain, terminal
+
+        console = terminal()
+        for line, style in _lines(found, config, today=today):
+            console.print(plain(line, style))
     if not found.answered:
         raise typer.Exit(FAILED)
 
@@ -73,43 +76,24 @@ def _asked_text() -> str:
     return sys.stdin.readline().strip()
 
 
-def _show(notes: tuple[str, ...], verdicts: tuple[Verdict, ...], config: Path, *, today: bool) -> None:
-    from pipeline.commands.render import plain, terminal
-
-    console = terminal()
-    for note in notes:
-        console.print(plain(note, "yellow"))
-    if not verdicts:
-        console.print("There are no bookings today." if today else "No booking was found.")
-    for place, verdict in enumerate(verdicts):
-        if place and len(verdicts) <= _WHOLE:
-            console.print("")
-        console.print(plain(verdict.answer, "bold green" if verdict.on_list else "bold yellow"))
+def _lines(found: Trace, config: Path, *, today: bool) -> Iterator[tuple[str, str]]:
+    """Yield what is shown, line by line, with its style: every step of a few bookings, of more what decided."""
+    yield from ((note, "yellow") for note in found.notes)
+    if not found.verdicts:
+        yield "There are no bookings today." if today else "No booking was found.", ""
+    is_whole = len(found.verdicts) <= _WHOLE
+    for place, verdict in enumerate(found.verdicts):
+        if place and is_whole:
+            yield "", ""
+        yield verdict.answer, "bold green" if verdict.on_list else "bold yellow"
         for step in verdict.steps:
-            if len(verdicts) <= _WHOLE:
-                _show_step(console, step)
-            elif step.decided and step.advice not in ("", "Nothing."):
-                _show_indented(console, f"→ {step.advice}")
-    if len(verdicts) > _WHOLE:
-        on_list = sum(verdict.on_list for verdict in verdicts)
-        console.print(
-            f"{on_list} of {len(verdicts)} bookings are on the list now or with the next cycle."
-            f" Every step of one: calpendo-pipeline why NUMBER --config {config}"
-        )
-
-
-def _show_step(console: Console, step: Step) -> None:
-    """Show a step: its name, marked where it decided, and below it what was found and what to do."""
-    from pipeline.commands.render import plain
-
-    name = f"> {step.name} (this decided)" if step.decided else f"  {step.name}"
-    console.print(plain(name, "bold" if step.decided else "dim"))
-    _show_indented(console, step.found)
-    if step.advice:
-        _show_indented(console, f"→ {step.advice}")
-
-
-def _show_indented(console: Console, text: str) -> None:
-    from pipeline.commands.render import plain
-
-    console.print(plain(f"    {text}"))
+            if is_whole:
+                name = f"> {step.name} (this decided)" if step.decided else f"  {step.name}"
+                yield name, "bold" if step.decided else "dim"
+                yield f"    {step.found}", ""
+            if step.advice and (is_whole or (step.decided and step.advice != "Nothing.")):
+                yield f"    → {step.advice}", ""
+    if not is_whole:
+        on_list = sum(verdict.on_list for verdict in found.verdicts)
+        yield f"{on_list} of {len(found.verdicts)} bookings are on the list now or with the next cycle.", ""
+        yield f"Every step of one: calpendo-pipeline why NUMBER --config {config}", ""

@@ -1,7 +1,7 @@
-"""How accurate is the mapping: counted, compared with hand-checked entries, and told in words.
+"""How accurate is the mapping: counted, compared with hand-checked entries, and put into words.
 
-``audit`` gives small frames; ``pipeline.audit.findings`` says them in sentences, ``pipeline.audit.page`` draws them. Only the
-commands and notebooks print.
+``audit`` returns small frames; ``pipeline.audit.findings`` puts them into sentences, ``pipeline.audit.page`` draws them.
+Only commands and notebooks print.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,23 @@ from typing import Any
 import polars as pl
 
 from pipeline.archives import BookingFile, recognise
+from pipeline.audit.coverage import COMPUTED
 from pipeline.audit.findings import FRAMES
 from pipeline.errors import PluginConfigError
 from pipeline.transform.json_text import parsed
 from pipeline.transform.shapes import shape
 
+FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
+
+OUTCOME, REASONS, FLAGGED = "outcome", "reasons", "flags"
+"""Judged beside the fields: on the worklist at all; rejected for the right reasons; times flagged as they should."""
+
+PLAIN = frozenset({*COMPUTED, "data_source", "source_record_id", "notes", OUTCOME, REASONS, FLAGGED})
+"""Shown as they are: the pipeline works them out, or they say nothing of a patient."""
+
+_NOTHING = "(nothing)"
 _BOOKING_ID = re.compile(r"[0-9]{1,16}\Z")
 _MOST = 2**53
-FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")
 
 
 @dataclass(frozen=True)
@@ -44,37 +53,40 @@ class Label:
 class Labels:
     """Labels by booking id, and by line (from 1) for bookings without one."""
 
-    by_id: Mapping[int, Label]
-    by_line: Mapping[int, Label]
+    by_id: dict[int, Label]
+    by_line: dict[int, Label]
 
     def __len__(self) -> int:
         """Count the labels."""
         return len(self.by_id) + len(self.by_line)
 
     def name(self, field: str) -> bool:
-        """Tell whether any label says what ``field`` should be."""
+        """Return whether any label says what ``field`` should be."""
         every = (*self.by_id.values(), *self.by_line.values())
         return any(field in label.expected for label in every if label.expected is not None)
 
 
 def read_labels(source: Path | str | Iterable[Mapping[str, Any]] | None) -> Labels:
-    """Read labels from an NDJSON file or from objects; ``PluginConfigError`` names the line that is no label."""
+    """Read labels from an NDJSON file or from objects.
+
+    Raises:
+        PluginConfigError: an item is no label; says which one.
+    """
+    labels = Labels({}, {})
     if source is None:
-        return Labels({}, {})
+        return labels
     items = _objects(Path(source)) if isinstance(source, Path | str) else enumerate(source, start=1)
-    by_id: dict[int, Label] = {}
-    by_line: dict[int, Label] = {}
     for place, item in items:
         label = _label(place, item)
-        if label.booking_id is not None:
-            _refuse_second(place, label.booking_id in by_id)
-            by_id[label.booking_id] = label
-        elif label.line is not None:
-            _refuse_second(place, label.line in by_line)
-            by_line[label.line] = label
-        else:
+        known, key = (
+            (labels.by_line, label.line) if label.booking_id is None else (labels.by_id, label.booking_id)
+        )
+        if key is None:
             raise _fault(place, "names no booking; write booking_id, or line where the booking has no id")
-    return Labels(by_id, by_line)
+        if key in known:
+            raise _fault(place, "labels a booking that has a label already")
+        known[key] = label
+    return labels
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Any]]:
@@ -93,15 +105,14 @@ def _label(place: int, item: object) -> Label:
     _refuse_unwritable(place, item)
     if "expected" not in item and "rejected" not in item:
         return _bare_entry(place, item)
-    booking_id, line = item.get("booking_id"), item.get("line")
     expected, rejected = item.get("expected"), item.get("rejected")
     if (expected is None) == (rejected is None):
         raise _fault(place, "needs either expected (an entry) or rejected (reasons)")
     if expected is not None and not isinstance(expected, Mapping):
         raise _fault(place, "has an expected that is no object")
     return Label(
-        booking_id=_whole(place, "booking_id", booking_id),
-        line=_whole(place, "line", line),
+        booking_id=_whole(place, "booking_id", item.get("booking_id")),
+        line=_whole(place, "line", item.get("line")),
         expected=expected,
         rejected=None if rejected is None else _reasons(place, rejected),
         flags=_flags(place, item.get("flags")),
@@ -144,33 +155,8 @@ def _refuse_unwritable(place: int, item: Mapping[str, Any]) -> None:
         raise _fault(place, "holds half a surrogate pair, or is nested too deep") from None
 
 
-def _refuse_second(place: int, known: bool) -> None:
-    if known:
-        raise _fault(place, "labels a booking that has a label already")
-
-
 def _fault(place: int, problem: str) -> PluginConfigError:
     return PluginConfigError(f"--expected: label {place} {problem}")
-
-
-OUTCOME, REASONS, FLAGGED = "outcome", "reasons", "flags"
-"""Judged beside the fields: on the worklist at all; rejected for the right reasons; times flagged as they should."""
-
-PLAIN = frozenset(
-    [
-        "scheduled_start_date",
-        "scheduled_start_time",
-        "scheduled_procedure_step_duration",
-        "modality",
-        "performed_procedure_step_status",
-        "data_source",
-        "source_record_id",
-        "notes",
-    ]
-) | {OUTCOME, REASONS, FLAGGED}
-"""What is shown as it is: worked out by the pipeline, or no patient's."""
-
-NOTHING = "(nothing)"
 
 
 def collect(wide: pl.DataFrame, labels: Labels) -> pl.DataFrame:
@@ -179,95 +165,88 @@ def collect(wide: pl.DataFrame, labels: Labels) -> pl.DataFrame:
     return wide.filter(of_id | pl.col("line").is_in(list(labels.by_line)))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Labelled bookings against what became of them: how many there were, and the frames of an ``Audit``."""
+
+    labelled: int
+    unused: int
+    accuracy: pl.DataFrame
+    disagreements: pl.DataFrame
+
+
 def compare(
-    rows: Sequence[pl.DataFrame],
+    rows: Iterable[pl.DataFrame],
     labels: Labels,
     superseded: Sequence[int],
     *,
     reveal: bool,
     masked: Collection[str] = (),
 ) -> Comparison:
-    """Compare all labelled bookings; the lines in ``superseded`` gave way to a newer copy of the booking.
+    """Compare all labelled bookings with their labels.
 
-    ``masked`` are fields that are shown as shapes although they are usually no patient's data.
+    Args:
+        rows: the labelled bookings of each chunk (``collect``).
+        labels: what they should become.
+        superseded: lines that gave way to a newer copy of the booking.
+        reveal: show values as they are; otherwise all but ``PLAIN`` as shapes.
+        masked: fields that are shown as shapes although they are usually no patient's data.
     """
-    found = Comparison(reveal=reveal, plain=PLAIN.difference(masked))
+    plain = PLAIN.difference(masked)
+    labelled = 0
+    counts: dict[str, list[int]] = {}
+    wrong: list[dict[str, object]] = []
+
+    def shown(name: str, value: str | None) -> str:
+        if not value:
+            return _NOTHING
+        return value if reveal or name in plain else shape(value)
+
     for part in rows:
         for row in part.filter(~pl.col("line").is_in(list(superseded))).iter_rows(named=True):
             label = labels.by_id.get(row["booking_id"]) or labels.by_line.get(row["line"])
-            if label is not None:
-                found.judge(label, row)
-    found.unused = len(labels) - found.labelled
-    return found
+            if label is None:
+                continue
+            labelled += 1
+            for name, expected, got, known in _judged(label, row):
+                right = known and expected == got
+                counted = counts.setdefault(name, [0, 0])
+                counted[0] += 1
+                counted[1] += right
+                if not right:
+                    found = {"booking_id": row["booking_id"], "line": row["line"], "field": name}
+                    found |= {"expected": shown(name, expected), "got": shown(name, got)}
+                    wrong.append({**found, "kind": _kind(expected, got, known=known)})
+    lines = [(name, seen, right, right / seen) for name, (seen, right) in counts.items()]
+    return Comparison(
+        labelled,
+        len(labels) - labelled,
+        pl.DataFrame(lines, schema=FRAMES["accuracy"], orient="row"),
+        pl.DataFrame(wrong, schema=FRAMES["disagreements"]),
+    )
 
 
-@dataclass
-class Comparison:
-    """Labelled bookings against what became of them."""
+def _judged(label: Label, row: Mapping[str, Any]) -> Iterator[tuple[str, str | None, str | None, bool]]:
+    """Yield what is judged of a booking: the outcome, then every field that the label has.
 
-    reveal: bool
-    plain: frozenset[str] = PLAIN
-    labelled: int = 0
-    unused: int = 0
-    _counts: dict[str, list[int]] = field(default_factory=dict)
-    _wrong: list[dict[str, object]] = field(default_factory=list)
-
-    def judge(self, label: Label, row: Mapping[str, Any]) -> None:
-        """Compare one booking: the outcome first, then every field that the label has."""
-        self.labelled += 1
-        reasons = frozenset(row["reasons"] or ())
-        outcome = "rejected" if reasons else "entry"
-        if label.rejected is not None:
-            self._compare(row, OUTCOME, "rejected", outcome)
-            if reasons:
-                self._compare(row, REASONS, "; ".join(sorted(label.rejected)), "; ".join(sorted(reasons)))
-            return
-        why = f"rejected: {'; '.join(sorted(reasons))}" if reasons else "entry"
-        self._compare(row, OUTCOME, "entry", why)
-        for name, value in (label.expected or {}).items():
-            self._compare(
-                row, name, plain_text(name, value), plain_text(name, row.get(name)), known=name in row
-            )
-        if label.flags is not None:
-            raised = frozenset(name for name in FLAGS if row[name])
-            self._compare(row, FLAGGED, ", ".join(sorted(label.flags)), ", ".join(sorted(raised)))
-
-    def accuracy(self) -> pl.DataFrame:
-        """One row a field, in the order in which the labels name them."""
-        lines = [(name, seen, right, right / seen) for name, (seen, right) in self._counts.items()]
-        return pl.DataFrame(lines, schema=FRAMES["accuracy"], orient="row")
-
-    def disagreements(self) -> pl.DataFrame:
-        """Every value that is not as labelled, in the bookings' order."""
-        return pl.DataFrame(self._wrong, schema=FRAMES["disagreements"])
-
-    def _compare(
-        self, row: Mapping[str, Any], name: str, expected: str | None, got: str | None, *, known: bool = True
-    ) -> None:
-        counts = self._counts.setdefault(name, [0, 0])
-        counts[0] += 1
-        if known and expected == got:
-            counts[1] += 1
-            return
-        self._wrong.append(
-            {
-                "booking_id": row["booking_id"],
-                "line": row["line"],
-                "field": name,
-                "expected": self._shown(name, expected),
-                "got": self._shown(name, got),
-                "kind": _kind(expected, got, known=known),
-            }
-        )
-
-    def _shown(self, name: str, value: str | None) -> str:
-        if not value:
-            return NOTHING
-        return value if self.reveal or name in self.plain else shape(value)
+    Each as expected and as it is, and whether an entry has such a field at all.
+    """
+    reasons = "; ".join(sorted(set(row["reasons"] or ())))
+    if label.rejected is not None:
+        yield OUTCOME, "rejected", "rejected" if reasons else "entry", True
+        if reasons:
+            yield REASONS, "; ".join(sorted(label.rejected)), reasons, True
+        return
+    yield OUTCOME, "entry", f"rejected: {reasons}" if reasons else "entry", True
+    for name, value in (label.expected or {}).items():
+        yield name, plain_text(name, value), plain_text(name, row.get(name)), name in row
+    if label.flags is not None:
+        raised = sorted(name for name in FLAGS if row[name])
+        yield FLAGGED, ", ".join(sorted(label.flags)), ", ".join(raised), True
 
 
 def plain_text(name: str, value: object) -> str | None:
-    """One field's value as text, the same from a label and from the frame: dates and times in ISO 8601."""
+    """Return one field's value as text, the same from a label and from the frame: dates and times in ISO 8601."""
     if value is None or isinstance(value, str):
         return _clock(value) if name == "scheduled_start_time" and value else value
     if isinstance(value, date | time):

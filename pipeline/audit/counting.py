@@ -78,7 +78,7 @@ def audit(
         progress: called with the number of bookings done.
 
     Raises:
-        PluginConfigError: the configuration or a label is wrong; never for what a booking holds.
+        PluginConfigError: the configuration or a label is wrong; never because of what a booking holds.
         PluginError: a process was killed.
     """
     task = Task(PipelineConfig.of(config), accuracy.read_labels(expected), reveal, selection)
@@ -154,11 +154,11 @@ def _counted_by_processes(task: Task, chunks: Iterable[Chunk], workers: int) -> 
 def count_chunk(task: Task, given: list[Any] | pl.DataFrame, lines: Sequence[int]) -> Frames:
     """Judge a chunk of bookings and let every subject count it.
 
-    Copies of one booking are not told here but over all chunks (``rejections``). The booking hash is only computed where
+    Copies of one booking are not found here but over all chunks (``rejections``). The booking hash is only computed where
     a label names ``notes``.
 
     Args:
-        task: what is asked.
+        task: what is asked of the chunk.
         given: payloads, or rows of a frame of ``read_bookings``.
         lines: where they stand in their file, from 0.
     """
@@ -190,7 +190,7 @@ def count_chunk(task: Task, given: list[Any] | pl.DataFrame, lines: Sequence[int
 
 
 def _looked_at(batch: Batch, lines: Sequence[int]) -> pl.DataFrame:
-    """Return the bookings asked for with what the subjects look at besides.
+    """Return the bookings asked for, with the columns that the subjects need besides.
 
     Added: ``reasons`` List(String), why the batch rejects the row; ``rejected`` and ``any_unmatched`` Boolean;
     ``line`` Int64, from 1.
@@ -221,7 +221,7 @@ def _size(batch: Batch, readable: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass
 class _Sums:
-    """What all chunks so far have given, in their order."""
+    """The frames of all chunks so far, in the chunks' order."""
 
     task: Task
     _frames: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
@@ -253,8 +253,8 @@ class _Sums:
         return Audit(
             overview=overview,
             fields=of_fields,
-            accuracy=compared.accuracy(),
-            disagreements=compared.disagreements(),
+            accuracy=compared.accuracy,
+            disagreements=compared.disagreements,
             statuses=coverage.total_vocabulary(self._of("statuses"), masked=self._masked(STATUS)),
             resources=coverage.total_vocabulary(self._of("resources"), masked=self._masked(MODALITY)),
             times=times_in_doubt.total(self._of("times"), readable),
@@ -269,7 +269,7 @@ class _Sums:
             suggestions=suggestions,
             proposals=proposals,
             weeks=times_in_doubt.weeks(self._of("weeks")),
-            judged=_under_judgement(overview, of_fields, compared.accuracy()),
+            judged=_under_judgement(overview, of_fields, compared.accuracy),
             warnings=config.warnings,
         )
 
@@ -305,7 +305,7 @@ class _Sums:
 
 
 def _under_judgement(overview: Overview, of_fields: pl.DataFrame, of_labels: pl.DataFrame) -> pl.DataFrame:
-    """What the gate looks at: accuracy per field where bookings are labelled, else coverage per field and of entries."""
+    """Return what ``--fail-under`` looks at: accuracy per field where bookings are labelled, else coverage per field and of entries."""
     if overview.labelled:
         kept = of_labels.select(
             pl.lit("accuracy").alias("measure"), "field", pl.col("accuracy") * 100, "labelled"

@@ -11,7 +11,7 @@ from pipeline.transform.shapes import shape_expr
 
 
 def collect(accepted: pl.DataFrame) -> pl.DataFrame:
-    """Keep what tells a subject's start times apart; cancelled bookings take nobody's time and are left out."""
+    """Keep each subject's start times; cancelled bookings take nobody's time and are left out."""
     return accepted.filter(
         pl.col("patient_id").is_not_null()
         & pl.col("start_utc").is_not_null()

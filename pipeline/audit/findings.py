@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime, time
+from datetime import date
 from typing import Any, Literal
 
+import orjson
 import polars as pl
 
 from pipeline.display import count
 
-JsonValue = Any
 Level = Literal["good", "look", "bad"]
 Frames = dict[str, pl.DataFrame]
 Schema = dict[str, pl.DataType | type[pl.DataType]]
@@ -26,17 +26,17 @@ ROWS = 500
 """Lines kept in lists of single bookings and in the census."""
 
 _KINDS: Sequence[tuple[pl.DataType | type[pl.DataType], str]] = (
-    (pl.Int64, "alone booking_id bookings caught checked correct distinct emptied empty fell_back filtered group in_doubt"),
-    (pl.Int64, "judged labelled line matched rejected seen shapes unmatched unreadable"),
+    (pl.Int64, "alone booking_id bookings caught checked correct distinct emptied empty fell_back filtered"),
+    (pl.Int64, "group in_doubt judged labelled line matched rejected seen shapes unmatched unreadable"),
     (pl.Float64, "accuracy coverage filled hours percent share would_cover"),
     (pl.Boolean, "cancelled known visit_in_doubt"),
     (pl.Date, "first_day last_day week"),
     (pl.Datetime("us"), "first_wall start_utc wall_end wall_start"),
     (pl.List(pl.Int64), "booking_ids"),
     (pl.List(pl.String), "caught_by examples missed_by partly_by reasons resources samples titles"),
-)  # fmt: skip
+)
 _TYPES: Schema = {column: kind for kind, columns in _KINDS for column in columns.split()}
-"""What the columns of all frames hold; texts where nothing is said here."""
+"""What the columns of all frames hold; texts where nothing else is said here."""
 
 
 def schema(columns: str) -> Schema:
@@ -120,7 +120,7 @@ def share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
 
 @dataclass(frozen=True)
 class Overview:
-    """The counts on the first line. ``bookings = entries + rejected + filtered``; days are on the site's clock."""
+    """The counts of an audit. ``bookings = entries + rejected + filtered``; days are on the site's clock."""
 
     bookings: int
     entries: int
@@ -189,47 +189,37 @@ class Audit:
 
     @property
     def score(self) -> float | None:
-        """The lowest percentage under judgement, or None where there was nothing to judge.
+        """The lowest percentage that is judged, or None where there was nothing to judge.
 
-        Labelled bookings are judged by their label (accuracy, a field); all others by coverage (a field).
+        Labelled bookings are judged by their labels (accuracy per field), others by coverage per field.
         """
         return self.judged["percent"].min() if len(self.judged) else None  # type: ignore[return-value]
 
     def passes(self, percent: float) -> bool:
-        """Tell whether every judged field reaches ``percent``; False where there was nothing to judge."""
+        """Return whether every judged field reaches ``percent``; False where there was nothing to judge."""
         return self.score is not None and self.score >= percent
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """All frames by name, in the order of the table above."""
+        """Return all frames by name, in the order of the table above."""
         found = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, pl.DataFrame)}
 
-    def to_dict(self) -> dict[str, JsonValue]:
-        """Everything as plain JSON values: dates and times in ISO 8601."""
-        overview = {item.name: plain(getattr(self.overview, item.name)) for item in fields(self.overview)}
-        rows = {name: [plain(row) for row in frame.to_dicts()] for name, frame in self.frames().items()}
-        return {"overview": overview, "score": self.score, **rows, "warnings": list(self.warnings)}
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values: dates and times in ISO 8601."""
+        rows = {name: frame.to_dicts() for name, frame in self.frames().items()}
+        whole = {"overview": self.overview, "score": self.score, **rows, "warnings": self.warnings}
+        found: dict[str, Any] = orjson.loads(orjson.dumps(whole))
+        return found
 
     def _repr_markdown_(self) -> str:
-        """Say in a notebook what the report says first."""
+        """Show in a notebook what the report says first."""
         lines = "\n".join(f"- {finding.text}" for finding in findings(self))
         return f"**{verdict(self).text}**\n\n{lines}"
 
     def __repr__(self) -> str:
-        """Counts only: a frame may hold revealed values."""
+        """Show counts only: a frame may hold revealed values."""
         counts = self.overview
         return f"Audit({counts.bookings} bookings, {counts.entries} entries, {counts.rejected} rejected)"
-
-
-def plain(value: object) -> JsonValue:
-    """One value as JSON has it."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return value
 
 
 SAID = {"outcome": "on the list or not", "reasons": "why rejected", "flags": "doubts about the times"}
@@ -278,7 +268,7 @@ _HEADINGS = {
     "with_reason": "together with",
     "would_cover": "coverage then",
 }
-"""What columns are called in a table; others are called by their name."""
+"""What columns are called in a table; all others are called by their name."""
 
 _HEADINGS_OF = {
     "conventions": {"source": "text"},
@@ -301,7 +291,7 @@ _HEADINGS_OF = {
 
 
 def headings(frame: str, columns: str, short: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the headings of a frame's columns, by name; where there is little room some of them shorter."""
+    """Return the headings of a frame's columns (named with blanks between them); ``short`` ones where there is little room."""
     words = {**_HEADINGS, **_HEADINGS_OF.get(frame, {}), **(short or {})}
     return {column: words.get(column, column.replace("_", " ")) for column in columns.split()}
 
@@ -318,47 +308,49 @@ def in_words(column: str, value: object) -> str:
     return text if text.strip() else "(blank)"
 
 
+_REPAIRS_SAID = 3
+"""Sentences about repairs at the head of a report; the table has them all."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One sentence and how much it matters: ``good``, ``look`` (worth a look) or ``bad`` (wrong on the list)."""
+    """One sentence, and how much it matters: ``good``, ``look`` (worth a look) or ``bad`` (wrong on the list)."""
 
     level: Level
     text: str
 
 
 def verdict(audit: Audit) -> Finding:
-    """The one sentence at the top."""
+    """Return the one sentence at the top."""
     counts = audit.overview
     if not counts.bookings:
         return Finding("look", "There were no bookings to audit.")
-    wrong = audit.disagreements["booking_id"].n_unique()
-    if counts.labelled:
-        if wrong:
-            verb = "is" if wrong == 1 else "are"
-            return Finding(
-                "bad",
-                f"{count(wrong)} of {number(counts.labelled, 'hand-checked booking')} {verb} not as the labels say.",
-            )
-        return Finding(
-            "good", f"Every field of all {number(counts.labelled, 'hand-checked booking')} is right: 100 %."
-        )
-    text = f"{count(counts.entries)} of {number(counts.bookings, 'booking')} became worklist entries."
-    return Finding("good" if counts.entries == counts.bookings else "look", text)
+    if not counts.labelled:
+        text = f"{count(counts.entries)} of {number(counts.bookings, 'booking')} became worklist entries."
+        return Finding("good" if counts.entries == counts.bookings else "look", text)
+    checked = number(counts.labelled, "hand-checked booking")
+    if wrong := audit.disagreements["booking_id"].n_unique():
+        verb = "is" if wrong == 1 else "are"
+        return Finding("bad", f"{count(wrong)} of {checked} {verb} not as the labels say.")
+    return Finding("good", f"Every field of all {checked} is right: 100 %.")
 
 
 def findings(audit: Audit) -> tuple[Finding, ...]:
-    """All that is worth saying, one sentence a subject, in the order of the report."""
-    return tuple(_findings(audit))
+    """Return all that is worth saying, one sentence per subject, in the order of the report."""
+    if not audit.overview.bookings:
+        return ()
+    subjects = (_outcome, _repairs, _fields, _titles, _times, _vocabularies, _duplicates)
+    return tuple(Finding(level, text) for said in subjects for level, text in said(audit))
 
 
 def number(value: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun: ``1 booking``, ``2 bookings``."""
+    """Return a number and its noun: ``1 booking``, ``2 bookings``."""
     several = f"{noun}s" if plural is None else (plural or noun)
     return f"{count(value)} {noun if value == 1 else several}"
 
 
 def percent(value: float | None) -> str:
-    """A share as a percentage that never rounds up to 100 or down to 0."""
+    """Return a share as a percentage that never rounds up to 100 or down to 0."""
     if value is None:
         return "–"
     if 0.999 < value < 1:
@@ -369,123 +361,104 @@ def percent(value: float | None) -> str:
     return f"{shown} %"
 
 
-def _findings(audit: Audit) -> Iterator[Finding]:
+_Said = Iterator[tuple[Level, str]]
+
+
+def _outcome(audit: Audit) -> _Said:
     counts = audit.overview
-    if not counts.bookings:
-        return
-    yield from _outcome(audit)
-    for row in audit.repairs.head(_REPAIRS_SAID).iter_rows(named=True):
-        yield Finding("look", f"{number(row['bookings'], 'booking')}: {row['meaning']} {row['remedy']}")
-    yield from _fields(audit)
-    yield from _titles(audit)
-    yield from _times(audit)
-    yield from _vocabularies(audit)
-    if len(audit.duplicates):
-        one = len(audit.duplicates) == 1
-        yield Finding(
-            "look",
-            f"{number(len(audit.duplicates), 'subject')} {'is' if one else 'are'} booked more than once "
-            "at the very same time.",
-        )
-
-
-_REPAIRS_SAID = 3
-"""Sentences about repairs at the head of a report; the table has them all."""
-
-
-def _outcome(audit: Audit) -> Iterator[Finding]:
-    counts = audit.overview
+    bookings = number(counts.bookings, "booking")
     if not counts.rejected:
-        yield Finding(
-            "good", f"All {number(counts.bookings, 'booking')} became worklist entries; none was rejected."
-        )
+        yield "good", f"All {bookings} became worklist entries; none was rejected."
         return
     first = audit.rejections.row(0, named=True)
-    yield Finding(
+    yield (
         "look",
-        f"{count(counts.entries)} of {number(counts.bookings, 'booking')} became worklist entries; "
-        f"{count(counts.rejected)} did not. The commonest reason, {number(first['bookings'], 'time')}: "
-        f"{first['meaning']}",
+        (
+            f"{count(counts.entries)} of {bookings} became worklist entries; {count(counts.rejected)} did not. "
+            f"The commonest reason, {number(first['bookings'], 'time')}: {first['meaning']}"
+        ),
     )
 
 
-def _fields(audit: Audit) -> Iterator[Finding]:
-    if audit.overview.labelled:
-        for row in audit.accuracy.filter(pl.col("correct") < pl.col("labelled")).iter_rows(named=True):
-            wrong = row["labelled"] - row["correct"]
-            of_all = f"{count(wrong)} of {number(row['labelled'], 'checked booking')}"
-            if row["field"] == "outcome":
-                yield Finding(
-                    "bad", f"{of_all} should be on the worklist and are not, or the other way round."
-                )
-            else:
-                name = SAID.get(row["field"], row["field"])
-                yield Finding("bad", f"{name}: wrong in {of_all} ({percent(row['accuracy'])} right).")
-        if audit.overview.labels_unused:
-            yield Finding(
-                "look",
-                f"{number(audit.overview.labels_unused, 'label')} could not be used: no such booking here.",
-            )
+def _repairs(audit: Audit) -> _Said:
+    for row in audit.repairs.head(_REPAIRS_SAID).iter_rows(named=True):
+        yield "look", f"{number(row['bookings'], 'booking')}: {row['meaning']} {row['remedy']}"
+
+
+def _fields(audit: Audit) -> _Said:
+    for row in audit.accuracy.filter(pl.col("correct") < pl.col("labelled")).iter_rows(named=True):
+        wrong = row["labelled"] - row["correct"]
+        of_all = f"{count(wrong)} of {number(row['labelled'], 'checked booking')}"
+        if row["field"] == "outcome":
+            yield "bad", f"{of_all} should be on the worklist and are not, or the other way round."
+        else:
+            name = SAID.get(row["field"], row["field"])
+            yield "bad", f"{name}: wrong in {of_all} ({percent(row['accuracy'])} right)."
+    if audit.overview.labelled and audit.overview.labels_unused:
+        unused = number(audit.overview.labels_unused, "label")
+        yield "look", f"{unused} could not be used: no such booking here."
     mapped = audit.fields.filter(pl.col("pattern").is_not_null())
     broken = mapped.filter((pl.col("coverage") < 1) & (pl.col("fell_back") + pl.col("emptied") > 0))
     for row in broken.iter_rows(named=True):
-        missed = row["fell_back"] + row["emptied"]
+        missed = number(row["fell_back"] + row["emptied"], "booking")
         became = "kept the whole text" if row["fell_back"] >= row["emptied"] else "was left empty"
-        yield Finding(
+        matched = percent(row["coverage"])
+        yield (
             "look",
-            f"{row['target']} {became} in {number(missed, 'booking')}: its pattern did not match "
-            f"(it did in {percent(row['coverage'])}).",
+            f"{row['target']} {became} in {missed}: its pattern did not match (it did in {matched}).",
         )
     if len(mapped) and not len(broken):
-        yield Finding(
+        yield (
             "good",
             "Every pattern matched every title it was given; only hand-checked entries can say whether the values are right.",
         )
 
 
-def _titles(audit: Audit) -> Iterator[Finding]:
+def _titles(audit: Audit) -> _Said:
     forms = audit.conventions.filter(pl.col("source") == "title")
     if not len(forms):
         return
     main = forms.row(0, named=True)
     others = len(forms) - 1
-    yield Finding(
-        "good" if not others else "look",
-        f"{percent(main['share'])} of the titles look like {main['shape']}"
-        + (f"; the rest come in {number(others, 'other form')}." if others else "."),
+    rest = f"; the rest come in {number(others, 'other form')}" if others else ""
+    yield (
+        "look" if others else "good",
+        f"{percent(main['share'])} of the titles look like {main['shape']}{rest}.",
     )
 
 
-def _times(audit: Audit) -> Iterator[Finding]:
-    found = {row["check"]: row["bookings"] for row in audit.times.iter_rows(named=True)}
-    twice = found.get("ambiguous", 0) + found.get("non_existent", 0)
+def _times(audit: Audit) -> _Said:
+    found = dict(audit.times.select("check", "bookings").rows())
+    twice = found["ambiguous"] + found["non_existent"]
     if twice:
-        yield Finding(
-            "look",
-            f"{number(twice, 'booking')} in an hour in which the clocks change; see below how each was read.",
-        )
-    if found.get("zone_data", 0):
-        off = audit.zone_data.filter(pl.col("bookings") > 0)["library"].to_list()
-        yield Finding(
+        bookings = number(twice, "booking")
+        yield "look", f"{bookings} in an hour in which the clocks change; see below how each was read."
+    if found["zone_data"]:
+        off = audit.zone_data.filter(pl.col("bookings") > 0)["library"].replace("system", "the system")
+        yield (
             "good",
-            f"{number(found['zone_data'], 'booking')} would be at a wrong time by the zone data of "
-            f"{' and of '.join('the system' if name == 'system' else name for name in off)}; "
-            "the pipeline uses pytz and has them right.",
+            (
+                f"{number(found['zone_data'], 'booking')} would be at a wrong time by the zone data of "
+                f"{' and of '.join(off)}; the pipeline uses pytz and has them right."
+            ),
         )
     if not twice:
-        yield Finding("good", "No booking starts or ends in an hour in which the clocks change.")
+        yield "good", "No booking starts or ends in an hour in which the clocks change."
 
 
-def _vocabularies(audit: Audit) -> Iterator[Finding]:
-    for name, frame, became in (
-        ("status", audit.statuses, "SCHEDULED"),
-        ("resource", audit.resources, "their own name or OT"),
+def _vocabularies(audit: Audit) -> _Said:
+    for noun, plural, frame, became in (
+        ("status", "statuses", audit.statuses, "SCHEDULED"),
+        ("resource", "resources", audit.resources, "their own name or OT"),
     ):
         unknown = frame.filter(~pl.col("known").fill_null(value=True))
         if len(unknown):
-            plural = "statuses" if name == "status" else "resources"
-            yield Finding(
-                "look",
-                f"{number(len(unknown), name, plural=plural)} the table does not know, in "
-                f"{number(int(unknown['bookings'].sum()), 'booking')}; they became {became}.",
-            )
+            bookings = number(int(unknown["bookings"].sum()), "booking")
+            values = number(len(unknown), noun, plural=plural)
+            yield "look", f"{values} the table does not know, in {bookings}; they became {became}."
+
+
+def _duplicates(audit: Audit) -> _Said:
+    if number_of := len(audit.duplicates):
+        verb = "is" if number_of == 1 else "are"
+        yield "look", f"{number(number_of, 'subject')} {verb} booked more than once at the very same time."

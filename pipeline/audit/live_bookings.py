@@ -17,11 +17,20 @@ _NOON = 12
 
 
 class LiveBookings:
-    """The payloads of the last ``days`` days and of today, fetched while one iterates, one window a day.
+    """The payloads of the last days and of today, fetched while one iterates, one window per day.
 
-    ``failed`` counts bookings that were listed and could not be fetched, ``warnings`` is what the fetches said; both
-    grow while one iterates. ``on_day`` is called with each finished day's date. Raises ``PluginFetchError`` where a
-    day's list cannot be had.
+    Iterating raises ``PluginFetchError`` where the list of a day cannot be fetched.
+
+    Args:
+        client: asks the server.
+        config: what is asked, and the site's zone.
+        days: how many days before today.
+        now: the moment that today is told from; the clock's if left out.
+        on_day: called with each finished day's date.
+
+    Attributes:
+        failed: bookings that were listed and could not be fetched; grows while one iterates.
+        warnings: what the fetches said; grows, too.
     """
 
     def __init__(
@@ -41,11 +50,11 @@ class LiveBookings:
         self.warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """The number of days."""
+        """Return the number of days."""
         return len(self._windows)
 
     def __iter__(self) -> Iterator[Any]:
-        """Fetch and give the payloads."""
+        """Fetch the payloads and yield them."""
         from pipeline.calpendo.fetch import fetch_window
 
         for window in self._windows:
@@ -60,14 +69,14 @@ class LiveBookings:
 
 
 def asked_for(config: PipelineConfig) -> Selection:
-    """Return what a configuration asks of the server, but for the window."""
+    """Return what a configuration asks of the server, apart from the window."""
     return Selection(
         resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
     )
 
 
 def day_windows(config: PipelineConfig, days: int, now: datetime) -> list[Window]:
-    """The site's last ``days`` days and today, each from midnight to midnight; a booking belongs to its first day."""
+    """Return the site's last ``days`` days and today, each from midnight to midnight; a booking belongs to its first day."""
     daily = config.model_copy(update={"window_mode": "today", "daily_window": None, "include_running": False})
     probe = window_for(daily, now, 0).start.replace(tzinfo=None) + timedelta(hours=_NOON)
     return [

@@ -48,11 +48,15 @@ Promise.all([...places].map((place) => {
 
 
 def render_page(audit: Audit, *, heading: str, created: datetime) -> str:
-    """Write the page: self-contained HTML, UTF-8.
+    """Return the page: self-contained HTML, UTF-8.
 
-    ``heading`` names what was audited (a file's name, a source and its window); ``created`` is shown as it is. The
-    page forbids itself every request and every script but its own two (a content security policy with their
+    The page forbids itself every request and every script but its own two (a content security policy with their
     digests), so that not even a hostile title could make it load anything.
+
+    Args:
+        audit: what was found.
+        heading: names what was audited: a file's name, a source and its window.
+        created: when the audit was made, shown as it is.
     """
     drawn = pictures(audit)
     scripts = [_vega(), _DRAW] if drawn else []
@@ -75,7 +79,7 @@ def render_page(audit: Audit, *, heading: str, created: datetime) -> str:
 
 @lru_cache(maxsize=1)
 def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed in one script, as altair's ``inline=True`` takes it from vl-convert."""
+    """Return Vega, Vega-Lite and vega-embed in one script, as altair's ``inline=True`` takes it from vl-convert."""
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle(
@@ -108,7 +112,7 @@ _CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart for the place ``name`` of the page: its specification, and its story for who cannot see it."""
+    """A chart for the place ``name`` of the page: its specification, and its description for whoever cannot see it."""
 
     name: str
     spec: dict[str, Any]
@@ -128,7 +132,7 @@ class Picture:
 
 
 def _picture(name: str, chart: Chart, description: str) -> Picture:
-    """Make a picture of a chart: the house's look, and as wide as its place where it says so."""
+    """Make a picture of a chart: in the common look, and as wide as its place where it says so."""
     spec = chart.properties(description=description).to_dict()
     spec["config"] = _CONFIG
     if spec.get("width") == "container":
@@ -137,7 +141,7 @@ def _picture(name: str, chart: Chart, description: str) -> Picture:
 
 
 def _vega_lite_version() -> str:
-    """The release of Vega-Lite that this altair writes for, as vl-convert names it."""
+    """Return the release of Vega-Lite that this altair writes for, as vl-convert names it."""
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
@@ -207,7 +211,7 @@ def _weeks(weeks: pl.DataFrame) -> Chart:
         .encode(
             x=alt.X("from:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(name)),
             x2="until",
-            y=alt.Y("low:Q", title=f"bookings a {name}", axis=_counts(4)),
+            y=alt.Y("low:Q", title=f"bookings per {name}", axis=_counts(4)),
             y2="high",
             color=_colours({"on the worklist": GOOD, "rejected": BAD}, "outcome"),
             tooltip=[
@@ -220,7 +224,7 @@ def _weeks(weeks: pl.DataFrame) -> Chart:
 
 
 def _span_of_a_bar(weeks: pl.DataFrame) -> tuple[str, str, str]:
-    """Return how much time a bar stands for, so that there are not too many: polars' duration, its name, a date's form."""
+    """Return how much time a bar stands for, so that there are not too many bars: polars' duration, its name, a date format."""
     first, last = weeks["week"][0], weeks["week"][-1]
     if (last - first).days <= 7 * _BARS:
         return "1w", "week", "week of %d %b %Y"
@@ -513,7 +517,7 @@ def _dressed(table: GT) -> GT:
 
 
 def _says_nothing(frame: pl.DataFrame, column: str) -> bool:
-    """Leave out a column that holds one and the same nothing: every text from the title, nothing emptied."""
+    """Return whether a column holds the same nothing in every row: each text from the title, nothing emptied."""
     if column == "source" and "shape" in frame.columns:
         return frame["source"].n_unique() == 1
     if column == "partly_by":

@@ -1,7 +1,7 @@
 """Which bookings did not make it, and why; which reasons come together; and what was repaired in those that did.
 
-Of several copies of one booking, also far apart in a file, one counts; the others are rejected. Which one counts says
-``transform.bookings.superseded``.
+Of several copies of one booking, also far apart in a file, one counts; the others are rejected. ``transform.bookings.superseded``
+says which one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def collect(rejected: pl.DataFrame) -> pl.DataFrame:
 
 
 def collect_pairs(rejected: pl.DataFrame) -> pl.DataFrame:
-    """Count pairs of reasons on one booking: each pair once, in the alphabet's order."""
+    """Count pairs of reasons on one booking: each pair once, in alphabetical order."""
     single = (
         rejected.filter(pl.col("reasons").list.len() > 1)
         .select(pl.col("reasons").alias("reason"))
@@ -85,7 +85,7 @@ def total_pairs(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def superseded_lines(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return the lines that gave way to another copy: booking_id, line, and the reasons each had for itself."""
+    """Return the lines that gave way to another copy of their booking, with the reasons that each had of its own."""
     copies = joined(parts, _COPIES).filter(pl.col("booking_id").is_duplicated())
     return copies.filter(superseded(copies))
 

@@ -139,7 +139,7 @@ class SuggestedRule(Pieces):
 
 @dataclass(frozen=True)
 class FieldSuggestion:
-    """The rules suggested for one field, those of most bookings first; the order does not change what they take.
+    """The rules suggested for one field, those for most bookings first; the order does not change what they take.
 
     Attributes:
         rules: none where nothing stands out that could be relied upon.
@@ -203,12 +203,12 @@ def suggest_rules(
 def rule_for(
     titles: Iterable[str] | Mapping[str, int], title: str, value: str, target: str
 ) -> SuggestedRule | None:
-    """Make a rule of one example: what a person says is the id or the name in a title.
+    """Make a rule from one example: what a person says is the id or the name in a title.
 
     Args:
         titles: as for ``suggest_rules``.
         title: one of them, normalised.
-        value: the part of the title that is meant, or two parts as they shall be put together (``NEURO-1234``).
+        value: the part of the title that is meant, or two parts as they are to be put together (``NEURO-1234``).
         target: ``patient_id`` or ``patient_name``.
 
     Returns:
@@ -244,7 +244,7 @@ def taken(pattern: re.Pattern[str], group: int | str, title: str) -> str | None:
 
 
 def _cut(rule: FieldRule) -> Pieces | None:
-    """Cut the pattern of a field that has one alone, and takes a group of it as it is."""
+    """Cut the pattern of a field that has only one, and takes one of its groups as it is."""
     if len(rule.extractions) != 1 or rule.values:
         return None
     (only,) = rule.extractions
@@ -292,7 +292,7 @@ def _counted(titles: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
 
 
 def _by_comma(groups: Sequence[Group], known: Mapping[str, str]) -> list[tuple[Group, Place | None]]:
-    """Where the names stand, with those apart that say by a comma which is the family name: ``Doe, John``.
+    """Return where the names stand, apart where a comma says which is the family name: ``Doe, John``.
 
     They stay as they are where a rule in force takes them so.
     """
@@ -378,7 +378,7 @@ def _rule(
 def _checked(
     group: Group, place: Place, values: Mapping[str, str], titles: Iterable[str], *, name: bool
 ) -> Pieces | None:
-    """The widest pattern that takes the value from each title of a group, and nothing wrong from any other."""
+    """Return the widest pattern that takes the value from each title of a group, and nothing wrong from any other."""
     own = [title for title in group.titles if title in values]
 
     def wrong(pieces: Pieces) -> list[str]:
@@ -401,7 +401,7 @@ def _checked(
 
 
 def _candidates(group: Group, place: Place, *, name: bool) -> Iterator[Pieces]:
-    """Patterns for a group, the widest first: the value and what ends it, the whole title, the cases as they are."""
+    """Yield patterns for a group, the widest first: the value and what ends it, the whole title, the cases as they are."""
     span = place.span
     for tight in (False, True):
         wanted = group.columns[slice(*span)]
@@ -440,7 +440,7 @@ def _candidates(group: Group, place: Place, *, name: bool) -> Iterator[Pieces]:
 
 
 def _end(rest: Sequence[Column], *, name: bool) -> int:
-    """How many columns after a value are enough to end it: a mark; for a name a mark that is no blank, or a number."""
+    """Return how many columns after a value are enough to end it: a mark; for a name a mark that is no blank, or a number."""
     for index, column in enumerate(rest):
         if column.kind == "mark":
             mark = column.texts[0]
@@ -452,7 +452,7 @@ def _end(rest: Sequence[Column], *, name: bool) -> int:
 
 
 def _rendered(column: Column, *, tight: bool, bounded: bool = False) -> str:
-    """A pattern for one column; ``bounded``: runs are about as long as those that are known."""
+    """Return a pattern for one column; ``bounded``: runs are about as long as those that are known."""
     if column.kind == "mark":
         return _separator(column.texts)
     if column.kind == "date":
@@ -467,7 +467,7 @@ def _rendered(column: Column, *, tight: bool, bounded: bool = False) -> str:
 
 
 def _separator(marks: Sequence[str]) -> str:
-    """Blanks around a mark may be there or not; blanks alone must be."""
+    """Return a pattern for marks: blanks around a mark may be there or not, blanks alone must be."""
     blank = " " if all(each == " " for mark in marks for each in mark if each.isspace()) else r"\s"
     if not marks[0].strip():
         return f"{blank}+" if marks[0] else ""
@@ -484,7 +484,7 @@ def _literal(character: str) -> str:
 
 
 def _number(texts: Sequence[str], *, tight: bool, bounded: bool = False) -> str:
-    """A word with digits, run by run; all texts have the same runs."""
+    """Return a pattern for a word with digits, run by run; all texts have the same runs."""
     made = []
     kinds = structure(texts[0])
     for place, kind in enumerate(kinds):
@@ -505,7 +505,7 @@ def _number(texts: Sequence[str], *, tight: bool, bounded: bool = False) -> str:
 
 
 def _letters(texts: Sequence[str], *, tight: bool, bounded: bool = False) -> str:
-    """A run of letters: ASCII where all are; the case that they have in common where it has to be told."""
+    """Return a pattern for a run of letters: ASCII where all are, in the case that they share where that matters."""
     together = "".join(texts)
     lengths = {len(text) for text in texts}
     times = _times(min(lengths), max(lengths)) if bounded else "+"
@@ -524,7 +524,7 @@ def _times(least: int, most: int) -> str:
 
 
 def _name(texts: Sequence[str], *, tight: bool) -> str:
-    """Words of letters in any script, joined as names are: by one or two blanks, points, apostrophes, hyphens."""
+    """Return a pattern for words of letters in any script, joined as names are: by one or two blanks, points, apostrophes, hyphens."""
     found = [runs(text) for text in texts]
     letters = "".join(run for row in found for kind, run in row if kind == "L")
     marked = re.fullmatch(_NAME_LETTERS, letters) is None
@@ -541,7 +541,7 @@ def _name(texts: Sequence[str], *, tight: bool) -> str:
 
 
 def _join(pieces: Sequence[Pieces], wanted: Mapping[str, str], titles: Iterable[str]) -> Pieces | None:
-    """One pattern for all pieces that takes what is wanted from each title and matches no other, or None."""
+    """Return one pattern for all pieces that takes what is wanted from each title and matches no other, or None."""
     if len(pieces) == 1:
         return pieces[0] if _takes_just(pieces[0], wanted, titles) else None
     for order in (list(pieces), [*pieces[:1], *pieces[:0:-1]]):
@@ -552,7 +552,7 @@ def _join(pieces: Sequence[Pieces], wanted: Mapping[str, str], titles: Iterable[
 
 
 def _union(pieces: Sequence[Pieces]) -> Pieces | None:
-    """Exact where the pieces differ in what stands before, or in what follows, but not in both."""
+    """Join pieces; exact where they differ in what stands before, or in what follows, but not in both."""
     befores, bodies, afters = (
         [*dict.fromkeys(each)]
         for each in zip(*((piece.before, piece.body, piece.after) for piece in pieces), strict=True)
@@ -563,7 +563,7 @@ def _union(pieces: Sequence[Pieces]) -> Pieces | None:
 
 
 def _guarded(pieces: Sequence[Pieces]) -> Pieces | None:
-    """Each beginning only where the whole of its own rule matches: no mixture of two rules does."""
+    """Join pieces; each beginning counts only where the whole of its own rule matches, no mixture of two rules."""
     if any(re.compile(f"{piece.before}(?:{piece.body}){piece.after}").groups for piece in pieces):
         return None
     befores = [f"(?={piece.before}{_grouped(piece.body)}{piece.after}){piece.before}" for piece in pieces]
@@ -585,7 +585,7 @@ def _takes_just(pieces: Pieces, wanted: Mapping[str, str], titles: Iterable[str]
 
 
 def _is_quick(pattern: str) -> bool:
-    """True where a pattern is proved to end soon on titles, so that it need not be matched in a process of its own."""
+    """Return whether a pattern is proved to end soon on titles, so that it need not be matched in a process of its own."""
     return all(most_steps(pattern, _LENGTH, is_ascii=is_ascii) <= VALUE_STEPS for is_ascii in (True, False))
 
 

@@ -38,7 +38,7 @@ class Counted:
 
 
 def sources(config: PipelineConfig) -> dict[str, tuple[FieldRule, ...]]:
-    """Sources with a pattern and their rules; the title where there is no pattern at all."""
+    """Return the sources with a pattern and their rules; the title where there is no pattern at all."""
     found: dict[str, list[FieldRule]] = {}
     for rule in mapped_rules(config):
         if rule.extractions:
@@ -65,7 +65,7 @@ def merged(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def by_source(parts: Sequence[pl.DataFrame], config: PipelineConfig) -> list[Counted]:
-    """All shapes of each source; holds titles, so it stays inside the audit."""
+    """Return all shapes of each source; holds titles, so it stays inside the audit."""
     if not parts:
         return []
     whole = merged(parts)
@@ -156,7 +156,7 @@ def _of(bookings: Mapping[str, int], titles: Mapping[str, str]) -> int:
 
 
 def _taken_today(item: Counted, place: int) -> dict[str, str]:
-    """What a field's rules take from the kept titles that they catch."""
+    """Return what a field's rules take from the kept titles that they catch."""
     caught = item.frame.filter((pl.col("missed") // (1 << place) % 2) == 0)["titles"].explode().drop_nulls()
     titles = caught.unique(maintain_order=True)
     with BoundedMatcher() as matcher:
@@ -166,7 +166,7 @@ def _taken_today(item: Counted, place: int) -> dict[str, str]:
 
 
 def _bookings_by_title(frame: pl.DataFrame) -> dict[str, int]:
-    """The bookings of a shape, shared among the titles that were kept of it."""
+    """Return the bookings of each shape, shared among the titles that were kept of it."""
     found: dict[str, int] = {}
     for titles, bookings in (
         frame.sort("bookings", descending=True, maintain_order=True).select("titles", "bookings").iter_rows()
@@ -205,7 +205,7 @@ def _collect(wide: pl.DataFrame, source: str, rules: Sequence[FieldRule]) -> pl.
 
 
 def _caught_by(texts: pl.Series, rules: Sequence[FieldRule]) -> list[pl.Series]:
-    """Which rule of each field with a list of them catches a title, from 1."""
+    """Return which rule catches a title, from 1, for each field that has a list of rules."""
     with BoundedMatcher() as matcher:
         return [
             (caught_by(texts, rule.extractions, matcher) + 1).alias(f"_rule_of:{rule.target}")
@@ -225,7 +225,10 @@ def _places(rules: Sequence[FieldRule]) -> pl.Expr:
 
 
 def _named(place: int, rule: FieldRule) -> tuple[list[pl.Expr], pl.Expr]:
-    """A field's name in the lists of a census, with the rules of its list that caught anything; and what that needs."""
+    """Return a field's name in the lists of a census, with the rules of its list that caught anything.
+
+    First come the columns that have to be counted for it.
+    """
     if len(rule.extractions) < 2:
         return [], pl.lit(rule.target)
     number = pl.col("rules").str.split(",").list.get(place, null_on_oob=True)

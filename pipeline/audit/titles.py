@@ -1,8 +1,13 @@
-r"""How titles are written: their form for the census, and their words, numbers and marks for suggested patterns.
+r"""How titles are written, and which part of one says who the subject is.
 
 ``SUB001_John_Doe`` has the shape ``AAA999_Aaaa_Aaa``; names of other lengths have other shapes, but one form:
 ``A9_Aa_Aa``. The layout of a title is coarser still: how many words a name has does not matter, so that ``Li Wu
 (SUB1)`` and ``Anna Maria O'Neil (SUB2)`` have one: a text, `` (``, a number, ``)``.
+
+Id and name are told from many titles that are written alike. A number that is the same for everybody is a study's code,
+one with few values beside another is a visit's, and a text that does not change from subject to subject is nobody's name.
+Where two parts could be the id, neither is taken: no answer is better than a wrong one, because the rules made of it may be
+used without anybody looking.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import compress, groupby, pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.audit import title_words
 
@@ -29,6 +34,25 @@ _MARKS_OF_LETTERS = frozenset(("Mn", "Mc", "Me"))
 
 _NUMBER = re.compile(r"(?<!\d)(?!(?:19|20)\d\d(?!\d))\d{2,}")
 
+_TIGHT = frozenset("-_.")
+"""Marks that join the parts of one id."""
+
+_TOLERATED = 0.1
+"""Share of the ids that may come with two names: people mistype."""
+
+_LIKE_AN_ID = 3
+"""Characters from which on a number beside a shorter one is the id, and the other a visit."""
+
+_MANY = 6
+"""Ids from which on letters of several lengths before their digits are taken for codes."""
+
+_NAMES = 8
+_NAMES_PER_ID, _FULL_NAMES_PER_ID = 0.25, 0.12
+"""Different texts, and their share of the ids, from which on they are names though several subjects share one: single
+words, and texts that are written as full names are."""
+
+_DISPUTED = 3
+"""Subjects beside whose ids a word has to stand before it is taken for a study's."""
 
 TokenKind = Literal["text", "label", "number", "date", "mark"]
 
@@ -75,12 +99,12 @@ def tokens(title: str) -> tuple[Token, ...]:
 
 
 def is_label(text: str) -> bool:
-    """Return True where every word of a text names an examination, a visit, a place or the like."""
+    """Return whether every word of a text names an examination, a visit, a place or the like."""
     return all(word.casefold() in title_words.LABELLING for word in words(text))
 
 
 def structure(word: str) -> str:
-    """The letters and digits of a word as runs: ``SUB001`` is ``L9``, ``0057a`` is ``9L``."""
+    """Return the letters and digits of a word as runs: ``SUB001`` is ``L9``, ``0057a`` is ``9L``."""
     return "".join(kind for kind, _ in runs(word))
 
 
@@ -90,7 +114,7 @@ def runs(text: str) -> list[tuple[str, str]]:
 
 
 def words(text: str) -> list[str]:
-    """The words of letters in a text."""
+    """Return the words of letters in a text."""
     return [run for kind, run in runs(text) if kind == "L"]
 
 
@@ -113,7 +137,7 @@ def not_subjects(title: str, disputed: Collection[str] = ()) -> frozenset[str]:
 
 
 def is_subject(title: str, disputed: Collection[str] = ()) -> bool:
-    """Return False for titles with a word that says that nobody is scanned: phantom, QA, maintenance."""
+    """Return whether no word of a title says that nobody is scanned: phantom, QA, maintenance."""
     return not not_subjects(title, disputed)
 
 
@@ -140,7 +164,7 @@ def _pieces(text: str) -> list[Token]:
 
 
 def _visit_apart(word: str) -> list[Token]:
-    """``P07V2`` and ``sub01ses02`` are an id and a visit."""
+    """Cut a word into an id and a visit where it is both: ``P07V2``, ``sub01ses02``."""
     found = [run for _, run in runs(word)]
     if structure(word) == "L9L9" and len(found[3]) <= 2:
         letters = found[2].casefold()
@@ -177,7 +201,7 @@ def _joined(found: Iterable[Token]) -> list[Token]:
 
 
 def _counts_something(word: str) -> bool:
-    """True for a word that is a visit or a quantity, whatever stands beside it: ``V2``, ``ses01``, ``3T``."""
+    """Return whether a word is a visit or a quantity, whatever stands beside it: ``V2``, ``ses01``, ``3T``."""
     head, digits, tail = (part.casefold() for part in letters_of(word))
     if not head:
         return tail in title_words.UNITS
@@ -193,28 +217,6 @@ def _is_day(year: str, month: str, day: str) -> bool:
         return False
     return True
 
-
-_TIGHT = frozenset("-_.")
-"""Marks that join the parts of one id."""
-
-_TOLERATED = 0.1
-"""Share of the ids that may come with two names: people mistype."""
-
-_LIKE_AN_ID = 3
-"""Characters from which on a number beside a shorter one is the id, and the other a visit."""
-
-_MANY = 6
-"""Ids from which on letters of several lengths before their digits are taken for codes."""
-
-_NAMES = 8
-_NAMES_PER_ID, _FULL_NAMES_PER_ID = 0.25, 0.12
-"""Different texts, and their share of the ids, from which on they are names though several subjects share one: single
-words, and texts that are written as full names are."""
-
-_DISPUTED = 3
-"""Subjects beside whose ids a word has to stand before it is taken for a study's."""
-
-_OPENING, _CLOSING = "[(<{", "])>}"
 
 Span = tuple[int, int]
 
@@ -255,19 +257,19 @@ class Group:
     """Words that were split off a text because all titles share them."""
 
     def values(self, span: Span) -> list[str]:
-        """The text of each title between two columns."""
+        """Return the text of each title between two columns."""
         return [
             "".join(each)
             for each in zip(*(column.texts for column in self.columns[slice(*span)]), strict=True)
         ]
 
     def part(self, kept: Sequence[bool]) -> Group:
-        """The titles that are kept, as a group."""
+        """Return the titles that are kept, as a group."""
         columns = [Column(column.kind, [*compress(column.texts, kept)]) for column in self.columns]
         return Group([*compress(self.titles, kept)], columns, self.id_place, self.name_span)
 
     def finer(self) -> Group:
-        """The same titles with letters apart from the digits behind them (``SUB001``)."""
+        """Return the same titles with letters apart from the digits behind them (``SUB001``)."""
         columns: list[Column] = []
         for column in self.columns:
             cut = [[text for _, text in runs(each)] for each in column.texts]
@@ -279,7 +281,7 @@ class Group:
         return Group(self.titles, columns)
 
     def values_at(self, place: Place) -> list[str]:
-        """The id of each title, if it stands there."""
+        """Return the id of each title, if it stands there."""
         values = self.values(place.span)
         if place.lead is None:
             return values
@@ -292,12 +294,19 @@ class Group:
         return self.values_at(self.id_place) if self.id_place else []
 
 
+class Run(NamedTuple):
+    """What a run of the ids of a site looks like: letters or marks that all share (None: they differ), or widths of digits."""
+
+    kind: str
+    text: str | None
+    widths: range | None
+
+
 @dataclass(frozen=True)
 class Profile:
-    """What the ids of a site look like: letters that all share (None: they differ), marks, and widths of digits."""
+    """What the ids of a site look like, run by run."""
 
-    runs: tuple[tuple[str, str | None], ...]
-    widths: tuple[range, ...] = field(default=())
+    runs: tuple[Run, ...]
 
     @classmethod
     def of(cls, values: Iterable[str]) -> list[Profile]:
@@ -311,23 +320,21 @@ class Profile:
 
     @classmethod
     def _of(cls, found: Sequence[list[tuple[str, str]]]) -> Profile:
-        alike: list[tuple[str, str | None]] = []
-        widths: list[range] = []
+        alike: list[Run] = []
         for place in zip(*found, strict=True):
             kind = place[0][0]
+            lengths = [len(text) for _, text in place]
+            texts = {text.casefold() for _, text in place}
             if kind == "9":
-                lengths = [len(text) for _, text in place]
-                widths.append(range(min(lengths), max(lengths) + 1))
-                alike.append((kind, None))
+                alike.append(Run(kind, None, range(min(lengths), max(lengths) + 1)))
             else:
-                texts = {text.casefold() for _, text in place}
-                alike.append((kind, texts.pop() if len(texts) == 1 else None))
-        return cls(tuple(alike), tuple(widths))
+                alike.append(Run(kind, texts.pop() if len(texts) == 1 else None, None))
+        return cls(tuple(alike))
 
     @property
     def is_telling(self) -> bool:
         """True where the letters are shared by all: nothing else in a title is likely to look like it."""
-        letters = [text for kind, text in self.runs if kind == "L"]
+        letters = [run.text for run in self.runs if run.kind == "L"]
         return bool(letters) and all(text is not None for text in letters)
 
     def fits(self, *values: str) -> bool:
@@ -336,12 +343,11 @@ class Profile:
 
     def _fits(self, value: str) -> bool:
         found = runs(value)
-        if [kind for kind, _ in found] != [kind for kind, _ in self.runs]:
-            return False
-        widths = iter(self.widths)
-        return all(
-            len(text) in next(widths) if kind == "9" else wanted is None or text.casefold() == wanted
-            for (kind, text), (_, wanted) in zip(found, self.runs, strict=True)
+        return len(found) == len(self.runs) and all(
+            kind == run.kind
+            and (run.text is None or text.casefold() == run.text)
+            and (run.widths is None or len(text) in run.widths)
+            for (kind, text), run in zip(found, self.runs, strict=True)
         )
 
 
@@ -396,7 +402,7 @@ def places_of(group: Group, row: int, value: str) -> Iterator[Place]:
 
 
 def _groups(titles: Iterable[str], known: Sequence[Profile], disputed: Collection[str] = ()) -> list[Group]:
-    """Titles of subjects by layout, with the id where it stands out."""
+    """Group the titles of subjects by layout, and find the id where it stands out."""
     by_layout: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for title in titles:
         if is_subject(title, disputed):
@@ -409,7 +415,7 @@ def _groups(titles: Iterable[str], known: Sequence[Profile], disputed: Collectio
 
 
 def _disputed(titles: Iterable[str], groups: Sequence[Group], known: Sequence[Profile]) -> frozenset[str]:
-    """Words as of bookings for nobody that stand beside many subjects' ids: ``P012 phantom limb`` is a study."""
+    """Return words for nobody that stand beside many subjects' ids here: ``P012 phantom limb`` is a study."""
     telling = [profile for profile in _certain(groups, known) if profile.is_telling]
     ids: dict[str, set[str]] = defaultdict(set)
     without: dict[str, int] = defaultdict(int)
@@ -449,28 +455,27 @@ def _group(titles: list[str]) -> Group:
 
 def _split_off(group: Group, index: int, *, at_end: bool) -> bool:
     """Split the first or last word off a text where it is the same in all titles, or names no person in any."""
-    rows = [[text for _, text in runs(text)] for text in group.columns[index].texts]
+    step = -1 if at_end else 1
+    rows = [[run for _, run in runs(text)][::step] for text in group.columns[index].texts]
     if any(len(row) < 3 for row in rows):
         return False
-    at = -2 if at_end else 1
-    outer = [row[-1] if at_end else row[0] for row in rows]
-    marks = [row[at] for row in rows]
-    inner = ["".join(row[:-2] if at_end else row[2:]) for row in rows]
+    outer, marks = ([row[place] for row in rows] for place in (0, 1))
+    inner = ["".join(row[2:][::step]) for row in rows]
     shared = len(rows) > 1 and len(set(outer)) == 1
     labelled = all(map(is_label, outer))
     if len(set(marks)) > 1 or not (shared or labelled):
         return False
     if not labelled:
         group.cut[outer[0]] = None
-    new = [Column("label" if all(map(is_label, texts)) else "text", texts) for texts in (outer, inner)]
-    group.columns[index : index + 1] = [
-        *([new[1], Column("mark", marks), new[0]] if at_end else [new[0], Column("mark", marks), new[1]])
-    ]
+    first, last = (
+        Column("label" if all(map(is_label, texts)) else "text", texts) for texts in (outer, inner)
+    )
+    group.columns[index : index + 1] = [first, Column("mark", marks), last][::step]
     return True
 
 
 def _id_by_comparison(group: Group) -> Place | None:
-    """The number that tells the subjects of a group apart, or None where none or more than one does."""
+    """Return the number that tells the subjects of a group apart, or None where none or more than one does."""
     if len(group.titles) < 2:
         return None
     roles = {
@@ -496,7 +501,7 @@ def _id_by_comparison(group: Group) -> Place | None:
 
 
 def _stands_in_either_order(group: Group, place: Place) -> bool:
-    """True where the longer number stands now here and now in another column: ``2 1202`` beside ``1201 2``."""
+    """Return whether the longer number stands now here, now in another column: ``2 1202`` beside ``1201 2``."""
     ids = group.values(place.span)
     for index, column in enumerate(group.columns):
         if column.kind != "number" or place.span[0] <= index < place.span[1]:
@@ -512,27 +517,25 @@ def _stands_in_either_order(group: Group, place: Place) -> bool:
 
 
 def _bracketed_study(group: Group, span: Span) -> int | None:
-    """The column of a study's code in brackets before a number without letters, which counts within its study."""
+    """Return the column of a study's code in brackets before a number without letters, which counts within its study."""
     lead = span[0] - 2
     if lead < 1 or group.columns[lead].kind not in ("text", "number") or not _is_bare(group.values(span)):
         return None
-    if any(
-        len(runs(text)) > (1 if group.columns[lead].kind == "text" else 2)
-        for text in group.columns[lead].texts
-    ):
+    most = 1 if group.columns[lead].kind == "text" else 2
+    if any(len(runs(text)) > most for text in group.columns[lead].texts):
         return None
-    opened = {text.rstrip()[-1:] for text in group.columns[lead - 1].texts}
-    closed = {text.lstrip()[:1] for text in group.columns[lead + 1].texts}
-    return lead if any(opened == {_OPENING[at]} and closed == {_CLOSING[at]} for at in range(4)) else None
+    beside = zip(group.columns[lead - 1].texts, group.columns[lead + 1].texts, strict=True)
+    brackets = {before.rstrip()[-1:] + after.lstrip()[:1] for before, after in beside}
+    return lead if len(brackets) == 1 and brackets <= {"[]", "()", "<>", "{}"} else None
 
 
 def _is_bare(values: Iterable[str]) -> bool:
-    """True for digits alone."""
+    """Return whether all values are digits alone."""
     return all(runs(value)[0][0] == "9" and len(runs(value)) == 1 for value in values)
 
 
 def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
-    """The one number that settles all others; an announced one (``sub``, ``MRN``) where several do."""
+    """Return the one number that settles all others; an announced one (``sub``, ``MRN``) where several do."""
     finest = [
         index
         for index in varying
@@ -552,7 +555,7 @@ def _the_finest(group: Group, varying: Mapping[int, str]) -> Span | None:
 
 
 def _role(group: Group, index: int) -> str | None:
-    """What a number may be: ``announced`` as an id, ``plain``, ``short``, or None for a visit, a date, a quantity."""
+    """Return what a number may be: ``announced`` as an id, ``plain``, ``short``, or None for a visit, a date, a quantity."""
     numbers = group.columns[index].texts
     heads, digits, tails = zip(*map(letters_of, numbers), strict=True)
     letters = {head.casefold() for head in heads}
@@ -591,7 +594,7 @@ def _role(group: Group, index: int) -> str | None:
 
 
 def _word_beside(group: Group, index: int, step: int) -> set[str]:
-    """The words before or after a number, without case, where one stands close by in every title."""
+    """Return the words before or after a number, without case, where one stands close by in every title."""
     mark, word = index + step, index + 2 * step
     if not (0 <= word < len(group.columns)) or group.columns[word].kind not in ("text", "label"):
         return set()
@@ -601,7 +604,7 @@ def _word_beside(group: Group, index: int, step: int) -> set[str]:
 
 
 def _is_time(digits: Sequence[str]) -> bool:
-    """True for years, and for six digits that are days in all titles."""
+    """Return whether all are years, or all are six digits that may be a day."""
     if all(len(each) == 4 and 1900 <= int(each) < 2100 for each in digits):
         return True
     return all(len(each) == 6 for each in digits) and any(
@@ -611,7 +614,7 @@ def _is_time(digits: Sequence[str]) -> bool:
 
 
 def _prefix(group: Group, index: int) -> bool:
-    """True where a single word of letters is joined to a number by one mark."""
+    """Return whether a single word of letters is joined to a number by one mark."""
     return (
         index >= 2
         and group.columns[index - 2].kind in ("text", "label")
@@ -622,7 +625,7 @@ def _prefix(group: Group, index: int) -> bool:
 
 
 def _with_prefix(group: Group, span: Span) -> Span | None:
-    """An id with the letters that are joined to it (``sub-01``), or None where it is not told without them."""
+    """Return an id with the letters that are joined to it (``sub-01``), or None where these may or may not belong to it."""
     if not _prefix(group, span[0]):
         return span
     prefix = group.columns[span[0] - 2].texts
@@ -655,13 +658,13 @@ def _together(keys: Iterable[str], values: Iterable[str]) -> dict[str, set[str]]
 
 
 def _settles(group: Group, values: Sequence[str], other: int, tolerated: float = 0.0) -> bool:
-    """True where a title's value settles what stands in a column (but for a share of the values)."""
+    """Return whether a title's value settles what stands in a column (but for a share of the values)."""
     found = _together(values, group.columns[other].texts)
     return sum(len(texts) > 1 for texts in found.values()) <= tolerated * len(found)
 
 
 def _tells_subjects_apart(group: Group, place: Place) -> bool:
-    """False where one id comes with several names, or with several studies before it."""
+    """Return whether no id comes with several names, or with several studies before it."""
     ids, span = group.values_at(place), place.span
     for index, column in enumerate(group.columns):
         if column.kind != "text" or index == place.lead or span[0] <= index < span[1]:
@@ -678,7 +681,7 @@ def _tells_subjects_apart(group: Group, place: Place) -> bool:
 
 
 def _settle(groups: list[Group], known: Sequence[Profile]) -> None:
-    """Find the id of groups that do not show it by themselves by what ids look like elsewhere."""
+    """Find the ids of groups that do not show them by themselves, by what ids look like elsewhere."""
     _part_by_codes(groups, known)
     studies = _settle_studies(groups)
     certain = _certain(groups, known)
@@ -686,7 +689,7 @@ def _settle(groups: list[Group], known: Sequence[Profile]) -> None:
         place = group.id_place
         if place and place.lead is None and _is_bare(group.ids):
             # ``SUB 035`` where others write ``SUB035``: the letters belong to it.
-            joined = _joined_in_front(group, place.span, "")
+            joined = _joined_in_front(group, place.span)
             if joined and any(
                 profile.is_telling and profile.fits(*group.values_at(joined)) for profile in certain
             ):
@@ -703,7 +706,7 @@ def _settle(groups: list[Group], known: Sequence[Profile]) -> None:
 
 
 def _part_by_codes(groups: list[Group], known: Sequence[Profile]) -> None:
-    """Part titles with a known code before a number (``SUB 035``, ``NEURO 1204``) from those with another word there."""
+    """Separate titles with a known code before a number (``SUB 035``, ``NEURO 1204``) from those with another word there."""
     codes = {
         text.casefold()
         for group in groups
@@ -711,10 +714,10 @@ def _part_by_codes(groups: list[Group], known: Sequence[Profile]) -> None:
         for text in group.columns[group.id_place.lead].texts
     }
     telling = [profile for profile in _certain(groups, known) if profile.is_telling]
-    codes |= {text for profile in telling for kind, text in profile.runs[:1] if kind == "L" and text}
+    codes |= {run.text for profile in telling for run in profile.runs[:1] if run.kind == "L" and run.text}
     for group in list(groups):
         for index, column in enumerate(group.columns):
-            place = _joined_in_front(group, (index, index + 1), "") if column.kind == "number" else None
+            place = _joined_in_front(group, (index, index + 1)) if column.kind == "number" else None
             if place is None or place.lead is None:
                 continue
             coded = [text.casefold() in codes for text in group.columns[place.lead].texts]
@@ -732,7 +735,7 @@ def _certain(groups: Sequence[Group], known: Sequence[Profile]) -> list[Profile]
 
 
 def _settle_studies(groups: Sequence[Group]) -> frozenset[str]:
-    """Have a site count its numbers within studies or not: returns the codes of its studies, without case.
+    """Decide whether a site counts its numbers within studies, and return the codes of its studies, without case.
 
     Where numbers count within studies, one without its study is nobody's id.
     """
@@ -753,19 +756,19 @@ def _settle_studies(groups: Sequence[Group]) -> frozenset[str]:
 
 
 def _is_after(group: Group, span: Span, studies: Collection[str]) -> bool:
-    """True where the word before a number is the code of a study in every title."""
+    """Return whether the word before a number is the code of a study in every title."""
     lead = span[0] - 2
     return lead >= 0 and all(text.casefold() in studies for text in group.columns[lead].texts)
 
 
-def _joined_in_front(group: Group, span: Span, joiner: str) -> Place | None:
-    """A number with the word before it, where that is one word in every title and only blanks or marks part them."""
+def _joined_in_front(group: Group, span: Span) -> Place | None:
+    """Return a number with the word before it, where that is one word in every title."""
     lead = span[0] - 2
     if lead < 0 or group.columns[lead].kind not in ("text", "label"):
         return None
     if any(len(runs(text)) != 1 for text in group.columns[lead].texts):
         return None
-    return Place(span, lead, joiner)
+    return Place(span, lead)
 
 
 def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collection[str] = ()) -> Place | None:
@@ -787,7 +790,7 @@ def _id_by_likeness(group: Group, profiles: Sequence[Profile], studies: Collecti
                 for profile in profiles
             ):
                 found[index] = place
-        joined = _joined_in_front(group, bare.span, "")
+        joined = _joined_in_front(group, bare.span)
         if index not in found and joined and _is_bare(group.columns[index].texts):
             if any(profile.is_telling and profile.fits(*group.values_at(joined)) for profile in profiles):
                 found[index] = joined
@@ -821,7 +824,7 @@ def _doubt_visits(groups: Sequence[Group]) -> None:
 
 
 def _families(groups: Sequence[Group]) -> list[Profile]:
-    """What ids look like where every title is written in its own way: letters that three of them share."""
+    """Return what ids look like where every title is written in its own way: letters that three of them share."""
     values: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         for index, column in enumerate(group.columns):
@@ -837,12 +840,13 @@ def _families(groups: Sequence[Group]) -> list[Profile]:
         for found in values.values()
         if len(set(found)) == len(found) >= 3
         for profile in Profile.of(found)
-        if profile.is_telling and all(len(width) == 1 and width[0] > 1 for width in profile.widths)
+        if profile.is_telling
+        and all(len(run.widths) == 1 and run.widths[0] > 1 for run in profile.runs if run.widths)
     ]
 
 
 def _name_by_comparison(group: Group) -> Span | None:
-    """The text that changes with the subject, or None where none or more than one does."""
+    """Return the text that changes with the subject, or None where none or more than one does."""
     ids = len(set(group.ids))
     found: list[Span] = []
     for span in _texts(group):
@@ -858,7 +862,7 @@ def _name_by_comparison(group: Group) -> Span | None:
 
 
 def _name_by_likeness(group: Group) -> Span | None:
-    """The one text of several words, where other groups show that titles hold names."""
+    """Return the one text of several words, where other groups show that titles hold names."""
     found = _texts(group)
     if len(found) != 1 or any(len(words(name)) < 2 for name in group.values(found[0])):
         return None
@@ -867,7 +871,7 @@ def _name_by_likeness(group: Group) -> Span | None:
 
 
 def _texts(group: Group) -> list[Span]:
-    """Columns that may hold names: written as names are, not in square brackets, not cut out of a longer text."""
+    """Return the columns that may hold names: written as names are, not in square brackets, not cut out of a longer text."""
     return [
         (index, index + 1)
         for index, column in enumerate(group.columns)
@@ -883,7 +887,7 @@ def _texts(group: Group) -> list[Span]:
 
 
 def _is_written_as_a_name(text: str) -> bool:
-    """Capitals, but for particles; or two words and more without any."""
+    """Return whether words begin with capitals, but for particles; or are two or more without any."""
     if is_label(text):
         return False
     found = words(text)

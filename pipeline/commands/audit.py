@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 WORTH_PROCESSES = 48 << 20
 """Bytes from which on more processes save more than they cost to start."""
 PACKED_TIMES = 10
-"""About how many times its size a packed file is."""
+"""About how many times larger a packed file is when unpacked."""
 
 
 def audit(
     file: Annotated[
         Path | None,
-        typer.Argument(help="Bookings, one JSON object a line; without it, the last days of the server."),
+        typer.Argument(help="Bookings, one JSON object per line; without it, the last days of the server."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -40,10 +40,10 @@ def audit(
         str | None, typer.Option(help="The source's name, where the file holds several.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(help="Fetch the last so many days and today (default 90).", min=0)
+        int | None, typer.Option(help="Fetch this many days before today, and today (default 90).", min=0)
     ] = None,
     expected: Annotated[
-        Path | None, typer.Option(help="Hand-checked entries, one label a line: shows what is wrong.")
+        Path | None, typer.Option(help="Hand-checked entries, one label per line: shows what is wrong.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write one page for a browser, with everything in it.")
@@ -61,13 +61,13 @@ def audit(
     fail_under: Annotated[
         float | None,
         typer.Option(
-            help="Exit with 1 when accuracy (with --expected) or coverage (without) is under so many percent.",
+            help="Exit with 1 when accuracy (with --expected) or coverage (without) is below this percentage.",
             min=0,
             max=100,
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes for a large file; default: one a core.", min=1)
+        int | None, typer.Option(help="Processes for a large file; default: one per core.", min=1)
     ] = None,
 ) -> None:
     """Say which bookings made it and why not, whether every field is right, which titles and times stand out.
@@ -149,7 +149,7 @@ def audit_file(
 def audit_server(
     config_file: Path, source: str | None, days: int, expected: Path | None, *, reveal: bool
 ) -> tuple[str, Audit]:
-    """Audit the last days of a running Calpendo; returns what was audited, in words, and the audit."""
+    """Audit the last days of a running Calpendo, and return what was audited, in words, and the audit."""
     from pipeline.audit import LiveBookings, audit
     from pipeline.audit.live_bookings import asked_for
     from pipeline.calpendo.client import CalpendoClient
@@ -176,7 +176,7 @@ def audit_server(
 
 
 def write_rules(found: Audit, path: Path, source: str | None) -> int:
-    """Put the rules that an audit suggests into a configuration, behind those that it has; returns how many.
+    """Put the rules that an audit suggests into a configuration, behind those that it has, and return how many.
 
     One that leaves a visit out of the id, though no subject shows two, is for a person to decide.
     """
@@ -233,7 +233,7 @@ def hold_to(found: Audit, percent: float) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """A bar on standard error where that is a terminal; nothing otherwise."""
+    """Show a progress bar on standard error where that is a terminal; nothing otherwise."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from pipeline.commands.render import terminal

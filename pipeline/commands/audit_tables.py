@@ -71,7 +71,7 @@ def renderables(audit: Audit) -> Iterator[RenderableType]:
 
 
 def _rules(frame: pl.DataFrame, title: str) -> Iterator[RenderableType]:
-    """Suggested rules: what each is for, the JSON to paste on a line of its own, and what it takes."""
+    """Yield suggested rules: what each is for, the JSON to paste on a line of its own, and what it takes."""
     if len(frame):
         yield ""
         yield Text(title, style="bold")

@@ -19,7 +19,7 @@ def check(
     source: Annotated[
         str | None, typer.Option(help="The source's name, where the file holds several.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Show at most so many failing rows.", min=0)] = 50,
+    limit: Annotated[int, typer.Option(help="Show at most this many failing rows.", min=0)] = 50,
 ) -> None:
     """Validate a file against the schemas; failing rows are named by booking id and rule, and no value is shown.
 

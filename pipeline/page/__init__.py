@@ -1,4 +1,4 @@
-"""One HTML file with everything inside, as the audit and the preview write it: frame, style, tables, and no way out.
+"""One HTML file with everything inside, as the audit and the preview write it: frame, style, and tables.
 
 A page loads nothing: a content security policy forbids every request and every script but the page's own, so that not
 even a hostile title could make it.
@@ -29,10 +29,10 @@ SMALL = 11
 
 
 def render(room: str, template: str, *, scripts: Iterable[str] = (), **values: Any) -> str:
-    """Render a template of a room (``pipeline.audit.page``) within the frame ``page.html`` of this one.
+    """Render a template of a room (``pipeline.audit``) within the frame ``page.html`` of this one.
 
     Args:
-        room: the package in which the template lies.
+        room: the package that holds the template.
         template: its file's name; it extends ``page.html``.
         scripts: the scripts that the page may run.
         values: what the template shows; texts are escaped and made harmless.
@@ -57,7 +57,7 @@ def table(
     caption: str,
     code: Collection[str] = (),
 ) -> Markup:
-    """Set a table that becomes a list of blocks where the page is narrow; the first column names its row.
+    """Return a table that becomes a list of blocks where the page is narrow; the first column names its row.
 
     Args:
         headings: each column's key in a row, and its heading.
@@ -125,7 +125,7 @@ def _environment(room: str) -> jinja2.Environment:
 
 
 def _harmless(value: object) -> object:
-    """Write out what would hide or turn round a line of the page; escaping is autoescape's."""
+    """Write out characters that would hide or turn round a line of the page; escaping is autoescape's job."""
     return visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -82,7 +82,7 @@ def _hashes(fields: pl.Series) -> pl.Series:
     if has_literal.any():  # in hardly any row
         rows = has_literal.arg_true()
         texts = texts.scatter(rows, _written_by_field(frame.select(pl.all().gather(rows))))
-    digests = [sha256(text).digest() for text in texts.cast(pl.Binary)]
+    digests = [sha256(text).digest() for text in texts.cast(pl.Binary).to_list()]
     return pl.Series(fields.name, digests, dtype=pl.Binary).bin.encode("hex")
 
 
@@ -108,14 +108,16 @@ def _written_by_field(frame: pl.DataFrame) -> pl.Series:
 
 def _escaped(frame: pl.DataFrame) -> dict[str, pl.Series]:
     """Return the fields' texts as JSON writes them between its quotes."""
-    unclean = frame.select(pl.col(*FIELDS).str.contains(_UNCLEAN).fill_null(value=False))
-    return {name: _escaped_where(frame[name], unclean[name]) for name in FIELDS}
+    return {name: _escaped_texts(frame[name], few=name != "title") for name in FIELDS}
 
 
-def _escaped_where(texts: pl.Series, unclean: pl.Series) -> pl.Series:
-    if not unclean.any():
+def _escaped_texts(texts: pl.Series, *, few: bool) -> pl.Series:
+    """Escape a column; ``few``: each of its texts stands in many rows."""
+    if few and not texts.unique().str.contains(_UNCLEAN).any():
         return texts
-    rows = unclean.arg_true()
+    rows = texts.str.contains(_UNCLEAN).fill_null(value=False).arg_true()
+    if rows.is_empty():
+        return texts
     chosen = texts.gather(rows)
     # All at once, as one text: that spares an object for each. NUL becomes a mark that nothing else leaves as it is:
     # where a text holds it, or the mark itself, there are more parts than texts.

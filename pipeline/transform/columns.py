@@ -6,10 +6,9 @@ import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, time
 from functools import lru_cache, partial, reduce
 from itertools import islice
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 import polars as pl
@@ -111,23 +110,25 @@ def in_parts(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def to_rows(frame: pl.DataFrame) -> list[Row]:
     """Return one dictionary per row, columns in order; as ``frame.to_dicts()``, in less than half of the time."""
+    if not all(name.isidentifier() and not name.startswith("__") for name in frame.columns):
+        return frame.to_dicts()  # a record has no such attribute
     with paused_collector():
         columns = [_values(series) for series in frame.get_columns()]
-        records = list(map(_record(tuple(frame.columns)), *columns))
-        return cast("list[Row]", msgspec.to_builtins(records, builtin_types=(date, time)))
+        return list(map(msgspec.structs.asdict, map(_record(tuple(frame.columns)), *columns)))
 
 
 def _values(series: pl.Series) -> list[Any]:
-    if series.dtype not in _FEW_VALUES:
-        return series.to_list()
-    distinct = series.unique()
-    made = distinct.to_list()
-    return [made[place] for place in places(series, distinct).to_list()]
+    if series.dtype in _FEW_VALUES:
+        distinct = series.unique()
+        made = distinct.to_list()
+        return [made[place] for place in places(series, distinct).to_list()]
+    first = series.first() if series.dtype == pl.String else None
+    if first is not None and (series == first).all(ignore_nulls=False):
+        return [first] * len(series)
+    return series.to_list()
 
 
 @lru_cache(maxsize=32)
 def _record(names: tuple[str, ...]) -> type[msgspec.Struct]:
     """Return a record with these keys: its dictionary is made at its full size at once, unlike ``dict(zip(...))``."""
-    fields = [(f"f{number}", Any) for number in range(len(names))]
-    rename = {f"f{number}": name for number, name in enumerate(names)}
-    return msgspec.defstruct("Row", fields, rename=rename, frozen=True, eq=False, gc=False)
+    return msgspec.defstruct("Row", [(name, Any) for name in names], frozen=True, eq=False, gc=False)

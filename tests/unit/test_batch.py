@@ -8,7 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.config.file import select_source
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import split
 from pipeline.transform.bookings import read_bookings
+from pipeline.transform.columns import to_rows
 from pipeline.transform.reasons import FIELD_REASONS, REASONS, explain, field_reason
 from pipeline.transform.selection import Selection
 from tests.acceptance.transformation import batch_of, booking, config_of, entry_of
@@ -405,3 +406,13 @@ def test_ignored_titles_are_filtered(selection: Selection | None) -> None:
         (14, "text_undecodable"),
         (15, "patient_id_missing"),
     ]
+
+
+@pytest.mark.parametrize("name", ["patient_id", "a-b", "", "__slots__", "class", "größe", "x y"])
+def test_rows_are_the_frames_own_dictionaries(name: str) -> None:
+    """Promise: an entry has the keys of the columns, whatever they are called, and plain Python values."""
+    frame = pl.DataFrame(
+        {name: ["same", "same"], "other": [None, "b"], "day": [date(2026, 1, 2)] * 2, "minutes": [3, None]}
+    )
+    assert to_rows(frame) == frame.to_dicts()
+    assert to_rows(frame.clear()) == []

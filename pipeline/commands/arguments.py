@@ -4,87 +4,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-ConfigFile = Annotated[
-    Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
-]
-OneSource = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
-AnySource = Annotated[str | None, typer.Option(help="Only this source; without it, all sources of the file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
+Text = str | None
+Texts = list[str] | None
+File = Path | None
+
+
+def told(text: str, *names: str) -> Any:
+    """Return an option with its help; a flag needs its name, such as ``--json``, or it gets a ``--no-json`` too."""
+    return typer.Option(*names, help=text)
+
+
+ConfigFile = Annotated[Path, told("Pylantir's configuration file, or one source's config object.")]
+OneSource = Annotated[Text, told("The source's name, where the file holds several.")]
+AnySource = Annotated[Text, told("Only this source; without it, all sources of the file.")]
+AsJson = Annotated[bool, told("Print everything as JSON.", "--json")]
 
 
 @dataclass(frozen=True)
 class InitOptions:
     """The options of ``init``, in the order of its help."""
 
-    url: Annotated[
-        str | None, typer.Option(help="The server's address, such as https://example.calpendo.com.")
-    ] = None
-    from_file: Annotated[
-        Path | None, typer.Option("--from", help="Exported bookings, in the place of a server.")
-    ] = None
-    output: Annotated[Path, typer.Option(help="The configuration file to write.")] = Path("mwl_config.json")
+    url: Annotated[Text, told("The server's address, such as https://example.calpendo.com.")] = None
+    from_file: Annotated[File, told("Exported bookings, in the place of a server.", "--from")] = None
+    output: Annotated[Path, told("The configuration file to write.")] = Path("mwl_config.json")
     update: Annotated[
-        bool,
-        typer.Option(
-            "--update", help="Add to the existing file: rules for titles that are missed, new statuses."
-        ),
+        bool, told("Add to the existing file: rules for titles that are missed, new statuses.", "--update")
     ] = False
     yes: Annotated[
         bool,
-        typer.Option(
-            "--yes",
-            help="Take every proposal that is sure, without a keyboard; the login is in the environment.",
+        told(
+            "Take every proposal that is sure, without a keyboard; the login is in the environment.", "--yes"
         ),
     ] = False
-    source: Annotated[str | None, typer.Option(help="The source's name (default calpendo).")] = None
+    source: Annotated[Text, told("The source's name (default calpendo).")] = None
     username: Annotated[
-        str | None,
-        typer.Option(help="The Calpendo user; the password is asked for, or in CALPENDO_PASSWORD."),
+        Text, told("The Calpendo user; the password is asked for, or in CALPENDO_PASSWORD.")
     ] = None
-    api_path: Annotated[
-        str | None, typer.Option(help="Where the web API answers; without it, /webdav and /api are tried.")
-    ] = None
+    api_path: Annotated[Text, told("Where the web API answers; without it, /webdav and /api are tried.")] = (
+        None
+    )
     resource: Annotated[
-        list[str] | None,
-        typer.Option(help='A resource that is wanted: "3T", "3T=MR" or "3T=MR:AETITLE"; may be repeated.'),
+        Texts, told('A resource that is wanted: "3T", "3T=MR" or "3T=MR:AETITLE"; may be repeated.')
     ] = None
-    status: Annotated[
-        list[str] | None, typer.Option(help='What a status means: "Provisional=SCHEDULED"; may be repeated.')
-    ] = None
+    status: Annotated[Texts, told('What a status means: "Provisional=SCHEDULED"; may be repeated.')] = None
     worklist_dir: Annotated[
-        Path | None,
-        typer.Option(help="The directory of DICOM worklist files that Orthanc or wlmscpfs reads."),
+        File, told("The directory of DICOM worklist files that Orthanc or wlmscpfs reads.")
     ] = None
     id_rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='A rule for the subject\'s id, as JSON: {"pattern": ..., "group": 1}; may be repeated.'
-        ),
+        Texts, told('A rule for the subject\'s id, as JSON: {"pattern": ..., "group": 1}; may be repeated.')
     ] = None
-    name_rule: Annotated[
-        list[str] | None, typer.Option(help="A rule for the subject's name, as JSON; may be repeated.")
-    ] = None
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="A pattern for titles that are no subjects; may be repeated.")
-    ] = None
-    timezone: Annotated[str | None, typer.Option(help="The site's time zone, such as Europe/Berlin.")] = None
-    fetch_mode: Annotated[str | None, typer.Option(help="details, bulk or changed.")] = None
+    name_rule: Annotated[Texts, told("A rule for the subject's name, as JSON; may be repeated.")] = None
+    ignore: Annotated[Texts, told("A pattern for titles that are no subjects; may be repeated.")] = None
+    timezone: Annotated[Text, told("The site's time zone, such as Europe/Berlin.")] = None
+    fetch_mode: Annotated[Text, told("details, bulk or changed.")] = None
     env_file: Annotated[
-        Path | None,
-        typer.Option(help="Write the login into this .env file, mode 0600; its other lines stay."),
+        File, told("Write the login into this .env file, mode 0600; its other lines stay.")
     ] = None
-    service: Annotated[
-        bool, typer.Option("--service", help="Write a systemd unit beside the configuration.")
-    ] = False
+    service: Annotated[bool, told("Write a systemd unit beside the configuration.", "--service")] = False
     allow_insecure_http: Annotated[
-        bool,
-        typer.Option("--allow-insecure-http", help="Send the password unencrypted, in a protected network."),
+        bool, told("Send the password unencrypted, in a protected network.", "--allow-insecure-http")
     ] = False
     reveal: Annotated[
-        bool,
-        typer.Option("--reveal", help="Show titles as they are, not as shapes; the dialog does so anyway."),
+        bool, told("Show titles as they are, not as shapes; the dialog does so anyway.", "--reveal")
     ] = False

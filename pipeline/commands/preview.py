@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.arguments import AsJson, ConfigFile, OneSource
+from pipeline.commands.arguments import AsJson, ConfigFile, File, OneSource, Text, told
 from pipeline.commands.exits import exit_codes, say
 
 if TYPE_CHECKING:
@@ -24,18 +23,16 @@ def preview(
         typer.Option(help="The site's next days, today included, in place of the window.", min=1, max=366),
     ] = None,
     host: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose list: pylantir, worklist, caller, output:PATH. Default: pylantir where the file is Pylantir's own,"
+        Text,
+        told(
+            "Whose list: pylantir, worklist, caller, output:PATH. Default: pylantir where the file is Pylantir's own,"
             " worklist where it names a directory."
         ),
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write one page for the control room, with everything in it.")
-    ] = None,
+    html: Annotated[File, told("Write one page for the control room, with everything in it.")] = None,
     as_json: AsJson = False,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show ids, names and titles as they are, not as shapes.")
+        bool, told("Show ids, names and titles as they are, not as shapes.", "--reveal")
     ] = False,
 ) -> None:
     """Show the list as the scanners would get it now, what is not on it and why, and what would change.

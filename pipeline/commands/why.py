@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.arguments import AnySource, AsJson, ConfigFile
+from pipeline.commands.arguments import AnySource, AsJson, ConfigFile, Text, told
 from pipeline.commands.exits import FAILED, exit_codes, say
 
 if TYPE_CHECKING:
@@ -22,18 +22,16 @@ _WHOLE = 3
 def why(
     config: ConfigFile,
     booking: Annotated[
-        str | None,
+        Text,
         typer.Argument(
             metavar="BOOKING",
             help="A booking's number. Without it, a text to search for in titles and ids is asked for, or read from"
             " standard input: what stands in a command line stays in the shell's history.",
         ),
     ] = None,
-    today: Annotated[bool, typer.Option("--today", help="All bookings of the site's day.")] = False,
+    today: Annotated[bool, told("All bookings of the site's day.", "--today")] = False,
     source: AnySource = None,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show titles and values as they are: patients' data.")
-    ] = False,
+    reveal: Annotated[bool, told("Show titles and values as they are: patients' data.", "--reveal")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell why a booking is on the list or not: every step it passed, which one decided, and what to do.

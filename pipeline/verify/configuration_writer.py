@@ -181,15 +181,12 @@ def _map(mapping: dict[str, Any], wanted: Mapping[str, Any]) -> None:
         for source, rule in list(mapping.items()):
             if rule == target and source not in _TARGETS:
                 del mapping[source]
-            elif (
-                isinstance(rule, dict)
-                and isinstance(rule.get("_extract"), dict)
-                and "source_field" not in rule
-            ):
-                if target in rule["_extract"]:
-                    del rule["_extract"][target]
-                if not any(not key.startswith("_") for key in rule["_extract"]):
-                    del mapping[source]
+            elif isinstance(rule, dict) and "source_field" not in rule:
+                extract = rule.get("_extract")
+                if isinstance(extract, dict):
+                    extract.pop(target, None)
+                    if all(key.startswith("_") for key in extract):
+                        del mapping[source]
     mapping.update(wanted)
 
 
@@ -228,16 +225,13 @@ def env_file(path: Path, username: str, password: str) -> Prepared:
     for name, value in ((USERNAME, username), (PASSWORD, password)):
         if re.search(r"[\r\n\0]", value):
             raise config_error(".env", [f"{name}: got a text with a line break in it; write it on one line"])
-    text = ""
-    before = None
-    if path.exists():
-        try:
-            before = path.read_bytes()
-            text = before.decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PluginConfigError(
-                f"{path} cannot be read ({type(error).__name__}); write it as UTF-8 text"
-            ) from None
+    try:
+        before = _content(path)
+        text = (before or b"").decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PluginConfigError(
+            f"{path} cannot be read ({type(error).__name__}); write it as UTF-8 text"
+        ) from None
     login = {USERNAME: f"{USERNAME}={quoted(username)}", PASSWORD: f"{PASSWORD}={quoted(password)}"}
     return Prepared(path, _with_lines(text, login), 0o600, before)
 
@@ -290,37 +284,36 @@ def service_unit(template: str, config: Path, env: Path | None) -> str:
     """
     command = Path(sys.executable).parent / "calpendo-pipeline"
     unit = template[template.index("[Unit]") :]
-    paths = [config.resolve(), command, *([env.resolve()] if env else [])]
-    unit = _replaced(unit, "/opt/calpendo-pipeline/bin/calpendo-pipeline", command)
-    unit = _replaced(unit, "/etc/calpendo-pipeline/mwl_config.json", config.resolve())
+    places = {
+        "/opt/calpendo-pipeline/bin/calpendo-pipeline": command,
+        "/etc/calpendo-pipeline/mwl_config.json": config.resolve(),
+    }
     if env is not None:
-        unit = _replaced(unit, "/etc/calpendo-pipeline/credentials.env", env.resolve())
-    if any(path.is_relative_to("/home") or path.is_relative_to("/root") for path in paths):
+        places["/etc/calpendo-pipeline/credentials.env"] = env.resolve()
+    for example, path in places.items():
+        text = str(path).replace("%", "%%")
+        unit = unit.replace(example, f'"{text}"' if " " in text else text)
+    if any(path.is_relative_to("/home") or path.is_relative_to("/root") for path in places.values()):
         unit = unit.replace(
             "ProtectHome=yes",
             "# The installation or its files lie in a home directory.\nProtectHome=read-only",
         )
-    keeps_files = "ReadWritePaths=" in unit
-    what = (
-        "DICOM worklist files"
-        if keeps_files
-        else "Pylantir's worklist server with this package's Calpendo plugin"
+    what, service, more = (
+        (
+            "DICOM worklist files",
+            "calpendo-worklist",
+            "# The directory, its owner and its group: docs/hosts.md.\n",
+        )
+        if "ReadWritePaths=" in unit
+        else ("Pylantir's worklist server with this package's Calpendo plugin", "calpendo-pipeline", "")
     )
     heading = (
-        f"# {what}. Put it into /etc/systemd/system, then:\n"
-        "#   useradd --system --no-create-home worklist\n"
-        f"#   systemctl enable --now {'calpendo-worklist' if keeps_files else 'calpendo-pipeline'}\n"
+        f"# {what}. Put it into /etc/systemd/system, then:\n#   useradd --system --no-create-home worklist\n"
+        f"#   systemctl enable --now {service}\n{more}"
     )
-    if keeps_files:
-        heading += "# The directory, its owner and its group: docs/hosts.md.\n"
     if env is None:
         heading += "# The login: two lines, CALPENDO_USERNAME=... and CALPENDO_PASSWORD=..., in the EnvironmentFile, mode 0600.\n"
     return f"{heading}\n{unit}"
-
-
-def _replaced(unit: str, example: str, path: Path) -> str:
-    text = str(path).replace("%", "%%")
-    return unit.replace(example, f'"{text}"' if " " in text else text)
 
 
 COMMENT: Final = (

@@ -80,7 +80,7 @@ def read_site(
         insecure: plain http to another machine was allowed.
 
     Raises:
-        PluginFetchError: no bookings could be had: the way, the login or the path.
+        PluginFetchError: no bookings could be fetched: the way, the login or the path.
     """
     config = PipelineConfig.from_dict(
         {"base_url": base_url, "timezone": timezone, "allow_insecure_http": insecure},
@@ -225,20 +225,24 @@ def read_file(path: Path) -> SiteReading:
     Raises:
         PluginConfigError: it cannot be read, or holds something else.
     """
-    found, unreadable = [], 0
-    for payload in BookingFile(bookings_only(recognise(path))):
-        try:
-            booking = payload if isinstance(payload, dict) else parsed(payload)
-        except ValueError:
-            booking = None
-        if isinstance(booking, dict):
-            found.append(booking)
-        else:
-            unreadable += 1
-    notes = hidden(found) + (
-        [f"{unreadable} rows of the file are no bookings that can be read"] if unreadable else []
-    )
+    rows = [_as_booking(payload) for payload in BookingFile(bookings_only(recognise(path)))]
+    found = [booking for booking in rows if booking is not None]
+    notes = hidden(found)
+    if len(found) < len(rows):
+        notes.append(f"{len(rows) - len(found)} rows of the file are no bookings that can be read")
     return SiteReading(tuple(found), notes=tuple(notes))
+
+
+def _as_booking(payload: Any) -> dict[str, Any] | None:
+    try:
+        booking = payload if isinstance(payload, dict) else parsed(payload)
+    except ValueError:
+        return None
+    return booking if isinstance(booking, dict) else None
+
+
+_NO_PLACE = ("UTC", "UCT", "GMT", "Zulu", "Universal")
+"""Zones, also below ``Etc/``, that say of a machine only that nobody told it where it stands."""
 
 
 def machine_zone() -> str | None:
@@ -250,12 +254,6 @@ def machine_zone() -> str | None:
         except OSError:
             return None
         name = str(place).partition("zoneinfo/")[2]
-    if name not in pytz.all_timezones_set or name.rpartition("/")[2] in (
-        "UTC",
-        "UCT",
-        "GMT",
-        "Zulu",
-        "Universal",
-    ):
+    if name not in pytz.all_timezones_set or name.rpartition("/")[2] in _NO_PLACE:
         return None
     return name

@@ -21,6 +21,7 @@ from pipeline.fields import WorklistField
 from pipeline.report import NOT_SENDABLE, counted_repairs
 from pipeline.transform.reasons import explain, field_reason
 from pipeline.transform.repairs import Kind, Repair, repaired_text
+from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.plugin import CalendoPlugin
@@ -83,7 +84,7 @@ class CarriedReport:
                 plugin.lgr.warning("booking %s is not %s: %s", number, self._place, fault)
         sent = [number for number, item in carried.items() if item.transliterated and not item.fault]
         if sent:
-            plugin.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(sent), sent[:20])
+            plugin.lgr.info("%d entries are transliterated to ASCII: bookings %s", len(sent), first_of(sent))
         flags = {
             "transliterated": [number for number, item in carried.items() if item.transliterated],
             "repaired_for_host": counted_repairs(repaired),
@@ -123,7 +124,7 @@ def adopt_unknown(
             "%d %s are unknown to the ledger; their bookings are asked for: %s",
             len(lines),
             what,
-            [line.booking_id for line in lines[:20]],
+            first_of([line.booking_id for line in lines]),
         )
 
 

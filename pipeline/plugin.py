@@ -26,7 +26,7 @@ import polars as pl
 
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.delivery import decide
-from pipeline.delivery.cycle import Cycle, Notices
+from pipeline.delivery.cycle import Cycle, Notices, fetch_from_server
 from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
 from pipeline.display import SourceLogger
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.config.credentials import Credentials
-    from pipeline.delivery.decide import Answers, Checked, Delivery, Plan
+    from pipeline.delivery.decide import Delivery, Plan
 
 Entry = dict[str, Any]
 
@@ -178,7 +178,7 @@ class CalendoPlugin(DataSourcePlugin):
         if not self._rehearses:
             with self.rehearsal() as twin:
                 return twin.plan(sync_interval, days=days)
-        (delivery,) = self._run(self.ledger, sync_interval, self._known, days)
+        (delivery,) = self._run([(self, self.ledger)], sync_interval, days)
         return plan_of(delivery, self.last_report)
 
     def rehearsal(self) -> Self:
@@ -186,11 +186,10 @@ class CalendoPlugin(DataSourcePlugin):
 
         It shares the connections of this one. Close it, or use it as a context manager.
         """
-        base = ledger_path(self._checked()[0])
-        path = None if base is None else to_read(base, self.host)
         if self._ledger is not None:
             ledger = self._ledger.snapshot()
         else:
+            path = to_read(self.settings, self.host)
             ledger = Ledger.memory() if path is None else Ledger.copy(path)
         twin = copy.copy(self)
         twin._rehearses, twin._ledger, twin._client = True, ledger, self._connected()
@@ -260,7 +259,7 @@ class CalendoPlugin(DataSourcePlugin):
 
     def ledger_path(self) -> Path | None:
         """Return where this host's ledger lies; None for ``:memory:``."""
-        return ledger_path(self._checked()[0], self.host)
+        return ledger_path(self.settings, self.host)
 
     def close(self, *, acknowledge: bool = True) -> None:
         """Close connections and ledger; may be called twice, from any thread, and the plugin may be used again.
@@ -340,62 +339,36 @@ class CalendoPlugin(DataSourcePlugin):
             return self._client
 
     def _run(
-        self,
-        ledger: Ledger,
-        sync_interval: float,
-        known: KnownBookings,
-        days: int | None = None,
-        beside: Sequence[tuple[CalendoPlugin, Ledger]] = (),
+        self, hosts: Sequence[tuple[CalendoPlugin, Ledger]], sync_interval: float, days: int | None = None
     ) -> list[Delivery]:
-        """Fetch, batch, deliver; for other hosts of this source too, this one's delivery first."""
-        config, _ = self._checked()
-        hosts = [(self, ledger), *beside]
-        client, now = self._connected(), self._clock()
+        """Fetch, batch, deliver for hosts of this source, by this one's connections and memory of earlier cycles."""
+        config, client, now = self.settings, self._connected(), self.now
         cycles = [
             Cycle(
-                own,
+                ledger,
                 client,
                 config,
-                known=known,
+                known=self._known,
                 kept=plugin._kept,
                 now=now,
                 log=plugin.lgr,
                 on_step=plugin._on_step,
             )
-            for plugin, own in hosts
+            for plugin, ledger in hosts
         ]
         try:
-            done = self._stages(cycles, sync_interval, days)
+            done = _stages(cycles, sync_interval, days)
         except PluginError as error:
             text = f"{type(error).__name__}: {error}"
             self._tell_failure(f"fetch failed: {text}", error)
             for (plugin, _), cycle in zip(hosts, cycles, strict=True):
                 plugin.last_report = cycle.failed(error, text)
             raise
-        for (plugin, _), (answers, checked, delivery, report) in zip(hosts, done, strict=True):
-            plugin.last_report, plugin._window = report, answers.window
-            plugin._notices.tell(answers, checked, delivery, report, config)
+        for (plugin, _), (delivery, report) in zip(hosts, done, strict=True):
+            plugin.last_report, plugin._window = report, delivery.answers.window
+            plugin._notices.tell(delivery, report, config)
             plugin._on_step("returning")
-        return [delivery for _, _, delivery, _ in done]
-
-    def _stages(
-        self, cycles: Sequence[Cycle], sync_interval: float, days: int | None
-    ) -> list[tuple[Answers, Checked, Delivery, RunReport]]:
-        first, *others = cycles
-        try:
-            done = []
-            fetched = first.fetch_with(others, sync_interval, days)
-            for cycle, answers in zip(cycles, fetched, strict=True):
-                checked = cycle.batch(answers, first.judged)
-                done.append((answers, checked, *cycle.deliver(answers, checked)))
-        except PluginError:
-            raise
-        except Exception as error:
-            broken = f"the cycle broke: {type(error).__name__} at {_place(error)}"
-        else:
-            return done
-        # Raised out here, because a foreign error's text may hold a patient's name: it must not hang behind this one.
-        raise PluginSchemaError(broken)
+        return [delivery for delivery, _ in done]
 
     def _tell_failure(self, text: str, error: PluginError) -> None:
         """Log a failed cycle in one line (T005); the traceback at DEBUG, or a server that is down would fill the log."""
@@ -411,35 +384,50 @@ def fetch_for(plugins: Sequence[CalendoPlugin], sync_interval: float) -> list[li
 
     Raises as ``CalendoPlugin.fetch_entries``; what one host was to be given before another's ledger failed is sent again.
     """
-    first, *others = plugins
     try:
-        ready = [plugin._ready() for plugin in plugins]
+        hosts = [(plugin, plugin.ledger) for plugin in plugins]
     except PluginError as error:
-        first._tell_failure(f"no cycle could begin: {error}", error)
+        plugins[0]._tell_failure(f"no cycle could begin: {error}", error)
         raise
-    ledgers = [ledger for _, ledger in ready]
     with ExitStack() as stack:
-        for plugin, (config, ledger) in zip(plugins, ready, strict=True):
-            stack.enter_context(ledger.cycle(config.lock_timeout))
+        for plugin, ledger in hosts:
+            stack.enter_context(ledger.cycle(plugin.settings.lock_timeout))
             stack.enter_context(plugin._cycling)
         try:
             for plugin in plugins:
                 plugin.before_cycle()
-            beside = list(zip(others, ledgers[1:], strict=True))
-            deliveries = first._run(ledgers[0], sync_interval, first._known, None, beside)
+            deliveries = plugins[0]._run(hosts, sync_interval)
         except (PluginStateError, PluginSchemaError):
             # Opened and checked anew by the next cycle, which sets a damaged file aside.
             for plugin in plugins:
                 plugin.close(acknowledge=False)
             raise
-        for (config, ledger), delivery in zip(ready, deliveries, strict=True):
+        for (plugin, ledger), delivery in zip(hosts, deliveries, strict=True):
             ledger.warnings = ()
-            if config.acknowledge == "on_return":
+            if plugin.settings.acknowledge == "on_return":
                 ledger.mark_returned(line.booking_id for line in delivery.emitted)
     return [delivery.entries for delivery in deliveries]
 
 
-def _place(error: BaseException) -> str:
+def _stages(
+    cycles: Sequence[Cycle], sync_interval: float, days: int | None
+) -> list[tuple[Delivery, RunReport]]:
+    try:
+        fetched = fetch_from_server(cycles, sync_interval, days)
+        done = []
+        for cycle, answers in zip(cycles, fetched, strict=True):
+            done.append(cycle.deliver(answers, cycle.batch(answers, cycles[0].judged)))
+    except PluginError:
+        raise
+    except Exception as error:
+        broken = f"the cycle broke: {type(error).__name__} at {place_of(error)}"
+    else:
+        return done
+    # Raised out here, because a foreign error's text may hold a patient's name: it must not hang behind this one.
+    raise PluginSchemaError(broken)
+
+
+def place_of(error: BaseException) -> str:
     """Name the innermost line of this package that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if f"{os.sep}pipeline{os.sep}" in frame.filename] or frames

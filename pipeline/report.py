@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pipeline.delivery.ledger import Ledger, Owed, microseconds, moment
 from pipeline.delivery.ledger_file import CALLER
 from pipeline.errors import PluginSchemaError
+from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.batch import BatchFlags
@@ -253,8 +254,7 @@ def _shown(value: object) -> str:
         items = [str(item) for item in value]
     else:
         return str(value)
-    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + rest
+    return first_of(items, _SHOWN)
 
 
 def merged_flags(several: Iterable[BatchFlags]) -> dict[str, Any]:
@@ -332,9 +332,8 @@ class Health:
             "owed": [
                 {
                     "booking_id": booking_id,
+                    **owed._asdict(),
                     "since": owed.since.isoformat(),
-                    "attempts": owed.attempts,
-                    "passed_over": owed.passed_over,
                     "end": None if owed.end is None else owed.end.isoformat(),
                 }
                 for booking_id, owed in self.owed.items()

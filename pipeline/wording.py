@@ -141,3 +141,9 @@ def unsound(text: str) -> str | None:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 resource``, ``2 resources``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def first_of(values: Sequence[object], most: int = 20) -> str:
+    """Return the first of many values, and how many more there are: ``1, 2 and 5 more``."""
+    rest = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + rest

@@ -29,11 +29,11 @@ Source = Annotated[str | None, typer.Option(help="The source's name, where the f
 
 def _items(paths: Sequence[Path], names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
     from pipeline.delivery.ledger import Ledger
-    from pipeline.delivery.quarantine import items_of
+    from pipeline.delivery.quarantine import items
 
     with ExitStack() as copies:
         ledgers = [copies.enter_context(Ledger.copy(path)) for path in paths]
-        return items_of(ledgers, names, resolved=resolved)
+        return items(*ledgers, names=names, resolved=resolved)
 
 
 @quarantine_app.command("list")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.exits import FAILED, exit_codes, say
+from pipeline.wording import counted, first_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,7 +72,7 @@ def status(
     left = {_name(found): ids for found in hosts if (ids := found.left_behind(limit))}
     for name, ids in left.items():
         which = f" for {name}" if len(hosts) > 1 else ""
-        text = f"{len(ids)} bookings that have not ended yet have been owed{which} for more than {max_age}: {_ids(ids)}"
+        text = f"{len(ids)} bookings that have not ended yet have been owed{which} for more than {max_age}: {first_of(ids)}"
         say(text, fg=typer.colors.RED, err=True)
     if late:
         which = f" for {', '.join(late)}" if len(hosts) > 1 else ""
@@ -111,17 +112,12 @@ def _name(found: Health) -> str:
     return f"{found.source} ({found.host})" if found.source else found.host
 
 
-def _ids(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids[:_SHOWN])) + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
-
-
 def _show(found: Health) -> None:
     from rich.text import Text
 
     from pipeline.commands.ledgers import shown
     from pipeline.commands.render import Cell, Records, plain, terminal
     from pipeline.transform.reasons import HELD, explain
-    from pipeline.wording import counted
 
     console = terminal()
     console.print(plain(f"{_name(found)}:"), style="bold")
@@ -143,7 +139,7 @@ def _show(found: Health) -> None:
         console.print(f"held back: {len(found.held_back) - _SHOWN} more bookings")
     if found.pending:
         console.print(
-            f"pending at the host, which has not acknowledged them: {counted(len(found.pending), 'booking')}, {_ids(found.pending)}"
+            f"pending at the host, which has not acknowledged them: {counted(len(found.pending), 'booking')}, {first_of(found.pending)}"
         )
     if found.quarantined:
         console.print(

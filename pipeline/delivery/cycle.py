@@ -42,52 +42,16 @@ from pipeline.delivery.ledger import LINES_SCHEMA, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
 from pipeline.report import HELD_BACK, RunReport, merged_flags
 from pipeline.transform.reasons import explain, field_reason
+from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
     from pipeline.calpendo.client import CalpendoClient
-    from pipeline.calpendo.fetch import KnownBookings
+    from pipeline.calpendo.fetch import FetchedBookings, KnownBookings
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
-    from pipeline.delivery.decide import Answers, Checked, Delivery
     from pipeline.display import SourceLogger
-    from pipeline.report import RunReport
     from pipeline.transform.selection import Selection
-
-
-class _LookUp:
-    """Says, once the list is there, what else a cycle must learn, and keeps what the ledger said of it."""
-
-    def __init__(self, cycle: Cycle, window: Window, config: PipelineConfig) -> None:
-        self._cycle = cycle
-        self._window = window
-        self._config = config
-        self.lines = pl.DataFrame(schema=LINES_SCHEMA)
-        self.interest: tuple[int, ...] = ()
-        self.owed: dict[int, Owed] = {}
-        self.held: frozenset[int] = frozenset()
-
-    def __call__(self, listed: Sequence[int], cut: Sequence[int]) -> LookUp:
-        """Name the bookings whose fate the list does not tell, with their times as the host was given them."""
-        self._cycle.end("list")
-        ledger, window = self._cycle.ledger, self._window
-        self.lines = ledger.lines(listed, window.query_start, window.end)
-        self.owed, self.held = ledger.owed(), frozenset(ledger.held())
-        self.interest = tuple(of_interest(self.lines, window, self.owed, self.held, self._config))
-        asked = to_ask_for(self.interest, listed, cut)
-        rows = self.lines.filter(pl.col("booking_id").is_in(asked))
-        known = {
-            booking_id: (moment(start), None if end is None else moment(end))
-            for booking_id, start, end in rows.select("booking_id", "start_utc", "end_utc").iter_rows()
-        }
-        return LookUp(
-            {booking_id: known.get(booking_id) or self._end_of(booking_id) for booking_id in asked},
-            {booking_id: owed.passed_over for booking_id, owed in self.owed.items()},
-        )
-
-    def _end_of(self, booking_id: int) -> tuple[None, datetime | None]:
-        owed = self.owed.get(booking_id)
-        return None, owed.end if owed else None
 
 
 class Cycle:
@@ -112,10 +76,14 @@ class Cycle:
         self.now = now
         self.seconds: dict[str, float] = {}
         self.judged: Batch | None = None
-        self._client = client
-        self._known = known
+        self._lines = pl.DataFrame(schema=LINES_SCHEMA)
+        self._interest: list[int] = []
+        self._owed: dict[int, Owed] = {}
+        self._held: set[int] = set()
+        self.client = client
+        self.known = known
         self._kept = {} if kept is None else kept
-        self._config = config
+        self.config = config
         self._log = log
         self._on_step = on_step
         self._mark = time.perf_counter()
@@ -128,64 +96,37 @@ class Cycle:
         self._on_step(stage)
 
     def fetch(self, sync_interval: float, days: int | None = None) -> Answers:
-        """Ask for the window's bookings, and by number for those whose fate the list does not tell.
+        """Ask for the window's bookings, and by number for those whose fate the list does not tell (``fetch_from_server``)."""
+        return fetch_from_server([self], sync_interval, days)[0]
 
-        With ``days`` for those of the site's next days in place of the window (``window_of_days``).
+    def look_up(self, window: Window, listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+        """Name the bookings whose fate the list does not tell, with their times as the host was given them."""
+        self.end("list")
+        self._lines = self.ledger.lines(listed, window.query_start, window.end)
+        self._owed, self._held = self.ledger.owed(), self.ledger.held()
+        self._interest = of_interest(self._lines, window, self._owed, self._held, self.config)
+        asked = to_ask_for(self._interest, listed, cut)
+        spans: dict[int, tuple[datetime | None, datetime | None]] = {
+            booking_id: (None, self._owed[booking_id].end if booking_id in self._owed else None)
+            for booking_id in asked
+        }
+        rows = self._lines.filter(pl.col("booking_id").is_in(asked))
+        for booking_id, start, end in rows.select("booking_id", "start_utc", "end_utc").iter_rows():
+            spans[booking_id] = moment(start), None if end is None else moment(end)
+        return LookUp(spans, {booking_id: owed.passed_over for booking_id, owed in self._owed.items()})
 
-        All of it in one queue and within one budget of time. Raises ``PluginFetchError`` when the window cannot be
-        had. A look-up by number that fails costs its own booking a cycle's delay, and others' withdrawals at most one.
-        """
-        return self.fetch_with((), sync_interval, days)[0]
-
-    def fetch_with(
-        self, others: Sequence[Cycle], sync_interval: float, days: int | None = None
-    ) -> list[Answers]:
-        """Do the same once for the cycles of several hosts of this source; return the answers of each, this one's first."""
-        from pipeline.calpendo.fetch import fetch_cycle
-        from pipeline.calpendo.window import window_for, window_of_days
-
-        if "pipeline.batch" not in sys.modules:
-            threading.Thread(target=_warm_up, args=(self._config,), name="calpendo-warm-up").start()
-        cycles = (self, *others)
-        for cycle in cycles:
-            # That there is another cycle shows that what the last one returned came back.
-            cycle.ledger.settle_returned()
-            cycle.end("settle")
-        if days is None:
-            window = window_for(self._config, self.now, sync_interval)
-        else:
-            window = window_of_days(self._config, self.now, days)
-        look_ups = [_LookUp(cycle, window, self._config) for cycle in cycles]
-        asked: list[LookUp] = []
-
-        def follow(listed: Sequence[int], cut: Sequence[int]) -> LookUp:
-            asked.extend(look_up(listed, cut) for look_up in look_ups)
-            return merged(asked)
-
-        listed, followed = fetch_cycle(
-            self._client, self._config, window, known=self._known, follow=follow, now=self.now
-        )
-        for cycle in cycles:
-            cycle.end("lookup")
-        return [
-            Answers(
-                window,
-                listed,
-                followed.only(own.spans),
-                look_up.interest,
-                look_up.lines,
-                frozenset(look_up.owed),
-                look_up.held,
-            )
-            for own, look_up in zip(asked, look_ups, strict=True)
-        ]
+    def answers(self, window: Window, listed: FetchedBookings, followed: FetchedBookings) -> Answers:
+        """Return what the server said, with what this host's ledger knew before."""
+        self.end("lookup")
+        owed, held = frozenset(self._owed), frozenset(self._held)
+        return Answers(window, listed, followed, tuple(self._interest), self._lines, owed, held)
 
     def batch(self, answers: Answers, like: Batch | None = None) -> Checked:
         """Send both kinds of bookings through the columns and the schema gate.
 
         ``like`` is the listed bookings' batch of another host's cycle on the same answers (``judged``).
         """
-        config, window = self._config, answers.window
+        config, window = self.config, answers.window
         if like is None:
             like = self._process("listed", answers.listed.payloads, wanted(config, window))
         listed = self.judged = like
@@ -210,18 +151,18 @@ class Cycle:
     def _process(self, kind: str, payloads: Sequence[Any], selection: Selection) -> Batch:
         from pipeline.batch import process_changed
 
-        today = self.now.astimezone(pytz.timezone(self._config.timezone)).date()
+        today = self.now.astimezone(pytz.timezone(self.config.timezone)).date()
         self._kept[kind] = process_changed(
-            self._kept.get(kind), payloads, self._config, selection=selection, today=today
+            self._kept.get(kind), payloads, self.config, selection=selection, today=today
         )
         return self._kept[kind].batch
 
     def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:
         """Decide what goes out and write it down as pending, with everything else, in one transaction."""
-        delivery = decide(answers, checked, self.ledger, self._config)
+        delivery = decide(answers, checked, self.ledger, self.config)
         self.end("diff")
         # What the window can still bring is never forgotten, however short the retention: it would be sent anew.
-        keep_after = min(self.now - timedelta(days=self._config.retention_days), answers.window.query_start)
+        keep_after = min(self.now - timedelta(days=self.config.retention_days), answers.window.query_start)
         with self.ledger.transaction() as connection:
             run = history.next_run(connection)
             self.ledger.record(delivery, self.now)
@@ -235,7 +176,7 @@ class Cycle:
                 purged += history.purge_runs(connection, keep_after)
             self._on_step("writing")
             left = history.left_behind(self.ledger.owed(), self.now)
-            report = self._report(answers, checked, delivery, left)
+            report = self._report(delivery, left)
             history.add_run(connection, run, report, self.now)
         if purged:
             self.ledger.shrink()
@@ -244,21 +185,20 @@ class Cycle:
         self.end("write")
         return delivery, replace(report, seconds=self._rounded())
 
-    def _report(
-        self, answers: Answers, checked: Checked, delivery: Delivery, left_behind: list[int]
-    ) -> RunReport:
+    def _report(self, delivery: Delivery, left_behind: list[int]) -> RunReport:
+        answers = delivery.answers
         pending = len(self.ledger.pending_ids())
-        if self._config.acknowledge == "on_return":
+        if self.config.acknowledge == "on_return":
             pending -= len(delivery.emitted)
         stats = [answers.listed.stats, answers.followed.stats]
         return RunReport(
-            source=self._config.source_name,
+            source=self.config.source_name,
             started=self.now,
             window_start=answers.window.start,
             window_end=answers.window.end,
             pending=pending,
             owed=len(self.ledger.owed()),
-            held=len(delivery.verdict.held),
+            held=len(delivery.held),
             left_behind=len(left_behind),
             reasons=delivery.reasons,
             filters=delivery.filters,
@@ -268,9 +208,9 @@ class Cycle:
                 "sent": sum(part.requests for part in stats),
                 "retried": sum(part.retries for part in stats),
             },
-            flags=_flags(checked, delivery),
+            flags=_flags(delivery),
             warnings=(
-                *self._config.warnings,
+                *self.config.warnings,
                 *self.ledger.warnings,
                 *answers.listed.warnings,
                 *answers.followed.warnings,
@@ -287,12 +227,12 @@ class Cycle:
         """Write down that the cycle failed, and what it came to owe; gives the report that says so."""
         self.end("failed")
         report = RunReport(
-            source=self._config.source_name,
+            source=self.config.source_name,
             started=self.now,
             outcome="failed",
             error=text,
             seconds=self._rounded(),
-            warnings=(*self._config.warnings, *self.ledger.warnings),
+            warnings=(*self.config.warnings, *self.ledger.warnings),
         )
         failed, ends = (error.failed, error.ends) if isinstance(error, NothingFetchedError) else ({}, {})
         unasked = {booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED}
@@ -306,9 +246,48 @@ class Cycle:
         return report
 
 
-def _flags(checked: Checked, delivery: Delivery) -> dict[str, Any]:
+def fetch_from_server(
+    cycles: Sequence[Cycle], sync_interval: float, days: int | None = None
+) -> list[Answers]:
+    """Ask the server once for the cycles of several hosts of one source; return the answers of each.
+
+    Args:
+        cycles: of one source and one moment; the first one's connections are used.
+        sync_interval: seconds since the last cycle, for the rolling window.
+        days: the site's next days in place of the window (``window_of_days``).
+
+    Raises:
+        PluginFetchError: the window's list could not be fetched. A look-up by number that fails costs its own booking a
+            cycle's delay, and others' withdrawals at most one.
+    """
+    from pipeline.calpendo.fetch import fetch_cycle
+    from pipeline.calpendo.window import window_for, window_of_days
+
+    first = cycles[0]
+    config, now = first.config, first.now
+    if "pipeline.batch" not in sys.modules:
+        threading.Thread(target=_warm_up, args=(config,), name="calpendo-warm-up").start()
+    for cycle in cycles:
+        # That there is another cycle shows that what the last one returned came back.
+        cycle.ledger.settle_returned()
+        cycle.end("settle")
+    window = window_for(config, now, sync_interval) if days is None else window_of_days(config, now, days)
+    asked: list[LookUp] = []
+
+    def follow(listed: Sequence[int], cut: Sequence[int]) -> LookUp:
+        asked.extend(cycle.look_up(window, listed, cut) for cycle in cycles)
+        return merged(asked)
+
+    listed, followed = fetch_cycle(first.client, config, window, known=first.known, follow=follow, now=now)
+    return [
+        cycle.answers(window, listed, followed.only(own.spans))
+        for cycle, own in zip(cycles, asked, strict=True)
+    ]
+
+
+def _flags(delivery: Delivery) -> dict[str, Any]:
     """Return what stands out in the batches, and which withdrawals wait, and why."""
-    flags = merged_flags(batch.flags for batch in checked.batches)
+    flags = merged_flags(batch.flags for batch in delivery.checked.batches)
     if delivery.verdict.waiting:
         flags[HELD_BACK] = {str(number): why for number, why in delivery.verdict.waiting.items()}
     return flags
@@ -332,26 +311,19 @@ def _left(ids: list[int]) -> list[str]:
     """Say which bookings a few cycles could not fetch."""
     if not ids:
         return []
-    shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
     text = f"{len(ids)} bookings could not be fetched in more than {history.A_FEW_CYCLES} cycles and have not ended yet"
-    return [f"{text}: {shown}"]
+    return [f"{text}: {first_of(ids)}"]
 
 
 def _held_back(delivery: Delivery) -> list[str]:
     """Say why withdrawals wait."""
-    verdict = delivery.verdict
-    if verdict.kept_by == "failed_fetch":
-        text = (
-            "some bookings no longer stand in Calpendo, but details of others could not be fetched: they are withdrawn"
-            " when the next cycle says the same of them"
-        )
-        return [text]
-    if verdict.kept_by == "guard":
-        text = (
-            f"{len(verdict.held)} bookings would be withdrawn at once, more than the limit of {verdict.limit:g}: none"
-            " of them was; the same answer in the next cycle confirms it"
-        )
-        return [text]
+    count, limit = len(delivery.held), delivery.verdict.limit
+    if delivery.verdict.kept_by == "failed_fetch":
+        why = "because details of some bookings could not be fetched"
+        return [f"{count} withdrawals wait for the same answer in the next cycle, {why}"]
+    if delivery.verdict.kept_by == "guard":
+        what = f"{count} bookings would be withdrawn at once, more than the limit of {limit:g}"
+        return [f"{what}, so none was; the same answer in the next cycle confirms it"]
     return []
 
 
@@ -362,7 +334,6 @@ def _warm_up(config: PipelineConfig) -> None:
     process_batch([], config)
 
 
-_SHOWN = 20
 FEW_MATCHES = 0.8
 """A pattern that matches fewer of a window's bookings is an ERROR: it was hardly meant so."""
 _ENOUGH = 5
@@ -377,51 +348,34 @@ class Notices:
         self._said: set[tuple[str, object]] = set()
         self._saying: set[tuple[str, object]] = set()
 
-    def tell(
-        self,
-        answers: Answers,
-        checked: Checked,
-        delivery: Delivery,
-        report: RunReport,
-        config: PipelineConfig,
-    ) -> None:
-        """Say what a cycle did."""
+    def tell(self, delivery: Delivery, report: RunReport, config: PipelineConfig) -> None:
+        """Log what a cycle did."""
         self._saying = set()
         self._rejected(delivery)
-        for batch in checked.batches:
+        for batch in delivery.checked.batches:
             self._unmatched(batch, config)
             self._repaired(batch)
             self._unknown(batch)
-        self._withdrawals(delivery, report)
+        self._withdrawals(delivery)
+        window = delivery.answers.window
+        bounds = {
+            "start": window.start.isoformat(timespec="minutes"),
+            "end": window.end.isoformat(timespec="minutes"),
+        }
         self._log.info(
-            "%d bookings in the window from %s to %s: %d emitted, %d unchanged, %d filtered, %d rejected,"
-            " %d could not be fetched, %d gone",
-            report.listed,
-            answers.window.start.isoformat(timespec="minutes"),
-            answers.window.end.isoformat(timespec="minutes"),
-            report.emitted,
-            report.unchanged,
-            report.filtered,
-            report.rejected,
-            report.fetch_failed,
-            report.gone,
+            "%(listed)d bookings in the window from %(start)s to %(end)s: %(emitted)d emitted, %(unchanged)d unchanged,"
+            " %(filtered)d filtered, %(rejected)d rejected, %(fetch_failed)d could not be fetched, %(gone)d gone",
+            {**delivery.counts, **bounds},
         )
         if report.looked_up:
             self._log.info(
-                "%d more looked up by number: %d emitted, %d unchanged, %d gone, %d could not be fetched",
-                report.looked_up,
-                report.looked_up_emitted,
-                report.looked_up_unchanged,
-                report.looked_up_gone,
-                report.looked_up_failed,
+                "%(looked_up)d more looked up by number: %(looked_up_emitted)d emitted, %(looked_up_unchanged)d unchanged,"
+                " %(looked_up_gone)d gone, %(looked_up_failed)d could not be fetched",
+                delivery.counts,
             )
         self._log.info(
-            "%d entries returned: %d new, %d changed, %d sent again, %d withdrawn",
-            report.returned,
-            report.new,
-            report.changed,
-            report.resent,
-            report.withdrawn,
+            "%(returned)d entries returned: %(new)d new, %(changed)d changed, %(resent)d sent again, %(withdrawn)d withdrawn",
+            delivery.counts,
         )
         if report.changed_fields:
             self._log.info("fields changed: %s", _counts(report.changed_fields.items()))
@@ -465,14 +419,14 @@ class Notices:
                     level=logging.ERROR,
                 )
         for target, ids in batch.flags.unmatched_ids.items():
-            self._log.debug("%s: bookings that the pattern did not match: %s", target, _some(ids))
+            self._log.debug("%s: bookings that the pattern did not match: %s", target, first_of(ids))
         for target, ids in batch.flags.pattern_timeouts.items():
             self._warn(
                 "pattern_timeouts",
                 (target, ids),
                 "%s: the pattern took too long and was stopped for bookings %s; calpendo-pipeline verify shows why",
                 target,
-                _some(ids),
+                first_of(ids),
             )
         if config.log_original_values:
             self._original_values(batch, config)
@@ -500,7 +454,7 @@ class Notices:
                     why.meaning,
                     why.remedy,
                     len(ids),
-                    _some(ids),
+                    first_of(ids),
                 )
         for field, count in batch.flags.translated.items():
             self._log.debug("%s: %d values were only written in DICOM's form", field, count)
@@ -518,31 +472,13 @@ class Notices:
                     topic, values, "unknown %s: %s; %s", topic, _counts(counts.items()), outcome, level=level
                 )
 
-    def _withdrawals(self, delivery: Delivery, report: RunReport) -> None:
+    def _withdrawals(self, delivery: Delivery) -> None:
         gone = [booking_id for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
         if gone:
-            self._log.warning("%d bookings withdrawn: %s", len(gone), _some(gone))
-        verdict = delivery.verdict
-        if verdict.kept_by == "guard":
-            self._log.error(
-                "%d bookings would be withdrawn at once, more than the limit of %g, so none was; the same answer in the"
-                " next cycle confirms it: %s",
-                len(verdict.held),
-                verdict.limit,
-                _some(sorted(verdict.held)),
-            )
-        elif verdict.kept_by == "failed_fetch":
-            self._log.warning(
-                "%d withdrawals wait for the same answer in the next cycle, because details of %d bookings could not be"
-                " fetched",
-                len(verdict.held),
-                report.fetch_failed + report.looked_up_failed - report.not_reached,
-            )
-
-
-def _some(ids: Sequence[int]) -> str:
-    shown = ", ".join(map(str, ids[:_SHOWN]))
-    return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+            self._log.warning("%d bookings withdrawn: %s", len(gone), first_of(gone))
+        level = logging.ERROR if delivery.verdict.kept_by == "guard" else logging.WARNING
+        for text in _held_back(delivery):
+            self._log.log(level, "%s: %s", text, first_of(sorted(delivery.held)))
 
 
 def _counts(items: Iterable[tuple[str, int]]) -> str:

@@ -412,7 +412,9 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
     altered = keys_out["change"] == "changed"
     altered_ids = keys_out.filter(altered)["booking_id"]
     differences = changed_fields(
-        altered_ids, entries_out.filter(altered), ledger.entry_texts(altered_ids.to_list())
+        altered_ids,
+        entries_out.filter(altered),
+        {number: line.entry for number, line in ledger.last_lines(altered_ids).items()},
     )
 
     standing = set(keys["booking_id"].to_list())

@@ -29,15 +29,16 @@ from pipeline.delivery.ledger_file import (
     SQLITE_ERRORS,
     StateFile,
     copied,
+    explained,
     is_held,
     open_copy,
     open_exclusive,
     open_memory,
     open_shared,
     purge_aside,
-    reason_of,
 )
 from pipeline.errors import PluginStateError
+from pipeline.wording import first_of
 
 DATE_KEY = "scheduled_start_date"
 TIME_KEY = "scheduled_start_time"
@@ -185,34 +186,25 @@ class Ledger:
             gate = cls._gates.setdefault(key, threading.RLock())
         # Who waits for another process keeps waiting those who want the same file, and nobody else.
         with gate:
-            ledger = cls._joined(key, source_name, host)
-            if ledger is None:
-                ledger = cls(open_exclusive(place, lock_timeout=lock_timeout, now=now), place)
-                try:
-                    ledger._claim(source_name, host)
-                    ledger._after_opening()
-                except BaseException:
-                    ledger.abandon()
-                    raise
-                with cls._shared_lock:
-                    cls._shared[key] = ledger
-            return ledger
-
-    @classmethod
-    def _joined(cls, key: tuple[int, Path], source_name: str, host: str) -> Self | None:
-        """Share the ledger that this process has open, if it has, and if its file is still in its place."""
-        with cls._shared_lock:
-            ledger: Self | None = cls._shared.get(key)
-            if ledger is not None and not ledger.is_in_place():
-                ledger.abandon()
-                ledger = None
-            if ledger is not None:
-                ledger._users += 1
-                try:
-                    ledger._claim(source_name, host)
-                except BaseException:
-                    ledger._users -= 1
-                    raise
+            with cls._shared_lock:
+                shared: Self | None = cls._shared.get(key)
+                if shared is not None and not shared.is_in_place():
+                    shared.abandon()
+                    shared = None
+                if shared is not None:
+                    shared._users += 1
+            ledger = shared or cls(open_exclusive(place, lock_timeout=lock_timeout, now=now), place)
+            try:
+                ledger._claim(source_name, host)
+                if shared is None:
+                    ledger._forget_damaged()
+                    # A process that died left it: nobody knows whether its host got them.
+                    ledger._take_back_note()
+                    with cls._shared_lock:
+                        cls._shared[key] = ledger
+            except BaseException:
+                ledger.release()
+                raise
             return ledger
 
     @classmethod
@@ -226,7 +218,12 @@ class Ledger:
         place = _place(path)
         ledger = cls(open_copy(place), place)
         try:
-            ledger._after_copying()
+            ledger._forget_damaged()
+            noted = ledger.meta(_RETURNED)
+            # A living process got them: it holds the lock, and would have kept no note of a failure.
+            if noted is not None and is_held(place):
+                ledger._returned.update(orjson.loads(noted))
+                ledger.settle_returned()
         except BaseException:
             ledger.abandon()
             raise
@@ -248,7 +245,7 @@ class Ledger:
 
     def snapshot(self) -> Self:
         """Copy this ledger to memory, as the next cycle would find it; what is done to the copy leaves no trace."""
-        with self._guard, self._explained():
+        with self._guard, explained(self.path or MEMORY):
             copy = type(self)(StateFile(copied(self.connection)), self.path)
         try:
             copy._returned = set(self._returned)
@@ -289,7 +286,9 @@ class Ledger:
             self._users -= 1
             if self._users == 0:
                 try:
-                    self._before_closing()
+                    # An unusable file must not break the end of a program: what is not marked is sent again.
+                    with suppress(PluginStateError):
+                        self.settle_returned()
                 finally:
                     self._forget()
                     self._file.close()
@@ -308,7 +307,7 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write all of a block or nothing of it; on the disk when the block ends."""
-        with self._guard, self._explained():
+        with self._guard, explained(self.path or MEMORY):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
@@ -318,18 +317,9 @@ class Ledger:
                     self.connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLITE_ERRORS as error:
-            raise PluginStateError(
-                f"the ledger {self.path or MEMORY} cannot be used: {reason_of(error)}"
-            ) from None
-
     def rows(self, query: str, *values: object) -> list[Any]:
         """Read the rows of a query."""
-        with self._guard, self._explained():
+        with self._guard, explained(self.path or MEMORY):
             return self.connection.execute(query, values).fetchall()
 
     def _claim(self, source_name: str, host: str) -> None:
@@ -376,10 +366,9 @@ class Ledger:
             return
         with self.transaction() as connection:
             connection.execute(_FORGET_ENTRIES, (id_list(damaged),))
-        shown = ", ".join(map(str, damaged[:20])) + (", ..." if len(damaged) > 20 else "")
         told = (
             f"{len(damaged)} damaged rows of the ledger {self.path or MEMORY} are forgotten, and sent again if they still"
-            f" stand: bookings {shown}"
+            f" stand: bookings {first_of(damaged)}"
         )
         self.warnings += (told,)
 
@@ -440,11 +429,7 @@ class Ledger:
 
     def entries(self, ids: Collection[int]) -> dict[int, dict[str, Any]]:
         """Give the last entry of each booking asked for, as it was emitted; those never emitted are absent."""
-        return {booking_id: from_text(text) for booking_id, text in self.entry_texts(ids).items()}
-
-    def entry_texts(self, ids: Collection[int]) -> dict[int, str]:
-        """Give the last entry of each booking asked for as JSON text."""
-        return {booking_id: line.entry for booking_id, line in self.last_lines(ids).items()}
+        return {booking_id: from_text(line.entry) for booking_id, line in self.last_lines(ids).items()}
 
     def last_lines(self, ids: Collection[int]) -> dict[int, Line]:
         """Give the whole line of each booking asked for; those never emitted are absent."""
@@ -621,28 +606,10 @@ class Ledger:
         )
         return cursor.rowcount
 
-    def _after_opening(self) -> None:
-        """Check each entry, and take back the note of a process that died: nobody knows whether its host got them."""
-        self._forget_damaged()
-        self._take_back_note()
-
     def _take_back_note(self) -> None:
         if self.meta(_RETURNED) is not None:
             with self.transaction():
                 self.forget_meta(_RETURNED)
-
-    def _after_copying(self) -> None:
-        """Count as delivered what a living process got: it holds the lock, and would have kept no note of a failure."""
-        self._forget_damaged()
-        noted = self.meta(_RETURNED)
-        if noted is not None and self.path is not None and is_held(self.path):
-            self._returned.update(orjson.loads(noted))
-            self.settle_returned()
-
-    def _before_closing(self) -> None:
-        # An unusable file must not break the end of a program: what is not marked is sent again.
-        with suppress(PluginStateError):
-            self.settle_returned()
 
     def purge(self, before: datetime) -> int:
         """Forget entries that started before a moment, and when they were seen; inside a transaction.
@@ -667,7 +634,7 @@ class Ledger:
 
     def shrink(self) -> None:
         """Give freed pages back to the disk, and drop old values from the write-ahead log."""
-        with self._guard, self._explained():
+        with self._guard, explained(self.path or MEMORY):
             self.connection.execute("PRAGMA incremental_vacuum").fetchall()
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

@@ -289,11 +289,15 @@ def ledgers_beside(base: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path != base, path.name))
 
 
-def to_read(base: Path, host: str) -> Path | None:
+def to_read(config: PipelineConfig, host: str, *, source_name: str | None = None) -> Path | None:
     """Return the file that holds what a host was given until now; None where that is nothing yet.
 
-    That is its own, or the shared one of 0.1.0 as long as this has not been handed over.
+    That is its own, or the shared one of 0.1.0 as long as this has not been handed over. ``source_name`` as for
+    ``ledger_path``.
     """
+    base = ledger_path(config, source_name=source_name)
+    if base is None:
+        return None
     path = for_host(base, host)
     if not path.exists():
         return base if host == PYLANTIR and _is_pylantirs_shared(base) else None
@@ -313,7 +317,7 @@ def hand_over(base: Path, *, lock_timeout: float = 0.0, now: datetime | None = N
     with contextlib.closing(_lock(base, lock_timeout)), contextlib.closing(_lock(target, lock_timeout)):
         if not _is_pylantirs_shared(base):
             return
-        with _explained(base):
+        with explained(base):
             # Its write-ahead log would move along; but one file moves at once, three do not.
             with contextlib.suppress(*SQLITE_ERRORS), contextlib.closing(connect(base)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -351,11 +355,11 @@ def open_exclusive(path: Path, *, lock_timeout: float = 0.0, now: datetime | Non
     ``ForeignFileError`` when the file is none of ours. A damaged file is renamed and named in ``warnings``; an old one is
     kept beside the migrated one. ``now`` (default: the present) is the time that such a file's name tells.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_foreign(path)
     warnings: list[str] = []
-    with _closed_on_error(_lock(path, lock_timeout)) as lock, _explained(path):
+    with _closed_on_error(_lock(path, lock_timeout)) as lock, explained(path):
         connection = _opened(path, now)
         if connection is None:
             warnings.append(_set_aside(path, now))
@@ -397,8 +401,12 @@ def _opened(path: Path, now: datetime | None) -> sqlite3.Connection | None:
 def open_shared(path: Path) -> StateFile:
     """Open an existing ledger of today's version for one short write beside a running process."""
     _require(path)
-    with _explained(path), _closed_on_error(connect(path)) as connection:
-        _require_current(_version(connection, path), path)
+    with explained(path), _closed_on_error(connect(path)) as connection:
+        version = _version(connection, path)
+        if version < CURRENT:
+            raise PluginStateError(
+                f"the ledger {path} has version {version}; run one cycle first, which brings it to {CURRENT}"
+            )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
     return StateFile(connection)
@@ -411,7 +419,7 @@ def open_copy(path: Path) -> StateFile:
     is damaged: the next cycle sets it aside.
     """
     _require(path)
-    with _explained(path), contextlib.closing(_read_only(path)) as source:
+    with explained(path), contextlib.closing(_read_only(path)) as source:
         version = _version(source, path)
         with _closed_on_error(copied(source)) as copy:
             if version:
@@ -449,13 +457,6 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connect
         raise
 
 
-def _require_current(version: int, path: Path) -> None:
-    if version < CURRENT:
-        raise PluginStateError(
-            f"the ledger {path} has version {version}; run one cycle first, which brings it to {CURRENT}"
-        )
-
-
 def _read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
     return connect(f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' * immutable}", uri=True)
 
@@ -471,12 +472,12 @@ def _text(value: bytes) -> str:
 def _require(path: Path) -> None:
     if not path.exists():
         raise PluginStateError(f"there is no ledger at {path}: no cycle has run with this configuration yet")
-    with _explained(path):
+    with explained(path):
         _refuse_foreign(path)
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path | str) -> Iterator[None]:
     """Turn the system's and SQLite's errors into one that says which file it is about, without their text."""
     try:
         yield
@@ -526,7 +527,7 @@ def _lock(path: Path, timeout: float) -> sqlite3.Connection:
     The ledger itself stays readable.
     """
     place = path.with_name(f"{path.name}.lock")
-    with _explained(place):
+    with explained(place):
         _create_private(place)
         connection = sqlite3.connect(
             place, isolation_level=None, check_same_thread=False, timeout=max(timeout, _LOOK_SECONDS)
@@ -551,7 +552,7 @@ def is_held(path: Path) -> bool:
     if not place.exists():
         return False
     uri = f"{place.absolute().as_uri()}?mode=ro"
-    with _explained(place), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0)) as lock:
+    with explained(place), contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0)) as lock:
         try:
             lock.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:

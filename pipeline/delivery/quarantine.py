@@ -156,15 +156,13 @@ def resolve(connection: sqlite3.Connection, accepted: Collection[int], now: date
     )
 
 
-def items(ledger: Ledger, names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
-    """Return the items, oldest first: the named ones, or all that are open (``resolved``: all)."""
-    return items_of([ledger], names, resolved=resolved)
+def items(*ledgers: Ledger, names: Collection[str] = (), resolved: bool = False) -> list[Item]:
+    """Return the items of hosts of a source, each booking once, oldest first: as the host has it that looked last.
 
-
-def items_of(ledgers: Iterable[Ledger], names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
-    """Return the items of all hosts of a source, each booking once: as the host has it that looked last.
-
-    ``names``: only these; otherwise all that are open (``resolved``: all).
+    Args:
+        ledgers: the hosts' ledgers.
+        names: only these; otherwise all that are open.
+        resolved: all, also those of bookings that pass by now.
     """
     latest: dict[str, Item] = {}
     for ledger in ledgers:
@@ -188,20 +186,9 @@ def _read(ledger: Ledger) -> Iterator[tuple[str, Item]]:
             rules = tuple(map(str, orjson.loads(reasons)))
         except (ValueError, TypeError):
             continue  # damaged; where the booking is rejected still, the next cycle writes it anew
-        yield (
-            subject,
-            Item(
-                item=item,
-                booking_id=booking_id,
-                reasons=rules,
-                payload=payload,
-                run=run,
-                schema_version=version,
-                first_seen=moment(first),
-                last_seen=moment(last),
-                resolved=None if passes is None else moment(passes),
-            ),
-        )
+        passed = None if passes is None else moment(passes)
+        times = moment(first), moment(last), passed
+        yield subject, Item(item, booking_id, rules, payload, run, version, *times)
 
 
 def purge(connection: sqlite3.Connection, before: datetime) -> int:

@@ -128,11 +128,10 @@ def _refuse(asked: Any) -> None:
     refuse_unusable(Path(asked.pylantir_config), PLUGIN_REGISTRY)
     try:
         AE(ae_title=asked.AEtitle)
-        usable = True
     except (TypeError, ValueError):
-        usable = False
-    if not usable:
-        raise PluginConfigError("--AEtitle: write the name that the scanner calls, 1 to 16 ASCII characters")
+        raise PluginConfigError(
+            "--AEtitle: write the name that the scanner calls, 1 to 16 ASCII characters"
+        ) from None
     if not 0 < asked.port < 65536:
         raise PluginConfigError(f"--port: got {asked.port}; write a number from 1 to 65535, such as 4242")
     _try_port(asked.ip, asked.port)
@@ -143,21 +142,15 @@ def _try_port(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.create_server((host, port), family=family).close()
-        why = None
     except socket.gaierror:
         raise PluginConfigError(
             "--ip: is no address of this machine; leave it out to listen on all"
         ) from None
     except OSError as error:
-        why = error.errno or 0
-    if why == errno.EADDRINUSE:
-        raise PluginStateError(
-            f"port {port} of {host} is taken: a worklist server runs there already; stop it, or write another --port"
-        )
-    if why is not None:
-        raise PluginStateError(
-            f"port {port} of {host} cannot be used: {os.strerror(why)}; write another --port or --ip"
-        )
+        why = f"cannot be used: {os.strerror(error.errno or 0)}; write another --port or --ip"
+        if error.errno == errno.EADDRINUSE:
+            why = "is taken: a worklist server runs there already; stop it, or write another --port"
+        raise PluginStateError(f"port {port} of {host} {why}") from None
 
 
 class _EndingThreads(ThreadPoolExecutor):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import sqlite3
-import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,13 +36,14 @@ from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.hosts import CarriedReport, adopt_unknown, is_study_uid, study_uid
-from pipeline.plugin import CalendoPlugin
+from pipeline.plugin import CalendoPlugin, place_of
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.configuration import UNNAMED, ledger_name, option_faults, with_host_defaults
 from pipeline.pylantir.host_rows import Left, Step, StepBook, settle
 from pipeline.pylantir.wire import dicom_date, dicom_time, to_wire
 from pipeline.pylantir.worklist_filter import make_filter, output_zone
 from pipeline.report import RunReport
+from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.delivery.decide import Plan
@@ -169,7 +169,7 @@ class HostedPlugin(CalendoPlugin):
                 "%d rows of Pylantir's database are missing or were changed by another hand; they are written again:"
                 " bookings %s",
                 len(lost),
-                lost[:20],
+                first_of(lost),
             )
 
     def _adopt_unknown(self, database: Path, since: datetime) -> None:
@@ -245,7 +245,7 @@ class HostedPlugin(CalendoPlugin):
                 "Pylantir's database does not hold %d of %d rows; they are sent again: bookings %s",
                 len(missing),
                 len(prepared),
-                missing[:20],
+                first_of(missing),
             )
 
     def _rows(self, database: Path, name: str, ids: Mapping[int, Any]) -> dict[int, dict[str, Any]] | None:
@@ -280,21 +280,17 @@ class PylantirSchemaError(errors.PluginSchemaError, base.PluginError):  # type: 
 
 def as_pylantir(error: errors.PluginError) -> errors.PluginError:
     """Give an error of this package as one of Pylantir's too, with the same text."""
-    text = str(error)
     if isinstance(error, errors.PluginConfigError):
-        return PylantirConfigError(text, error.faults)
-    if isinstance(error, errors.PluginStateError):
-        return PylantirStateError(text)
-    if isinstance(error, errors.PluginSchemaError):
-        return PylantirSchemaError(text)
-    return PylantirFetchError(text)
+        return PylantirConfigError(str(error), error.faults)
+    kinds = (PylantirStateError, PylantirSchemaError)
+    return next((kind for kind in kinds if isinstance(error, kind.__bases__[0])), PylantirFetchError)(
+        str(error)
+    )
 
 
 def unexpected(error: Exception) -> PylantirFetchError:
     """Give an error of the program's own as a failed cycle: where it happened, not its text, which may hold a name."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
-    return PylantirFetchError(f"the cycle broke: {type(error).__name__} at {place}")
+    return PylantirFetchError(f"the cycle broke: {type(error).__name__} at {place_of(error)}")
 
 
 Record = dict[str, Any]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.file import DEFAULT_NAME, SourceSettings
 from pipeline.delivery.ledger import DATE_KEY, STATUS_KEY, TIME_KEY, Ledger, from_text
-from pipeline.delivery.ledger_file import CALLER, PYLANTIR, ledger_path, to_read
+from pipeline.delivery.ledger_file import PYLANTIR, to_read
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.configuration import UNNAMED, ledger_names
 from pipeline.pylantir.plugin import CalendoPylantirPlugin, booking_number
@@ -92,8 +92,7 @@ def _owner(config: PipelineConfig, source: SourceSettings) -> str:
     """Return the name under which Pylantir's plugin keeps this source's ledger; it may have been started without the file."""
     names = ledger_names(source.name, source.config)
     for name in names:
-        base = ledger_path(config, CALLER, source_name=name)
-        path = None if base is None else to_read(base, PYLANTIR)
+        path = to_read(config, PYLANTIR, source_name=name)
         if path is not None:
             with Ledger.copy(path) as ledger:
                 owner = ledger.meta("source")

@@ -19,7 +19,7 @@ import pytz
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.delivery.ledger import IN_PROGRESS, SCHEDULED, microseconds
-from pipeline.delivery.ledger_file import CALLER, PYLANTIR, SQLITE_ERRORS, ledger_path, to_read
+from pipeline.delivery.ledger_file import PYLANTIR, SQLITE_ERRORS, to_read
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.configuration import ledger_names, with_host_defaults
 from pipeline.pylantir.host_rows import SYNCED_NOTE
@@ -62,7 +62,6 @@ def make_filter(
     ``ledger`` stands in for the source's ledger file, after a cycle that went through.
     """
     settings = _settings(config)
-    keep = timedelta(hours=settings.keep_past_hours)
     names = ledger_names(source_name, config)
     zone = output_zone(settings)
 
@@ -70,7 +69,7 @@ def make_filter(
         from pylantir.models import WorklistItem
         from sqlalchemy import and_, func, or_
 
-        span = shown_span(settings, keep, datetime.now(UTC) if now is None else now)
+        span = shown_span(settings, datetime.now(UTC) if now is None else now)
         known = (
             _ask_ledger(names, settings, span)
             if ledger is None
@@ -82,16 +81,14 @@ def make_filter(
         )
         status = WorklistItem.performed_procedure_step_status
         number = WorklistItem.source_record_id
+
+        def starts_from(first: datetime) -> Any:
+            return and_(start >= _stamp(first, zone), start < _stamp(span.last, zone))
+
         in_time = or_(
-            and_(
-                start >= _stamp(span.first, zone), start < _stamp(span.last, zone), number.not_in(known.ended)
-            ),
+            and_(starts_from(span.first), number.not_in(known.ended)),
             number.in_(known.lasting),
-            and_(
-                status == IN_PROGRESS,
-                start >= _stamp(span.running_since, zone),
-                start < _stamp(span.last, zone),
-            ),
+            and_(status == IN_PROGRESS, starts_from(span.running_since)),
         )
         shown = and_(status.in_((SCHEDULED, IN_PROGRESS)), in_time)
         if known.synced:
@@ -105,16 +102,17 @@ def make_filter(
     return filter_query
 
 
-def shown_span(settings: PipelineConfig, keep: timedelta, now: datetime) -> Span:
+def shown_span(settings: PipelineConfig, now: datetime) -> Span:
     """Give the span of starts that are shown at a moment (aware).
 
-    Rolling: what has not ended ``keep`` ago, up to the window's end; without a known end, what began at most
+    Rolling: what has not ended ``keep_past_hours`` ago, up to the window's end; without a known end, what began at most
     ``max_booking_hours`` ago. Today and daily window: the site's window of the day, and what runs into it.
     """
     longest = timedelta(hours=settings.max_booking_hours)
     window = window_for(settings, now, 0.0)
     if settings.window_mode == "rolling" and settings.daily_window is None:
-        return Span(now - longest, window.end, now - longest, lasting=now - keep, ended=now - keep)
+        ended = now - timedelta(hours=settings.keep_past_hours)
+        return Span(now - longest, window.end, now - longest, lasting=ended, ended=ended)
     lasting = window.start if settings.include_running else None
     return Span(window.start, window.end, now - longest, lasting=lasting, ended=None)
 
@@ -141,37 +139,24 @@ def _stamp(moment: datetime, zone: Any) -> str:
 def _ask_ledger(names: tuple[str, ...], settings: PipelineConfig, span: Span) -> Known:
     """Read the ends of bookings from the ledger, beside the sync that writes it; without one, nothing is known."""
     for name in names:
-        base = ledger_path(settings, CALLER, source_name=name)
-        path = None if base is None else to_read(base, PYLANTIR)
-        if path is None:
-            continue
-        with contextlib.suppress(*SQLITE_ERRORS, OSError):
-            uri = f"{path.as_uri()}?mode=ro"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
-                return _known(connection, span)
+        path = to_read(settings, PYLANTIR, source_name=name)
+        if path is not None:
+            with contextlib.suppress(*SQLITE_ERRORS, OSError):
+                uri = f"{path.as_uri()}?mode=ro"
+                with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as connection:
+                    return _known(connection, span)
     return Known()
 
 
 def _known(connection: sqlite3.Connection, span: Span) -> Known:
-    ended: tuple[str, ...] = ()
-    lasting: tuple[str, ...] = ()
-    if span.ended is not None:
-        ended = _ids(
-            connection,
-            "SELECT booking_id FROM entries WHERE start_utc >= ? AND end_utc <= ?",
-            span.first - timedelta(hours=26),
-            span.ended,
-        )
-    if span.lasting is not None:
-        lasting = _ids(
-            connection,
-            "SELECT booking_id FROM entries WHERE start_utc < ? AND end_utc > ?",
-            span.first,
-            span.lasting,
-        )
+    # No time is before or after one that is not given: then there are no such bookings.
+    ended = _ids(connection, "start_utc >= ? AND end_utc <= ?", span.first - timedelta(hours=26), span.ended)
+    lasting = _ids(connection, "start_utc < ? AND end_utc > ?", span.first, span.lasting)
     synced = connection.execute("SELECT 1 FROM meta WHERE key = ?", (SYNCED_NOTE,)).fetchone()
     return Known(ended, lasting, synced is not None)
 
 
-def _ids(connection: sqlite3.Connection, query: str, *moments: datetime) -> tuple[str, ...]:
-    return tuple(str(row[0]) for row in connection.execute(query, tuple(map(microseconds, moments))))
+def _ids(connection: sqlite3.Connection, condition: str, *moments: datetime | None) -> tuple[str, ...]:
+    values = [None if moment is None else microseconds(moment) for moment in moments]
+    query = f"SELECT booking_id FROM entries WHERE {condition}"  # noqa: S608 - constants
+    return tuple(str(row[0]) for row in connection.execute(query, values))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydicom import dcmread
 from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
@@ -116,8 +116,8 @@ def worklist_item(
     if making.faults:
         return Item(fault="; ".join(making.faults))
     if code := making.code(entry):
-        step.add(_sequence("ScheduledProtocolCodeSequence", code))
-    item.add(_sequence(_STEP, step))
+        step.add(_element("ScheduledProtocolCodeSequence", "SQ", Sequence([code])))
+    item.add(_element(_STEP, "SQ", Sequence([step])))
     if character_set != ASCII:
         item.add(_element("SpecificCharacterSet", "CS", character_set))
     return Item(
@@ -223,12 +223,14 @@ class _Making:
                     self.faults.append(f"{_name_of(keyword)} is empty")
                 made.add(_empty(keyword))
                 continue
-            element = _valid(keyword, value)
-            if element is None and keyword in _NEVER_EMPTY:
-                self.faults.append(f"{_name_of(keyword)} is no valid {_vr_of(keyword)}")
-            elif element is None:
-                self.repaired[_name_of(keyword)] = ("emptied",)
-            made.add(element or _empty(keyword))
+            try:
+                made.add(_element(keyword, _vr_of(keyword), value))
+            except ValueError:
+                made.add(_empty(keyword))
+                if keyword in _NEVER_EMPTY:
+                    self.faults.append(f"{_name_of(keyword)} is no valid {_vr_of(keyword)}")
+                else:
+                    self.repaired[_name_of(keyword)] = ("emptied",)
         return made
 
     def code(self, entry: Mapping[str, Any]) -> Dataset | None:
@@ -269,23 +271,11 @@ _ANY_CHARACTERS: Final = frozenset({"LO", "PN", "SH"})
 """The representations that SpecificCharacterSet applies to (PS3.5 6.1.2.3); all others are of the default repertoire."""
 
 
-def _valid(keyword: str, value: str) -> DataElement | None:
-    try:
-        return _element(keyword, _vr_of(keyword), value)
-    except ValueError:
-        return None
-
-
 def _element(keyword: str, vr: str, value: Any) -> DataElement:
 
     if isinstance(value, str) and "\\" in value:
         raise ValueError("a backslash would make two values of one")
     return DataElement(_tag_of(keyword), vr, value, validation_mode=RAISE)
-
-
-def _sequence(keyword: str, item: Dataset) -> DataElement:
-
-    return _element(keyword, "SQ", Sequence([item]))
 
 
 @lru_cache(maxsize=64)
@@ -294,10 +284,7 @@ def _empty(keyword: str) -> DataElement:
     return _element(keyword, _vr_of(keyword), [] if _vr_of(keyword) == "SQ" else None)
 
 
-@lru_cache(maxsize=64)
-def _tag_of(keyword: str) -> Any:
-
-    return Tag(tag_for_keyword(keyword) or 0)
+_tag_of = lru_cache(maxsize=64)(Tag)
 
 
 @lru_cache(maxsize=64)

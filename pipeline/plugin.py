@@ -19,7 +19,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
@@ -112,11 +111,9 @@ class CalendoPlugin(DataSourcePlugin):
         """Return the plugin."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close it; an error leaves what was returned last as pending."""
-        self.close(acknowledge=error is None)
+        self.close(acknowledge=kind is None)
 
     def __repr__(self) -> str:
         """Name the source and its server, never the login; an address that is not checked yet may hold one."""
@@ -125,7 +122,16 @@ class CalendoPlugin(DataSourcePlugin):
 
     def validate_config(self) -> None:
         """Check configuration and credentials together (T002); raises ``PluginConfigError`` with all faults."""
-        config, _ = self._settings = self._read_settings()
+        from pipeline.config import PipelineConfig
+        from pipeline.config.options import check_settings
+
+        source, environ = self.source_name, self._environ
+        if self._given_credentials is None:
+            self._settings = check_settings(self.config, source_name=source, environ=environ)
+        else:
+            config = PipelineConfig.of(self.config, source=source, environ=environ, offline=False)
+            self._settings = config, self._given_credentials
+        config = self._settings[0]
         self.base_url = config.base_url
         for warning in config.warnings:
             self.lgr.warning("%s", warning)
@@ -272,8 +278,7 @@ class CalendoPlugin(DataSourcePlugin):
         while not self._cycling.acquire(timeout=_LOOK_AGAIN):
             # A cycle of another thread: it may connect only now.
             acknowledge = False
-            if self._client is not None:
-                self._client.close()
+            self.interrupt()
             if time.monotonic() > patient_until:
                 self.lgr.error("a cycle goes on that could not be ended; its ledger stays open until it has")
                 return
@@ -286,15 +291,6 @@ class CalendoPlugin(DataSourcePlugin):
                 ending()
         finally:
             self._cycling.release()
-
-    def _read_settings(self) -> tuple[PipelineConfig, Credentials]:
-        from pipeline.config import PipelineConfig
-        from pipeline.config.options import check_settings
-
-        if self._given_credentials is None:
-            return check_settings(self.config, source_name=self.source_name, environ=self._environ)
-        config = PipelineConfig.of(self.config, source=self.source_name, environ=self._environ, offline=False)
-        return config, self._given_credentials
 
     def _checked(self) -> tuple[PipelineConfig, Credentials]:
         if self._settings is None:

@@ -7,13 +7,21 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from pipeline.display import visible
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginStateError
+
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="Pylantir's configuration file; without it, this user's only source.")
+]
+OneSource = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
+AnySource = Annotated[str | None, typer.Option(help="Only this source; without it, all sources of the file.")]
+"""Options of several commands."""
 
 FAILED = 1
 MISCONFIGURED = 2

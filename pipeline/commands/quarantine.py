@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.exits import FAILED, exit_codes, say
+from pipeline.commands.exits import FAILED, AnySource, ConfigFile, OneSource, exit_codes, say
 
 if TYPE_CHECKING:
     from pipeline.commands.render import Cell
@@ -20,11 +20,6 @@ quarantine_app = typer.Typer(
     help="Look at rejected bookings, try them again with today's configuration, or forget them.",
     no_args_is_help=True,
 )
-
-Config = Annotated[
-    Path | None, typer.Option(help="Pylantir's configuration file; without it, this user's only source.")
-]
-Source = Annotated[str | None, typer.Option(help="The source's name, where the file holds several.")]
 
 
 def _items(paths: Sequence[Path], names: Collection[str] = (), *, resolved: bool = False) -> list[Item]:
@@ -38,10 +33,8 @@ def _items(paths: Sequence[Path], names: Collection[str] = (), *, resolved: bool
 
 @quarantine_app.command("list")
 def list_items(
-    config: Config = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
-    ] = None,
+    config: ConfigFile = None,
+    source: AnySource = None,
     resolved: Annotated[bool, typer.Option("--all", help="Also those that pass by now.")] = False,
 ) -> None:
     """List the rejected bookings with their reasons; no patient's data is shown."""
@@ -80,8 +73,8 @@ def list_items(
 @quarantine_app.command()
 def show(
     item_id: Annotated[str, typer.Argument(metavar="ID", help="A booking's id, or q1, q2, ... as listed.")],
-    config: Config = None,
-    source: Source = None,
+    config: ConfigFile = None,
+    source: OneSource = None,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show the values themselves: patients' data.")
     ] = False,
@@ -121,7 +114,7 @@ def replay(
         list[str] | None, typer.Argument(metavar="[ID]...", help="Ids as listed; without them, all.")
     ] = None,
     config: Annotated[Path, typer.Option(help="Pylantir's configuration file, as it is today.")] = ...,  # type: ignore[assignment]
-    source: Source = None,
+    source: OneSource = None,
 ) -> None:
     """Run today's configuration over the kept payloads and tell which pass now; nothing is sent or changed.
 
@@ -159,8 +152,8 @@ def replay(
 @quarantine_app.command()
 def purge(
     older_than: Annotated[str, typer.Option(help="Forget what was not seen for so long: 30d, 2w, 12h.")],
-    config: Config = None,
-    source: Source = None,
+    config: ConfigFile = None,
+    source: OneSource = None,
 ) -> None:
     """Forget rejected bookings that have not been seen for a time; also while another process works."""
     with exit_codes():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.commands.exits import FAILED, Command, exit_codes, say
+from pipeline.commands.exits import FAILED, Command, OneSource, exit_codes, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,9 +46,7 @@ def run(
     config: Annotated[
         Path, typer.Option(help="Pylantir's configuration file, or one source's config object.")
     ],
-    source: Annotated[
-        str | None, typer.Option(help="The source's name, where the file holds several.")
-    ] = None,
+    source: OneSource = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.commands.exits import FAILED, exit_codes, say
+from pipeline.commands.exits import FAILED, AnySource, ConfigFile, exit_codes, say
 from pipeline.wording import counted, first_of
 
 if TYPE_CHECKING:
@@ -21,13 +21,8 @@ _SHOWN = 20
 
 
 def status(
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Pylantir's configuration file; without it, this user's only source."),
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Only this source; without it, all sources of the file.")
-    ] = None,
+    config: ConfigFile = None,
+    source: AnySource = None,
     host: Annotated[
         str | None,
         typer.Option(help="Only this host, as shown: caller, pylantir, output:PATH, worklist:DIR."),

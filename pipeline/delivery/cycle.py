@@ -15,8 +15,9 @@ import logging
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from pipeline.delivery.decide import (
     to_ask_for,
     with_last_operators,
 )
-from pipeline.delivery.ledger import LINES_SCHEMA, Ledger, Owed, moment
+from pipeline.delivery.ledger import Changes, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
 from pipeline.report import HELD_BACK, RunReport, merged_flags
 from pipeline.transform.reasons import explain, field_reason
@@ -54,46 +55,42 @@ if TYPE_CHECKING:
     from pipeline.transform.selection import Selection
 
 
+@dataclass(eq=False, repr=False)
 class Cycle:
-    """One cycle of one source; ``now`` is aware. ``on_step`` hears the name of each stage as it ends.
+    """One cycle of one source.
 
-    ``known`` and ``kept`` hold what the cycle before learned: a plugin hands the same ones to each of its cycles.
+    Attributes:
+        now: the aware present.
+        on_step: hears the name of each stage as it ends.
+        known: what the cycle before learned of the server's bookings; a plugin hands the same to each of its cycles.
+        kept: the batches of the cycle before, likewise.
+        seconds: how long each stage took.
+        judged: the batch of the listed bookings, which holds for every host's cycle on the same answers.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        client: CalpendoClient,
-        config: PipelineConfig,
-        *,
-        known: KnownBookings | None = None,
-        kept: dict[str, Kept] | None = None,
-        now: datetime,
-        log: SourceLogger,
-        on_step: Callable[[str], None],
-    ) -> None:
-        self.ledger = ledger
-        self.now = now
-        self.seconds: dict[str, float] = {}
-        self.judged: Batch | None = None
-        self._lines = pl.DataFrame(schema=LINES_SCHEMA)
-        self._interest: list[int] = []
-        self._owed: dict[int, Owed] = {}
-        self._held: set[int] = set()
-        self.client = client
-        self.known = known
-        self._kept = {} if kept is None else kept
-        self.config = config
-        self._log = log
-        self._on_step = on_step
-        self._mark = time.perf_counter()
+    ledger: Ledger
+    client: CalpendoClient
+    config: PipelineConfig
+    _: KW_ONLY
+    now: datetime
+    log: SourceLogger
+    on_step: Callable[[str], None]
+    known: KnownBookings | None = None
+    kept: dict[str, Kept] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    judged: Batch | None = None
+    _lines: pl.DataFrame = field(init=False)
+    _interest: list[int] = field(init=False)
+    _owed: dict[int, Owed] = field(init=False)
+    _held: set[int] = field(init=False)
+    _mark: float = field(init=False, default_factory=time.perf_counter)
 
     def end(self, stage: str) -> None:
         """Note how long a stage took, and tell that it has ended."""
         moment = time.perf_counter()
         self.seconds[stage] = moment - self._mark
         self._mark = moment
-        self._on_step(stage)
+        self.on_step(stage)
 
     def fetch(self, sync_interval: float, days: int | None = None) -> Answers:
         """Ask for the window's bookings, and by number for those whose fate the list does not tell (``fetch_from_server``)."""
@@ -152,10 +149,10 @@ class Cycle:
         from pipeline.batch import process_changed
 
         today = self.now.astimezone(pytz.timezone(self.config.timezone)).date()
-        self._kept[kind] = process_changed(
-            self._kept.get(kind), payloads, self.config, selection=selection, today=today
+        self.kept[kind] = process_changed(
+            self.kept.get(kind), payloads, self.config, selection=selection, today=today
         )
-        return self._kept[kind].batch
+        return self.kept[kind].batch
 
     def deliver(self, answers: Answers, checked: Checked) -> tuple[Delivery, RunReport]:
         """Decide what goes out and write it down as pending, with everything else, in one transaction."""
@@ -174,7 +171,7 @@ class Cycle:
                 purged = self.ledger.purge(keep_after)
                 purged += quarantine.purge(connection, keep_after)
                 purged += history.purge_runs(connection, keep_after)
-            self._on_step("writing")
+            self.on_step("writing")
             left = history.left_behind(self.ledger.owed(), self.now)
             report = self._report(delivery, left)
             history.add_run(connection, run, report, self.now)
@@ -200,7 +197,7 @@ class Cycle:
             owed=len(self.ledger.owed()),
             held=len(delivery.held),
             left_behind=len(left_behind),
-            reasons=delivery.reasons,
+            reasons=Counter(reason for item in delivery.rejected for reason in item.reasons),
             filters=delivery.filters,
             changed_fields=delivery.changed_fields,
             seconds=self._rounded(),
@@ -238,11 +235,11 @@ class Cycle:
         unasked = {booking_id for booking_id, reason in failed.items() if reason == NOT_REACHED}
         try:
             with self.ledger.transaction() as connection:
-                self.ledger.owe(failed, self.now, unasked=unasked, ends=ends)
+                self.ledger.owe(Changes(owed=failed, unasked=unasked, ends=ends), self.now)
                 report = replace(report, owed=len(self.ledger.owed()), held=len(self.ledger.held()))
                 history.add_run(connection, history.next_run(connection), report, self.now)
         except PluginStateError as trouble:
-            self._log.error("the failed cycle could not be written down: %s", trouble)
+            self.log.error("the failed cycle could not be written down: %s", trouble)  # noqa: TRY400  it says all
         return report
 
 
@@ -444,20 +441,20 @@ class Notices:
                 )
 
     def _repaired(self, batch: Batch) -> None:
-        for field, kinds in batch.flags.repaired.items():
+        for name, kinds in batch.flags.repaired.items():
             for kind, ids in kinds.items():
-                why = explain(field_reason(field, kind))
+                why = explain(field_reason(name, kind))
                 self._warn(
                     "repaired",
-                    (field, kind, ids),
+                    (name, kind, ids),
                     "%s %s %d bookings: %s",
                     why.meaning,
                     why.remedy,
                     len(ids),
                     first_of(ids),
                 )
-        for field, count in batch.flags.translated.items():
-            self._log.debug("%s: %d values were only written in DICOM's form", field, count)
+        for name, count in batch.flags.translated.items():
+            self._log.debug("%s: %d values were only written in DICOM's form", name, count)
 
     def _unknown(self, batch: Batch) -> None:
         for topic, counts, outcome in (

@@ -335,7 +335,6 @@ class Delivery(Changes):
     rejected: list[Rejected] = field(repr=False)
     differences: pl.DataFrame = field(repr=False)
     counts: Mapping[str, Any]
-    reasons: Mapping[str, int]
     filters: Mapping[str, int]
 
     @property
@@ -428,7 +427,6 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
         for booking_id, digest, entry in zip(gone, digests_of(withdrawn), withdrawn, strict=True)
     ]
 
-    rejected = _rejected(answers.listed, checked)
     counts = _counts(answers, checked, keys["change"])
     return Delivery(
         answers=answers,
@@ -444,10 +442,9 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
         ends={**answers.listed.ends, **answers.followed.ends},
         held=verdict.held,
         verdict=verdict,
-        rejected=rejected,
+        rejected=_rejected(answers.listed, checked),
         differences=differences,
         counts=counts | {"withdrawn": len(withdrawn), "returned": len(entries) + len(withdrawn)},
-        reasons=Counter(reason for item in rejected for reason in item.reasons),
         filters=_filters(answers.listed, checked.listed),
     )
 
@@ -517,9 +514,7 @@ def _rejected(listed: FetchedBookings, checked: Checked) -> list[Rejected]:
 
 def _filters(listed: FetchedBookings, batch: Batch) -> dict[str, int]:
     counts = Counter(batch.filtered["reason"].to_list())
-    if listed.cut:
-        counts[_WINDOW] += len(listed.cut)
-    return dict(counts)
+    return dict(counts + Counter({_WINDOW: len(listed.cut)}))
 
 
 def _counts(answers: Answers, checked: Checked, change: pl.Series) -> dict[str, int]:

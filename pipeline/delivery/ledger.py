@@ -123,8 +123,7 @@ _PAST = (
     "SELECT booking_id FROM entries WHERE start_utc < ? AND NOT (state = 'pending' AND EXISTS"
     " (SELECT 1 FROM sightings AS seen WHERE seen.booking_id = entries.booking_id AND seen.last_seen >= ?))"
 )
-_FORGET_ENTRIES = "DELETE FROM entries WHERE booking_id IN (SELECT value FROM json_each(?))"
-_FORGET_SIGHTINGS = "DELETE FROM sightings WHERE booking_id IN (SELECT value FROM json_each(?))"
+_FORGET = "DELETE FROM {} WHERE booking_id IN (SELECT value FROM json_each(?))"
 
 
 class Ledger:
@@ -324,16 +323,13 @@ class Ledger:
 
     def _claim(self, source_name: str, host: str) -> None:
         """Write down whose ledger it is and which process holds it; refuse another source's or host's file."""
-        owner, known_host = self.meta("source"), self.meta("host")
-        if owner is not None and owner != source_name:
-            raise PluginStateError(
-                f"the ledger {self.path} belongs to the source {owner!r}, not {source_name!r}: give each source its own"
-                " 'state_path'"
-            )
-        if known_host is not None and known_host != host:
-            raise PluginStateError(
-                f"the ledger {self.path} belongs to the host {known_host!r}, not {host!r}: name another 'state_path'"
-            )
+        for key, given in (("source", source_name), ("host", host)):
+            known = self.meta(key)
+            if known is not None and known != given:
+                raise PluginStateError(
+                    f"the ledger {self.path} belongs to the {key} {known!r}, not {given!r}: give each {key} its own"
+                    " 'state_path'"
+                )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.transaction():
             self.set_meta("source", source_name)
@@ -365,7 +361,7 @@ class Ledger:
         if not damaged:
             return
         with self.transaction() as connection:
-            connection.execute(_FORGET_ENTRIES, (id_list(damaged),))
+            connection.execute(_FORGET.format("entries"), (id_list(damaged),))
         told = (
             f"{len(damaged)} damaged rows of the ledger {self.path or MEMORY} are forgotten, and sent again if they still"
             f" stand: bookings {first_of(damaged)}"
@@ -491,7 +487,7 @@ class Ledger:
             " ON CONFLICT (booking_id) DO UPDATE SET last_seen = excluded.last_seen",
             (stamp, stamp, id_list(changes.seen)),
         )
-        self.owe(changes.owed, now, unasked=changes.unasked, ends=changes.ends)
+        self.owe(changes, now)
         write("DELETE FROM owed WHERE booking_id = ?", [(booking_id,) for booking_id in changes.settled])
         self.connection.execute(
             "DELETE FROM held WHERE booking_id NOT IN (SELECT value FROM json_each(?))",
@@ -516,51 +512,35 @@ class Ledger:
             lines,
         )
 
-    def owe(
-        self,
-        ids: Iterable[int],
-        now: datetime,
-        *,
-        unasked: Collection[int] = (),
-        ends: Mapping[int, datetime] | None = None,
-    ) -> None:
-        """Write down bookings whose details could not be fetched, inside a transaction.
+    def owe(self, changes: Changes, now: datetime) -> None:
+        """Write down bookings whose details could not be fetched (``owed``), inside a transaction.
 
         What was not even asked for (``unasked``) counts no attempt, but one cycle more without its turn.
         """
-        ends = ends or {}
+        stamp = microseconds(now)
+        rows = []
+        for number in changes.owed:
+            end, passed_over = changes.ends.get(number), number in changes.unasked
+            end_utc = None if end is None else microseconds(end)
+            rows.append((number, stamp, not passed_over, passed_over, end_utc))
         self.connection.executemany(
             "INSERT INTO owed (booking_id, since, attempts, passed_over, end_utc) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (booking_id) DO UPDATE SET attempts = attempts + excluded.attempts,"
             " passed_over = CASE excluded.passed_over WHEN 0 THEN 0 ELSE passed_over + 1 END,"
             " end_utc = coalesce(excluded.end_utc, end_utc)",
-            [
-                (
-                    booking_id,
-                    microseconds(now),
-                    int(booking_id not in unasked),
-                    int(booking_id in unasked),
-                    microseconds(ends[booking_id]) if booking_id in ends else None,
-                )
-                for booking_id in ids
-            ],
+            rows,
         )
 
     def acknowledge(self, ids: Iterable[int]) -> int:
         """Mark the last entries of these bookings as delivered; unknown and delivered ones are passed over."""
         with self.transaction():
-            return self._deliver(ids)
+            return self._mark(ids, "delivered", "pending")
 
     def resend(self, ids: Iterable[int]) -> int:
         """Mark the last entries of these bookings as pending again, because the host has lost them."""
         lost = set(ids)
-        with self.transaction() as connection:
-            cursor = connection.execute(
-                "UPDATE entries SET state = 'pending'"
-                " WHERE state = 'delivered' AND booking_id IN (SELECT value FROM json_each(?))",
-                (id_list(lost),),
-            )
-            count = cursor.rowcount + len(lost & self._returned)
+        with self.transaction():
+            count = self._mark(lost, "pending", "delivered") + len(lost & self._returned)
             if lost & self._returned:
                 self._returned -= lost
                 self.set_meta(_RETURNED, id_list(self._returned))
@@ -584,7 +564,7 @@ class Ledger:
             if not self._returned:
                 return 0
             with self.transaction():
-                count = self._deliver(self._returned)
+                count = self._mark(self._returned, "delivered", "pending")
                 self.forget_meta(_RETURNED)
             self._returned.clear()
             return count
@@ -598,13 +578,11 @@ class Ledger:
                 with suppress(PluginStateError):
                     self._take_back_note()
 
-    def _deliver(self, ids: Iterable[int]) -> int:
-        cursor = self.connection.execute(
-            "UPDATE entries SET state = 'delivered'"
-            " WHERE state = 'pending' AND booking_id IN (SELECT value FROM json_each(?))",
-            (id_list(ids),),
+    def _mark(self, ids: Iterable[int], state: str, before: str) -> int:
+        query = (
+            "UPDATE entries SET state = ? WHERE state = ? AND booking_id IN (SELECT value FROM json_each(?))"
         )
-        return cursor.rowcount
+        return self.connection.execute(query, (state, before, id_list(ids))).rowcount
 
     def _take_back_note(self) -> None:
         if self.meta(_RETURNED) is not None:
@@ -619,10 +597,8 @@ class Ledger:
         """
         stamp = microseconds(before)
         gone = [row[0] for row in self.connection.execute(_PAST, (stamp, stamp)).fetchall()]
-        if gone:
-            which = (id_list(gone),)
-            self.connection.execute(_FORGET_SIGHTINGS, which)
-            self.connection.execute(_FORGET_ENTRIES, which)
+        for table in ("sightings", "entries") if gone else ():
+            self.connection.execute(_FORGET.format(table), (id_list(gone),))
         return len(gone)
 
     def purge_files(self, now: datetime) -> int:

@@ -389,12 +389,10 @@ def _opened(path: Path, now: datetime | None) -> sqlite3.Connection | None:
                 _copy_file(connection, _aside(path, f"v{version}", now))
             _migrate(connection, version)
             _check_content(connection)
-    except SQLITE_ERRORS as error:
+    except (*SQLITE_ERRORS, _DamagedError) as error:
         if _is_damage(error):
             return None
         raise
-    except _DamagedError:
-        return None
     return connection
 
 
@@ -481,10 +479,8 @@ def explained(path: Path | str) -> Iterator[None]:
     """Turn the system's and SQLite's errors into one that says which file it is about, without their text."""
     try:
         yield
-    except SQLITE_ERRORS as error:
-        raise PluginStateError(f"the ledger {path} cannot be used: {reason_of(error)}") from None
-    except _DamagedError:
-        raise PluginStateError(f"the ledger {path} cannot be used: {_DAMAGED}") from None
+    except (*SQLITE_ERRORS, _DamagedError) as error:
+        raise PluginStateError(f"the ledger {path} cannot be used: {_reason_of(error)}") from None
     except OSError as error:
         raise PluginStateError(
             f"the ledger {path} cannot be used: {error.strerror or type(error).__name__}; name a writable place with"
@@ -492,7 +488,6 @@ def explained(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-_DAMAGED = "it is damaged; the next cycle sets it aside and begins a new one"
 _REASONS = {
     "SQLITE_BUSY": "another process is writing to it",
     "SQLITE_LOCKED": "another process is writing to it",
@@ -507,17 +502,21 @@ _REASONS = {
 """What can pass by itself or by what an operator does; every other error of SQLite's comes from the file's content."""
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Say in this program's words what SQLite complains about: its own quote what stands in the file."""
+    if _is_damage(error):
+        return "it is damaged; the next cycle sets it aside and begins a new one"
     code = getattr(error, "sqlite_errorname", "")
-    known = next((text for name, text in _REASONS.items() if code.startswith(name)), None)
-    return known or (_DAMAGED if _is_damage(error) else f"it is not open ({type(error).__name__})")
+    known = (text for name, text in _REASONS.items() if code.startswith(name))
+    return next(known, f"it is not open ({type(error).__name__})")
 
 
 def _is_damage(error: Exception) -> bool:
     """Tell a damaged file from trouble that passes: a lock, a full disk, missing permission."""
     code = getattr(error, "sqlite_errorname", "")
-    return isinstance(error, UnicodeDecodeError) or (bool(code) and not code.startswith(tuple(_REASONS)))
+    return isinstance(error, (UnicodeDecodeError, _DamagedError)) or (
+        bool(code) and not code.startswith(tuple(_REASONS))
+    )
 
 
 def _lock(path: Path, timeout: float) -> sqlite3.Connection:

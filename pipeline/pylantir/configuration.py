@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+import re
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
@@ -19,7 +20,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config.credentials import Credentials, environment
 from pipeline.config.file import DEFAULT_NAME, SourceSettings, read_sources, select_source
 from pipeline.errors import PluginConfigError
-from pipeline.wording import config_error
+from pipeline.wording import Wording, config_error
 
 UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
 """Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
@@ -30,39 +31,30 @@ def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**UPSTREAM_DEFAULTS, **config, "acknowledge": "explicit"}
 
 
+_SENDABLE = re.compile(r"[ -\[\]-~]{0,64}")
+
+
 def option_faults(config: Mapping[str, Any]) -> list[str]:
     """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer.
 
     Each text names the key, what was given and what to write.
     """
+    fault = Wording().fault
     protocol = config.get("protocol")
     if protocol is None:
         return []
     if not isinstance(protocol, Mapping):
-        return [f'protocol: got {_shown(protocol)}; write an object such as {{"site": "protocol name"}}']
+        return [fault("protocol", protocol, 'an object such as {"site": "protocol name"}')]
     site = config.get("site") or config.get("site_id")
     if site is not None and not isinstance(site, (str, int)):
-        return [f"site: got {_shown(site)}; write the key of one protocol as text"]
+        return [fault("site", site, "the key of one protocol as text")]
     name = protocol.get(site) if site is not None else None
-    if name is None:
-        return []
-    if (
-        isinstance(name, str)
-        and name.isascii()
-        and name.isprintable()
-        and "\\" not in name
-        and len(name) <= 64
-    ):
+    if name is None or (isinstance(name, str) and _SENDABLE.fullmatch(name)):
         return []
     write = (
         "at most 64 ASCII characters without a backslash: Pylantir sends them to the scanner with every row"
     )
-    return [f"protocol.{site}: got {_shown(name)}; write {write}"]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return [fault(f"protocol.{site}", name, write)]
 
 
 UNNAMED = "unknown"

@@ -154,7 +154,7 @@ class StepBook:
 # Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
 _FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
 
-_STUDY_UID = "study_instance_uid"
+STUDY_UID = "study_instance_uid"
 # Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
 _BUSY_SECONDS = 5.0
 
@@ -164,7 +164,7 @@ def stored_columns() -> tuple[str, ...]:
     return tuple(
         field.name
         for field in fields.WORKLIST
-        if field.host != "no" and field.name not in (STATUS_KEY, _STUDY_UID)
+        if field.host != "no" and field.name not in (STATUS_KEY, STUDY_UID)
     )
 
 
@@ -217,6 +217,12 @@ def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str,
         with contextlib.suppress(TypeError, ValueError):
             found[int(row["source_record_id"])] = row
     return found
+
+
+def shown_by(record: Any) -> dict[str, Any]:
+    """Return the columns of one of Pylantir's own row objects; without a status it is SCHEDULED."""
+    row = {name: getattr(record, name, None) for name in (*stored_columns(), STATUS_KEY, STUDY_UID)}
+    return row | {STATUS_KEY: row[STATUS_KEY] or SCHEDULED}
 
 
 def clock_of(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -100,6 +100,8 @@ def left_in(
 class HostedPlugin(CalendoPlugin):
     """A ``CalendoPlugin`` with explicit acknowledgement, and the book of the rows' steps beside its ledger."""
 
+    other_database: Path | None = None
+    """Where the rows are, in place of the database that Pylantir writes."""
     _book: StepBook | None = None
     _book_ledger: Ledger | None = None
 
@@ -128,24 +130,20 @@ class HostedPlugin(CalendoPlugin):
         """Log it at DEBUG only: Pylantir writes the same error into its own line."""
         self.lgr.debug("%s", text, exc_info=error)
 
-    def reconcile(self, database: Path | None) -> None:
+    def reconcile(self) -> None:
         """Look which delivered rows Pylantir's database lost or holds otherwise, and have them sent again.
 
         A database that was restored, replaced or edited is brought back to what Calpendo says, and so is one whose ledger
         was lost. What the scanner did to a row is noted and left. One look a cycle, at the bookings that can still be on
         a list.
         """
-        if database is None:
-            return
         since = self.now - timedelta(hours=self.settings.max_booking_hours)
-        self._adopt_unknown(database, since)
-        name, ledger = self.book.host_name, self.ledger
-        if name is None:
-            return
+        self._adopt_unknown(since)
+        ledger = self.ledger
         lines = ledger.last_lines(ledger.window_ids(since, _FOREVER))
         for number in ledger.pending_ids():
             lines.pop(number, None)
-        rows = self._rows(database, name, lines)
+        rows = self._rows(self.book.host_name, lines)
         if rows is None:
             return
         lost: list[int] = []
@@ -172,9 +170,11 @@ class HostedPlugin(CalendoPlugin):
                 first_of(lost),
             )
 
-    def _adopt_unknown(self, database: Path, since: datetime) -> None:
+    def _adopt_unknown(self, since: datetime) -> None:
+        if self.database is None:
+            return
         with self._reading():
-            shown = host_rows.read_shown(database, self.row_name, (since - timedelta(days=1)).date())
+            shown = host_rows.read_shown(self.database, self.row_name, (since - timedelta(days=1)).date())
             zone = output_zone(self.settings)
             found = {}
             for number, row in shown.items():
@@ -185,15 +185,14 @@ class HostedPlugin(CalendoPlugin):
                     found[number] = (microseconds(start), None, entry)
             adopt_unknown(self, found, "rows of Pylantir's list")
 
-    def is_rescheduled(self, number: int, existing: Any) -> bool:
+    def is_rescheduled(self, number: int, row: Mapping[str, Any]) -> bool:
         """Tell whether a booking has another start than its row, and that lies ahead.
 
         The row's start is the instant that its date and time meant when they were written: that ``output_timezone`` was
         changed since moves no booking. A row of Pylantir's own plugin (dates with dashes) is in another zone, perhaps: it
         tells nothing.
         """
-        stored = {name: getattr(existing, name, None) for name in (DATE_KEY, TIME_KEY)}
-        before = host_rows.clock_of(stored)
+        before = host_rows.clock_of(row)
         if "-" in before:
             return False
         line = self.ledger.last_lines([number]).get(number)
@@ -207,26 +206,20 @@ class HostedPlugin(CalendoPlugin):
         start = moment(line.start_utc)
         return before not in {start.astimezone(zone).strftime("%Y%m%d%H%M%S") for zone in zones}
 
-    def rows_to_discontinue(self, numbers: list[int], database: Path | None) -> list[dict[str, Any]]:
+    def rows_to_discontinue(self, numbers: Collection[int]) -> list[dict[str, Any]]:
         """Give records that take the rows of these bookings off the list, because what they show is out of date."""
-        name = self.book.host_name
-        if not numbers or database is None or name is None:
-            return []
+        rows = self._rows(self.book.host_name, numbers) if numbers else None
         return [
             {column: row[column] for column in host_rows.stored_columns()}
             | {STATUS_KEY: DISCONTINUED, "source_record_id": str(number), NOT_ACKNOWLEDGED: True}
             | host_rows.moment_of(row)
-            for number, row in (self._rows(database, name, dict.fromkeys(numbers)) or {}).items()
+            for number, row in (rows or {}).items()
             if row[STATUS_KEY] == SCHEDULED
         ]
 
-    def acknowledge_stored(
-        self, prepared: Mapping[int, Prepared], database: Path | None, name: str | None, *, synced: bool
-    ) -> None:
+    def acknowledge_stored(self, prepared: Mapping[int, Prepared], name: str | None, *, synced: bool) -> None:
         """Acknowledge the rows that Pylantir's database holds; what a failed commit took back stays pending."""
-        if database is None or name is None:
-            return
-        rows = self._rows(database, name, prepared)
+        rows = self._rows(name, prepared)
         if rows is None:
             return
         lines = self.ledger.last_lines(prepared)
@@ -248,9 +241,16 @@ class HostedPlugin(CalendoPlugin):
                 first_of(missing),
             )
 
-    def _rows(self, database: Path, name: str, ids: Mapping[int, Any]) -> dict[int, dict[str, Any]] | None:
-        with self._reading():
-            return host_rows.read_rows(database, name, ids)
+    @property
+    def database(self) -> Path | None:
+        """The database with the rows; None where none is known."""
+        return self.other_database or host_rows.database_path()
+
+    def _rows(self, name: str | None, ids: Collection[int]) -> dict[int, dict[str, Any]] | None:
+        """Return the rows of bookings; None where nobody can look, because neither file nor name is known yet."""
+        if self.database is not None and name is not None:
+            with self._reading():
+                return host_rows.read_rows(self.database, name, ids)
         return None
 
     @contextmanager
@@ -309,7 +309,6 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._config: Mapping[str, Any] = {}
-        self._database: Path | None = None
         self._core: HostedPlugin | None = None
         self._host_name: str | None = None
         self._prepared: dict[int, Prepared] = {}
@@ -380,12 +379,18 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         core = self._core
         if number is None or core is None:
             return prepared
-        step = self._step(core, number, prepared, existing_record)
+        stored = None if existing_record is None else host_rows.shown_by(existing_record)
+        step = settle(
+            record.get(STATUS_KEY) or SCHEDULED,
+            None if stored is None else stored[STATUS_KEY],
+            core.book.get(number),
+            underway=self._underway.get(number),
+            rescheduled=stored is not None and core.is_rescheduled(number, stored),
+        )
         prepared[STATUS_KEY] = step.status
-        if existing_record is not None:
-            stored = {name: getattr(existing_record, name, None) for name in host_rows.stored_columns()}
+        prepared[host_rows.STUDY_UID] = self._uid(core, number, record, stored)
+        if stored is not None:
             prepared |= host_rows.running_identity(step, stored)
-        prepared["study_instance_uid"] = self._uid(core, number, record, existing_record)
         before = getattr(existing_record, STATUS_KEY, None)
         self._prepared[number] = Prepared(
             host_rows.stored_form(prepared), step, before, delivers=NOT_ACKNOWLEDGED not in record
@@ -422,7 +427,8 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         Close it before this one, whose connections it shares.
         """
         twin = copy.copy(self)
-        twin._core, twin._database = self.core.rehearsal(), database
+        twin._core = self.core.rehearsal()
+        twin._core.other_database = database
         twin._prepared, twin._underway, twin._synced = {}, {}, False
         twin._carried = CarriedReport("sent to Pylantir")
         return twin
@@ -497,11 +503,8 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
 
     def _look_at_rows(self, core: HostedPlugin) -> None:
         """See what became of the rows since the last cycle, before another one."""
-        core.reconcile(self._rows_in())
+        core.reconcile()
         self._underway = core.underway()
-
-    def _rows_in(self) -> Path | None:
-        return self._database or host_rows.database_path()
 
     def _records(self, core: HostedPlugin, entries: list[Record]) -> list[Record]:
         """Make records that the wire can carry; what cannot go out stays pending, and its row leaves the list."""
@@ -512,32 +515,23 @@ class CalendoPylantirPlugin(DataSourcePlugin):  # type: ignore[misc]
         }
         held_back = {number: wire.fault for number, wire in wires.items() if wire.fault}
         self._carried.add_to(core, wires, held_back)
-        stale = core.rows_to_discontinue(list(held_back), self._rows_in())
+        stale = core.rows_to_discontinue(held_back)
         return [wire.record for wire in wires.values() if not wire.fault] + stale
 
     def _acknowledge(self) -> None:
         prepared, self._prepared = self._prepared, {}
         synced, self._synced = self._synced, False
         if self._core is not None and (prepared or synced):
-            self._core.acknowledge_stored(prepared, self._rows_in(), self._host_name, synced=synced)
-
-    def _step(self, core: HostedPlugin, number: int, record: Record, existing: Any) -> Step:
-        stored = None if existing is None else getattr(existing, STATUS_KEY, None) or SCHEDULED
-        return settle(
-            record.get(STATUS_KEY) or SCHEDULED,
-            stored,
-            core.book.get(number),
-            underway=self._underway.get(number),
-            rescheduled=existing is not None and core.is_rescheduled(number, existing),
-        )
+            self._core.acknowledge_stored(prepared, self._host_name, synced=synced)
 
     @staticmethod
-    def _uid(core: HostedPlugin, number: int, record: Mapping[str, Any], existing: Any) -> str | None:
-        """Give a new row its UID; a row keeps the one that a scanner may have used, unless no scanner can have."""
-        mapped = record.get("study_instance_uid")
+    def _uid(
+        core: HostedPlugin, number: int, record: Mapping[str, Any], stored: Mapping[str, Any] | None
+    ) -> str | None:
+        """Return a new row's UID; a row keeps the one that a scanner may have used, unless no scanner can have."""
+        mapped = record.get(host_rows.STUDY_UID)
         wanted = str(mapped) if is_study_uid(mapped) else study_uid(core.settings.base_url, number)
-        if existing is None:
+        if stored is None:
             return wanted
-        kept = getattr(existing, "study_instance_uid", None)
-        untouched = (getattr(existing, STATUS_KEY, None) or SCHEDULED) == SCHEDULED
-        return wanted if untouched and not is_study_uid(kept) else None
+        is_untouched = stored[STATUS_KEY] == SCHEDULED and not is_study_uid(stored[host_rows.STUDY_UID])
+        return wanted if is_untouched else None

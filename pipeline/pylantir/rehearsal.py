@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 OVERLAP = 300.0
 """Seconds that Pylantir adds to a source's ``sync_interval`` when it asks for entries."""
-_UID = "study_instance_uid"
 _SERVED = ("SCHEDULED", "IN_PROGRESS", "DISCONTINUED")
 """Statuses of the rows that Pylantir answers a C-FIND from, before the sources' filters."""
 
@@ -126,7 +125,7 @@ def _rehearsed(twin: CalendoPylantirPlugin, source: SourceSettings, days: int | 
         stored = before.get(number)
         prepared = twin.prepare_record_for_upsert(record, stored and SimpleNamespace(**stored))
         row = {**(stored or {}), **host_rows.stored_form(prepared), STATUS_KEY: prepared[STATUS_KEY]}
-        row[_UID] = prepared[_UID] or row.get(_UID)
+        row[host_rows.STUDY_UID] = prepared[host_rows.STUDY_UID] or row.get(host_rows.STUDY_UID)
         # A row that is new stands behind all others.
         after[number] = row
     return Rehearsal(

@@ -446,10 +446,10 @@ def test_whoever_opens_a_ledger_can_leave_it_to_a_with_block(
         ("open", "_version"),
         ("open", "_check_structure"),
         ("open", "Ledger._claim"),
-        ("open", "Ledger._after_opening"),
+        ("open", "Ledger._take_back_note"),
         ("copy", "_migrate"),
         ("copy", "_version"),
-        ("copy", "Ledger._after_copying"),
+        ("copy", "Ledger._forget_damaged"),
         ("beside", "_version"),
         ("memory", "_migrate"),
     ],
@@ -531,7 +531,7 @@ def test_a_copy_is_narrowed_to_some_bookings_and_a_file_never(ledger: Ledger, pa
     """Promise: a copy may forget all other bookings, what is owed and held of them too; the file keeps everything."""
     emit(ledger, *(line(number) for number in range(1, 5)))
     with ledger.transaction():
-        ledger.owe([1, 9], NOW)
+        ledger.owe(Changes(owed=[1, 9]), NOW)
     with Ledger.copy(path) as copy:
         copy.narrow([1, 2, 7])
         assert (sorted(copy.last_lines(range(9))), list(copy.owed())) == ([1, 2], [1])

@@ -128,12 +128,57 @@ def adopt_unknown(
         )
 
 
+# PS3.5 9.1: numbers without leading zeros, joined by dots, at most 64 characters. One number alone is no UID that any
+# organisation could have been given, but what `"study_instance_uid": "id"` makes of a booking.
+_UID = re.compile(r"(?=.{1,64}\Z)[0-2](?:\.(?:0|[1-9][0-9]*))+\Z", re.ASCII)
+
+
+def is_study_uid(value: Any) -> bool:
+    """Return whether a value can stand as a StudyInstanceUID."""
+    return isinstance(value, str) and _UID.match(value) is not None
+
+
+def study_uid(base_url: str, booking_id: int | str) -> str:
+    """Derive the UID of a booking from its server and number: ``2.25.`` and a UUID as an integer (PS3.5 B.2).
+
+    The scheme, the port and the case of the host's name do not count, so a server that moves to https keeps them.
+    """
+    name = f"calpendo://{server_place(base_url)}/Calpendo.Booking/{booking_id}"
+    return f"2.25.{uuid5(NAMESPACE_URL, name).int}"
+
+
+def server_place(base_url: str) -> str:
+    """Return the part of a server's address that it keeps: its name and path."""
+    parts = urlsplit(base_url)
+    return f"{parts.hostname or ''}{parts.path.rstrip('/')}"
+
+
+def fits(text: str, codec: str) -> bool:
+    """Return whether a text can be written in a character set of Python's name."""
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=8192)
+def keeps_type(vr: str, text: str) -> bool:
+    """Return whether a text is one valid value of its DICOM type (PS3.5 6.2); a backslash would make two of it."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    try:
+        validate_value(vr, text, RAISE)
+    except ValueError:
+        return False
+    return "\\" not in text
+
+
 # What DICOM gives a meaning (value, component and group separators) must not come out of a character without it.
 _SEPARATORS = str.maketrans({"\\": "/", "^": " ", "=": "-"})
 # Accents, blanks, and marks that are not seen: joiners, direction marks.
 _MAY_VANISH = frozenset({"Mn", "Mc", "Me", "Zs", "Zl", "Zp", "Cf"})
-
-
 # A reading that only names a picture, as anyascii writes them; never part of a text.
 _PICTURE = re.compile(r":[a-z0-9_+-]+:\Z")
 _SYMBOLS = frozenset({"Sm", "Sc", "So"})
@@ -192,28 +237,6 @@ def in_ascii(field: WorklistField, text: str) -> Repair:
     return repair._replace(kinds=(*repair.kinds, "suspect"))
 
 
-def fits(text: str, codec: str) -> bool:
-    """Return whether a text can be written in a character set of Python's name."""
-    try:
-        text.encode(codec)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=8192)
-def keeps_type(vr: str, text: str) -> bool:
-    """Return whether a text is one valid value of its DICOM type (PS3.5 6.2); a backslash would make two of it."""
-    from pydicom.config import RAISE
-    from pydicom.valuerep import validate_value
-
-    try:
-        validate_value(vr, text, RAISE)
-    except ValueError:
-        return False
-    return "\\" not in text
-
-
 def _written(text: str, left_out: frozenset[str]) -> Transliterated:
     if text.isascii():
         return Transliterated(text)
@@ -260,28 +283,3 @@ def _ascii(character: str) -> str:
 
     written = anyascii(character).translate(_SEPARATORS)
     return "".join(part for part in written if part.isprintable())
-
-
-# PS3.5 9.1: numbers without leading zeros, joined by dots, at most 64 characters. One number alone is no UID that any
-# organisation could have been given, but what `"study_instance_uid": "id"` makes of a booking.
-_UID = re.compile(r"(?=.{1,64}\Z)[0-2](?:\.(?:0|[1-9][0-9]*))+\Z", re.ASCII)
-
-
-def is_study_uid(value: Any) -> bool:
-    """Tell whether a value can stand as a StudyInstanceUID."""
-    return isinstance(value, str) and _UID.match(value) is not None
-
-
-def study_uid(base_url: str, booking_id: int | str) -> str:
-    """Derive the UID of a booking from its server and number: ``2.25.`` and a UUID as an integer (PS3.5 B.2).
-
-    The scheme, the port and the case of the host's name do not count, so a server that moves to https keeps them.
-    """
-    name = f"calpendo://{server_place(base_url)}/Calpendo.Booking/{booking_id}"
-    return f"2.25.{uuid5(NAMESPACE_URL, name).int}"
-
-
-def server_place(base_url: str) -> str:
-    """Return the part of a server's address that it keeps: its name and path."""
-    parts = urlsplit(base_url)
-    return f"{parts.hostname or ''}{parts.path.rstrip('/')}"

@@ -29,12 +29,18 @@ def refuse_unusable_path(path: Path) -> None:
 def write_entries(
     entries: Sequence[Mapping[str, Any]], path: Path, schema: Mapping[str, pl.DataType]
 ) -> None:
-    """Write ``entries`` with the columns of ``schema``, also when there is none, mode 0600.
+    """Write entries to a private file (mode 0600), which is complete or as it was.
 
-    The file is complete or as it was: it is written beside its place and renamed. Dates are ISO 8601, times
-    ``HH:MM:SS``, with a fraction where there is one, in the zone the entries were emitted in. In CSV a text that a
-    spreadsheet would take for a formula has an apostrophe in front. Raises ``PluginError``
-    when the disk refuses.
+    Dates are ISO 8601, times ``HH:MM:SS``, with a fraction where there is one, in the zone the entries were emitted in. In
+    CSV a text that a spreadsheet would take for a formula has an apostrophe in front.
+
+    Args:
+        entries: as ``CalendoPlugin.fetch_entries`` returns them.
+        path: the file; its ending is one of ``FORMATS``.
+        schema: the columns, which the file has also without an entry.
+
+    Raises:
+        PluginError: the disk refuses.
     """
     frame = pl.DataFrame([dict(entry) for entry in entries], schema=dict(schema), orient="row")
     try:

@@ -1,4 +1,4 @@
-"""``CalendoPlugin``: one call a cycle, three steps one can read aloud: fetch, batch, deliver (T001, T003).
+"""``CalendoPlugin``: one call per cycle, in three steps: fetch, batch, deliver (T001, T003).
 
 The server's bookings of the window come in; what the host does not have yet goes out, at least once; what was
 decided is written down before it leaves.
@@ -62,12 +62,18 @@ class DataSourcePlugin(ABC):
 class CalendoPlugin(DataSourcePlugin):
     """Calpendo bookings as worklist entries, each delivered at least once.
 
-    ``config`` is the source's ``config`` block, a ``PipelineConfig``, or the path of a configuration file with a source of
-    this name; nothing is checked before ``validate_config`` or the first fetch.
-    ``host`` names who is given the entries: each host has a ledger of its own, so what one was given says nothing about
-    another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger_file.output_host`` names a file.
-    ``credentials`` None: from the environment. ``clock`` gives the aware present. ``on_step`` is told the name of
-    each step as it ends. A context manager: leaving it by an error leaves what was returned last as pending.
+    A context manager: leaving it by an error leaves what was returned last as pending.
+
+    Args:
+        source_name: the source's name; it names the ledger, the entries' ``data_source`` and the lines of the log.
+        config: the source's ``config`` block, a ``PipelineConfig``, or the path of a configuration file with a source of
+            this name; nothing is checked before ``validate_config`` or the first fetch.
+        host: who is given the entries. Each host has a ledger of its own, so what one was given says nothing about
+            another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger_file.output_host`` names a file.
+        credentials: the login; None: from the environment.
+        clock: returns the aware present.
+        environ: the environment; None: this process's.
+        on_step: is called with the name of each step as it ends.
     """
 
     def __init__(
@@ -140,13 +146,22 @@ class CalendoPlugin(DataSourcePlugin):
     def fetch_entries(self, sync_interval: float) -> list[Entry]:
         """Run one cycle and return what the host does not have yet, in the order of the server's list (T003).
 
-        ``sync_interval``: seconds since the last cycle, for the rolling window. New, changed and not yet acknowledged
-        entries come first, then withdrawals: full entries with status DISCONTINUED. With ``acknowledge: on_return``
-        the return is the acknowledgement; it is written down when the next call, ``close`` or the end of the program
-        shows that this one came back, so a process that is killed in between sends the same entries again.
+        With ``acknowledge: on_return`` the return is the acknowledgement; it is written down when the next call,
+        ``close`` or the end of the program shows that this one came back, so a process that is killed in between sends the
+        same entries again.
 
-        Raises ``PluginConfigError``, ``PluginFetchError`` (nothing was emitted or withdrawn), ``PluginStateError``
-        (the ledger is in use or unusable) and ``PluginSchemaError``. No bookings: an empty list.
+        Args:
+            sync_interval: seconds since the last cycle, for the rolling window.
+
+        Returns:
+            The new, changed and not yet acknowledged entries, then the withdrawals: full entries with status DISCONTINUED.
+            Dates and times are in ``output_timezone``. No bookings: an empty list.
+
+        Raises:
+            PluginConfigError: configuration or login are wrong.
+            PluginFetchError: the server could not be asked; nothing was emitted or withdrawn.
+            PluginStateError: the ledger is in use or unusable.
+            PluginSchemaError: the data no longer has the shape that this version knows.
         """
         return fetch_for([self], sync_interval)[0]
 
@@ -205,14 +220,17 @@ class CalendoPlugin(DataSourcePlugin):
         return twin
 
     def acknowledge(self, booking_ids: Iterable[int | str]) -> int:
-        """Say that the host has the last entries of these bookings (``source_record_id`` or integer); give how many.
+        """Note that the host has the last entries of these bookings; return how many were pending.
 
         Call it before the next ``fetch_entries``: only the last entry of a booking can be meant.
+
+        Args:
+            booking_ids: ``source_record_id`` of the entries, or the bookings' numbers.
         """
         return self.ledger.acknowledge(int(booking_id) for booking_id in booking_ids)
 
     def resend(self, booking_ids: Iterable[int | str]) -> int:
-        """Say that the host has lost these bookings: the next cycle emits them again; give how many."""
+        """Note that the host has lost these bookings: the next cycle emits them again; return how many were delivered."""
         return self.ledger.resend(int(booking_id) for booking_id in booking_ids)
 
     def pending(self) -> list[Entry]:
@@ -299,7 +317,7 @@ class CalendoPlugin(DataSourcePlugin):
         return self._settings
 
     def _ready(self) -> tuple[PipelineConfig, Ledger]:
-        """Give the checked configuration and the open ledger."""
+        """Return the checked configuration and the open ledger."""
         config, _ = self._checked()
         with self._opening:
             if self._rehearses and self._ledger is not None:
@@ -378,7 +396,9 @@ def fetch_for(plugins: Sequence[CalendoPlugin], sync_interval: float) -> list[li
     The server is asked once and the bookings are judged once; each host's own ledger decides what that host is given. The
     plugins have one configuration; the first one's connections and memory of earlier cycles are used.
 
-    Raises as ``CalendoPlugin.fetch_entries``; what one host was to be given before another's ledger failed is sent again.
+    Raises:
+        PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``CalendoPlugin.fetch_entries``; what
+            one host was to be given before another's ledger failed is sent again.
     """
     try:
         hosts = [(plugin, plugin.ledger) for plugin in plugins]

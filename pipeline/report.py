@@ -54,8 +54,11 @@ class RunReport:
     (owed, vanished, pending, moved out of the window), with the same outcomes. ``withdrawn`` counts the DISCONTINUED
     entries sent in place of a booking that no longer stands. ``returned`` is the length of the answer. ``pending``,
     ``owed`` and ``held`` are the ledger's state after the cycle. ``not_reached`` counts those of the failed that the
-    time for a cycle left unasked, ``left_behind`` those that could not be fetched in a few cycles and have not ended. Seconds are wall clock by stage. Raises
-    ``PluginSchemaError`` when a law is broken.
+    time for a cycle left unasked, ``left_behind`` those that could not be fetched in a few cycles and have not ended. Seconds are wall
+    clock, by stage.
+
+    Raises:
+        PluginSchemaError: a law is broken.
     """
 
     source: str
@@ -111,7 +114,7 @@ class RunReport:
         return f"{side(left)} = {side(right)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Give what differs from an empty report, as JSON-ready values; times are ISO 8601 in UTC."""
+        """Return what differs from an empty report, as JSON-ready values; times are ISO 8601 in UTC."""
         document: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -126,11 +129,11 @@ class RunReport:
         return document
 
     def to_json(self) -> str:
-        """Give the report as one line of JSON; absent counts are zero."""
+        """Return the report as one line of JSON; absent counts are zero."""
         return json.dumps(self.to_dict(), ensure_ascii=False, default=str)
 
     def to_history(self) -> str:
-        """Give the report as the history keeps it: short, because a run a minute for 90 days is 130,000 of them.
+        """Return the report as the history keeps it: short, because one per minute for 90 days makes 130,000.
 
         Zeros are left out, and of long lists of ids the first ones stay.
         """
@@ -152,7 +155,7 @@ class RunReport:
         return cls(**values)
 
     def to_text(self) -> str:
-        """Give the report for people: a headline, the laws with their numbers, then what stands out."""
+        """Return the report for people: a headline, the laws with their numbers, then what stands out."""
         if self.outcome == "failed":
             lines = [f"{self.source}: the cycle failed after {self.total_seconds:.2f} s: {self.error}"]
             return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
@@ -176,11 +179,8 @@ class RunReport:
             )
             if counts
         ]
-        waiting = [
-            f"{name} {getattr(self, name)}" for name in ("pending", "owed", "held") if getattr(self, name)
-        ]
-        if waiting:
-            lines.append(f"waiting: {', '.join(waiting)}")
+        if self.waiting:
+            lines.append(f"waiting: {', '.join(f'{name} {count}' for name, count in self.waiting.items())}")
         lines += _flag_lines(self.flags)
         if self.requests:
             lines.append(
@@ -188,6 +188,12 @@ class RunReport:
             )
         lines.append("seconds: " + ", ".join(f"{stage} {spent:.3f}" for stage, spent in self.seconds.items()))
         return "\n".join(lines + [f"warning: {warning}" for warning in self.warnings])
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many bookings are pending, owed or held; without what is zero."""
+        counts = {name: getattr(self, name) for name in ("pending", "owed", "held")}
+        return {name: count for name, count in counts.items() if count}
 
     @property
     def total_seconds(self) -> float:
@@ -215,7 +221,7 @@ def _cut(value: Any) -> Any:
 
 
 def _flag_lines(flags: Mapping[str, Any]) -> list[str]:
-    """Render what stands out: a line a flag, and for patterns that did not match a line a field."""
+    """Render what stands out: one line per flag, and for patterns that did not match one per field."""
     ids = flags.get("unmatched_ids", {})
     lines = [
         f"no match for {target}: {_shown(shapes)} (bookings {_shown(ids.get(target, ()))})"
@@ -321,7 +327,7 @@ class Health:
         return None if self.last_success is None else max(self.now - self.last_success, timedelta(0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as JSON-ready values; times are ISO 8601 in UTC, ``age`` is in seconds."""
+        """Return everything as JSON-ready values; times are ISO 8601 in UTC, ``age`` is in seconds."""
         return {
             "now": self.now.isoformat(),
             "source": self.source,
@@ -346,7 +352,7 @@ class Health:
         }
 
     def is_older_than(self, limit: timedelta) -> bool:
-        """Tell whether nothing has succeeded for longer than ``limit``.
+        """Return whether nothing has succeeded for longer than ``limit``.
 
         A success that lies further ahead than that says nothing either: the clock was set back since.
         """
@@ -371,7 +377,7 @@ def left_behind(owed: Mapping[int, Owed], now: datetime) -> list[int]:
 
 
 def next_run(connection: sqlite3.Connection) -> int:
-    """Give the number of the run that is about to be kept, inside its transaction."""
+    """Return the number of the run that is about to be kept, inside its transaction."""
     return int(connection.execute("SELECT coalesce(max(run), 0) + 1 FROM runs").fetchone()[0])
 
 
@@ -391,7 +397,7 @@ def amend_last_run(connection: sqlite3.Connection, report: RunReport) -> None:
 
 
 def clock_is_steady(connection: sqlite3.Connection, now: datetime) -> bool:
-    """Tell whether the clock goes on from the last recorded runs; what is forgotten by a clock that jumped is gone.
+    """Return whether the clock goes on from the last recorded runs; what is forgotten by a clock that jumped is gone.
 
     It does not where it is before the last run or more than thirty days after it, nor in the cycle after that one.
     """
@@ -422,7 +428,7 @@ def _held_back(ledger: Ledger) -> dict[int, str]:
 
 
 def last_runs(ledger: Ledger, count: int) -> list[RunReport]:
-    """Give the reports of the last runs, newest first; one that is damaged, or written by another version's laws, is passed over."""
+    """Return the reports of the last runs, newest first; one that is damaged, or written by another version's laws, is passed over."""
     reports = []
     for (text,) in ledger.rows("SELECT report FROM runs ORDER BY run DESC LIMIT ?", count):
         with suppress(PluginSchemaError, ValueError, TypeError, AttributeError):

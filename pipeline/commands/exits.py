@@ -106,9 +106,9 @@ def exit_codes() -> Iterator[None]:
 
 
 def unforeseen(error: Exception) -> int:
-    """Tell an error that no command expected by its kind and place, and give the exit code.
+    """Say the kind and place of an error that no command expected, and return the exit code.
 
-    Its text stays untold, because it may hold a patient's name; but the system's own words about a file are told.
+    Its text is left out, because it may hold a patient's name; but the system's own words about a file are shown.
     """
     if isinstance(error, OSError) and error.strerror:
         told = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

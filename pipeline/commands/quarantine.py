@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,6 @@ import typer
 from pipeline.commands.exits import FAILED, AnySource, ConfigFile, OneSource, exit_codes, say
 
 if TYPE_CHECKING:
-    from pipeline.commands.render import Cell
     from pipeline.delivery.quarantine import Item
 
 quarantine_app = typer.Typer(
@@ -40,34 +39,25 @@ def list_items(
     """List the rejected bookings with their reasons; no patient's data is shown."""
     with exit_codes():
         from pipeline.commands.ledgers import ledgers_by_source
-        from pipeline.commands.render import Records, terminal
+        from pipeline.commands.render import Cell, Records, terminal
 
         ledgers = ledgers_by_source(config, source)
         found = [(name, item) for name, paths in ledgers.items() for item in _items(paths, resolved=resolved)]
-        columns = {
-            **({"source": "source"} if len(ledgers) > 1 else {}),
-            "id": "id",
-            "reasons": "reasons",
-            "first": "first seen (UTC)",
-            "last": "last seen (UTC)",
-            "run": "run",
-            "rules": "rules",
-            "passes": "passes since (UTC)",
-        }
-        rows: Iterable[Mapping[str, Cell]] = (
+        rows: list[dict[str, Cell]] = [
             {
-                "source": name,
+                **({"source": name} if len(ledgers) > 1 else {}),
                 "id": item.name,
                 "reasons": item.reasons,
-                "first": f"{item.first_seen:%Y-%m-%d %H:%M}",
-                "last": f"{item.last_seen:%Y-%m-%d %H:%M}",
+                "first seen (UTC)": f"{item.first_seen:%Y-%m-%d %H:%M}",
+                "last seen (UTC)": f"{item.last_seen:%Y-%m-%d %H:%M}",
                 "run": item.run,
                 "rules": item.schema_version,
-                "passes": f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
+                "passes since (UTC)": f"{item.resolved:%Y-%m-%d %H:%M}" if item.resolved else "",
             }
             for name, item in found
-        )
-        terminal().print(Records(columns, rows) if found else "The quarantine is empty.")
+        ]
+        shown = Records({name: name for name in rows[0]}, rows) if rows else "The quarantine is empty."
+        terminal().print(shown)
 
 
 @quarantine_app.command()

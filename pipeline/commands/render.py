@@ -166,7 +166,7 @@ class Records:
             yield _sentences(Text(self._caption, style="dim"), options.max_width)
 
     def fits(self, width: int) -> bool:
-        """Tell whether the records are a table at this width."""
+        """Return whether the records are a table at this width."""
         return any(self._widths(width, *layout) is not None for layout in _LAYOUTS)
 
     def _widths(self, width: int, lined: bool, name: int, sentence: int) -> list[int] | None:

@@ -305,14 +305,12 @@ def _repeat(outlets: Outlets, interval: float, console: Console, *, as_json: boo
 
 
 def _line(done: Done) -> str:
-    """Tell a cycle in one line; the report as a whole is in the history (``status``)."""
+    """Return a cycle in one line; the report as a whole is in the history (``status``)."""
     report = done.report
     counts = ", ".join(
         f"{getattr(report, name)} {name}" for name in ("listed", "new", "changed", "withdrawn", "rejected")
     )
-    waiting = [
-        f"{getattr(report, name)} {name}" for name in ("pending", "owed", "held") if getattr(report, name)
-    ]
+    waiting = [f"{count} {name}" for name, count in report.waiting.items()]
     if report.warnings:
         waiting.append(f"{len(report.warnings)} warnings (calpendo-pipeline status)")
     kept = [] if done.kept is None else [done.kept.to_text()]
@@ -341,7 +339,7 @@ def _show_plan(plugin: CalendoPlugin, sync_interval: float, console: Console, *,
 
 
 def _with_what_is_shown(report: RunReport) -> RunReport:
-    """Give the report as it is once the entries are written or shown: none of them waits any more."""
+    """Return the report as it is once the entries are written or shown: none of them waits any more."""
     from dataclasses import replace
 
     return replace(report, pending=max(report.pending - report.returned, 0))

@@ -221,7 +221,7 @@ class Cycle:
         return {stage: round(spent, 4) for stage, spent in self.seconds.items()}
 
     def failed(self, error: Exception, text: str) -> RunReport:
-        """Write down that the cycle failed, and what it came to owe; gives the report that says so."""
+        """Write down that the cycle failed, and what it owes now; return the report that says so."""
         self.end("failed")
         report = RunReport(
             source=self.config.source_name,

@@ -55,214 +55,6 @@ if TYPE_CHECKING:
     from pipeline.report import RunReport
 
 
-Change = Literal["new", "changed", "resent", "unchanged"]
-
-# How a value of each type becomes text: by its whole number where it has one, because polars' own rendering of
-# dates, times and booleans is not promised to stay the same from one version to the next.
-_AS_NUMBER = (pl.Date, pl.Time, pl.Boolean)
-_DIFFERENCES = {"booking_id": pl.Int64, "field": pl.String, "old": pl.String, "new": pl.String}
-
-
-def digests(entries: pl.DataFrame) -> pl.Series:
-    """Give the digest of each row over all its columns: 32 hex digits (BLAKE2b, 128 bits).
-
-    ``entries``: String, integer, Boolean, Date and Time columns, any order. Equal rows have equal digests across
-    processes, machines and polars versions; null differs from "", and a new or renamed column changes every digest.
-    Raises ``PluginSchemaError`` on a column of another type.
-    """
-    parts: list[pl.Expr] = []
-    for name, dtype in sorted(entries.schema.items()):
-        column = pl.col(name)
-        if dtype in _AS_NUMBER:
-            column = column.to_physical().cast(pl.Int64)
-        elif not (dtype == pl.String or dtype == pl.Null or dtype.is_integer()):
-            raise PluginSchemaError(
-                f"the entry column {name!r} has the type {dtype}, which no digest is defined for"
-            )
-        text = column.cast(pl.String)
-        # The length before each value keeps neighbours apart: ("ab", "c") is not ("a", "bc").
-        parts += [
-            pl.lit(f"{name}="),
-            text.str.len_bytes().cast(pl.String).fill_null("-"),
-            pl.lit(":"),
-            text.fill_null(""),
-        ]
-    if not parts:
-        return pl.Series("digest", [], dtype=pl.String)
-    rows = entries.select(pl.concat_str(parts).alias("row"))["row"].to_list()
-    return pl.Series(
-        "digest", [blake2b(row.encode(), digest_size=16).hexdigest() for row in rows], dtype=pl.String
-    )
-
-
-def compare(current: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
-    """Add ``change`` to today's entries: new, changed, resent (pending and equal), or unchanged.
-
-    ``current`` has ``booking_id`` and ``digest``; ``lines`` is the ledger's part (``LINES_SCHEMA``). Rows and their
-    order stay; nulls of ``current`` do not occur. A pending entry is never "unchanged": the host may not have it.
-    """
-    known = lines.select("booking_id", known_digest="digest", known_state="state")
-    return (
-        current.join(known, on="booking_id", how="left", maintain_order="left")
-        .with_columns(
-            pl.when(pl.col("known_digest").is_null())
-            .then(pl.lit("new"))
-            .when(pl.col("known_digest") != pl.col("digest"))
-            .then(pl.lit("changed"))
-            .when(pl.col("known_state") == "pending")
-            .then(pl.lit("resent"))
-            .otherwise(pl.lit("unchanged"))
-            .alias("change")
-        )
-        .drop("known_digest", "known_state")
-    )
-
-
-def changed_fields(ids: pl.Series, entries: pl.DataFrame, before: Mapping[int, str]) -> pl.DataFrame:
-    """List each field that differs: ``booking_id``, ``field``, ``old`` and ``new`` (text or null).
-
-    ``ids`` are the booking ids of ``entries``, row by row; ``before`` holds the ledger's last entry of the same
-    bookings as JSON text. A field that one side lacks counts as null. In the order of ``entries``.
-    """
-    if not len(ids):
-        return pl.DataFrame(schema=_DIFFERENCES)
-    rows = []
-    for booking_id, new in zip(ids, to_rows(entries), strict=True):
-        old = from_text(before[booking_id])
-        rows += [
-            (booking_id, name, _shown(old.get(name)), _shown(new.get(name)))
-            for name in new | old
-            if old.get(name) != new.get(name)
-        ]
-    return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
-
-
-def _shown(value: Any) -> str | None:
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    return None if value is None else str(value)
-
-
-def field_counts(differences: pl.DataFrame) -> dict[str, int]:
-    """Count in how many bookings each field changed, most often changed first."""
-    counts = differences.group_by("field").len().sort(["len", "field"], descending=[True, False])
-    return dict(counts.iter_rows())
-
-
-def digests_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Give the digests of entries that are plain dicts already: the same as those of the frame's rows.
-
-    Entries of an older mapping may have other keys; each set of keys is a frame of its own.
-    """
-    found: dict[int, str] = {}
-    by_keys: dict[tuple[str, ...], list[int]] = {}
-    for index, entry in enumerate(entries):
-        by_keys.setdefault(tuple(sorted(entry)), []).append(index)
-    typed: dict[str, Any] = {DATE_KEY: pl.Date, TIME_KEY: pl.Time, DURATION_KEY: pl.Int64}
-    for names, rows in by_keys.items():
-        frame = pl.DataFrame(
-            {name: [entries[row][name] for row in rows] for name in names},
-            schema={name: typed.get(name, pl.String) for name in names},
-        )
-        found |= zip(rows, digests(frame).to_list(), strict=True)
-    return [found[index] for index in range(len(entries))]
-
-
-# The guard's default: withdrawals go at once up to this number, or up to half of those in the window.
-ALWAYS_ALLOWED = 5
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which withdrawals go now, which wait for the same answer again, and why: a failed fetch, or their number."""
-
-    withdrawn: tuple[int, ...] = ()
-    waiting: Mapping[int, str] = field(default_factory=dict)
-    """Booking id -> the code of the reason for which its withdrawal waits."""
-    kept_by: Literal["failed_fetch", "guard"] | None = None
-    limit: float = 0.0
-
-    @property
-    def held(self) -> frozenset[int]:
-        """The bookings whose withdrawal waits."""
-        return frozenset(self.waiting)
-
-
-def live_in_window(start: datetime, end: datetime) -> pl.Expr:
-    """Select ledger lines that a host shows as wanted and that start in ``[start, end)``."""
-    return (
-        (pl.col("status") != DISCONTINUED)
-        & (pl.col("start_utc") >= microseconds(start))
-        & (pl.col("start_utc") < microseconds(end))
-    )
-
-
-def stands_in(start: datetime, end: datetime) -> pl.Expr:
-    """Select ledger lines of any status that start in ``[start, end)``, or began before and still run at ``start``."""
-    begins, ends = pl.col("start_utc"), pl.col("end_utc").fill_null(pl.col("start_utc"))
-    first = microseconds(start)
-    return (begins < microseconds(end)) & ((begins >= first) | (ends > first))
-
-
-def shown_in(
-    lines: pl.DataFrame, start: datetime, end: datetime, running_since: datetime | None
-) -> list[int]:
-    """Name the bookings that the host shows in the window, in the order of their starts.
-
-    ``running_since`` (how far the query reached back) adds those that began before the window and still run at its
-    start.
-    """
-    wanted = live_in_window(start, end)
-    if running_since is not None:
-        wanted |= live_in_window(running_since, start) & (pl.col("end_utc") > microseconds(start))
-    return lines.filter(wanted).sort("start_utc", "booking_id")["booking_id"].to_list()
-
-
-def judge(
-    candidates: Sequence[int],
-    *,
-    held: Collection[int],
-    in_window: int,
-    max_withdrawn: int | None,
-    fetch_failed: bool,
-    told: Collection[int] = (),
-    unanswered: Collection[int] = (),
-) -> Verdict:
-    """Decide over the bookings that would be withdrawn now.
-
-    Args:
-        candidates: The bookings that this cycle's answers take off the list, in order.
-        held: Those of which an earlier cycle's answer said the same, and no answer since said otherwise.
-        in_window: How many bookings the host shows in the window.
-        max_withdrawn: The limit; None means 5 or half of those in the window, whichever is more.
-        fetch_failed: Whether a request of this cycle failed, so that the server may be in trouble.
-        told: Those of which the list itself says that they are not wanted: another status or resource.
-        unanswered: Those that were asked for in vain: what is held of them waits on.
-
-    Returns:
-        What was said twice goes in any case. The rest goes at once up to the limit; where a fetch failed only as far as
-        it was ``told``. What does not go is held until the same is said once more.
-    """
-    limit: float = max(ALWAYS_ALLOWED, in_window / 2) if max_withdrawn is None else max_withdrawn
-    once = [booking_id for booking_id in candidates if booking_id not in held]
-    doubtful = [booking_id for booking_id in once if booking_id not in told] if fetch_failed else []
-    # The limit counts what rests on one answer: two answers of one kind are no accident of the moment.
-    too_many = len(once) > limit
-    why = TOO_MANY_WITHDRAWALS if too_many else WITHDRAWAL_IN_DOUBT
-    waiting = dict.fromkeys(once if too_many else doubtful, why)
-    return Verdict(
-        withdrawn=tuple(booking_id for booking_id in candidates if booking_id not in waiting),
-        waiting=dict.fromkeys(sorted(set(held) & set(unanswered)), WITHDRAWAL_UNANSWERED) | waiting,
-        kept_by="guard" if too_many else "failed_fetch" if doubtful else None,
-        limit=limit,
-    )
-
-
-def discontinued(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entry that takes a row off the list: the last one, whole, with status DISCONTINUED."""
-    return {**entry, STATUS_KEY: DISCONTINUED}
-
-
 # What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
 _WINDOW = "window"
 # What a row of the list shows as well as its booking's details do.
@@ -316,6 +108,22 @@ class Checked:
     def batches(self) -> tuple[Batch, ...]:
         """The batches that there are, the listed bookings first."""
         return (self.listed,) if self.followed is None else (self.listed, self.followed)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which withdrawals go now, which wait for the same answer again, and why: a failed fetch, or their number."""
+
+    withdrawn: tuple[int, ...] = ()
+    waiting: Mapping[int, str] = field(default_factory=dict)
+    """Booking id -> the code of the reason for which its withdrawal waits."""
+    kept_by: Literal["failed_fetch", "guard"] | None = None
+    limit: float = 0.0
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The bookings whose withdrawal waits."""
+        return frozenset(self.waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -450,7 +258,7 @@ def decide(answers: Answers, checked: Checked, ledger: Ledger, config: PipelineC
 
 
 def _keys(batch: Batch) -> pl.DataFrame:
-    """Give one row an entry: the ledger's columns but the entry itself."""
+    """Return one row per entry: the ledger's columns but the entry itself."""
     bookings = batch.accepted.select(
         "booking_id",
         "booking_hash",
@@ -545,6 +353,197 @@ def _counts(answers: Answers, checked: Checked, change: pl.Series) -> dict[str, 
     }
 
 
+Change = Literal["new", "changed", "resent", "unchanged"]
+# How a value of each type becomes text: by its whole number where it has one, because polars' own rendering of
+# dates, times and booleans is not promised to stay the same from one version to the next.
+_AS_NUMBER = (pl.Date, pl.Time, pl.Boolean)
+_DIFFERENCES = {"booking_id": pl.Int64, "field": pl.String, "old": pl.String, "new": pl.String}
+
+
+def digests(entries: pl.DataFrame) -> pl.Series:
+    """Return the digest of each row over all its columns: 32 hex digits (BLAKE2b, 128 bits).
+
+    ``entries``: String, integer, Boolean, Date and Time columns, any order. Equal rows have equal digests across
+    processes, machines and polars versions; null differs from "", and a new or renamed column changes every digest.
+    Raises ``PluginSchemaError`` on a column of another type.
+    """
+    parts: list[pl.Expr] = []
+    for name, dtype in sorted(entries.schema.items()):
+        column = pl.col(name)
+        if dtype in _AS_NUMBER:
+            column = column.to_physical().cast(pl.Int64)
+        elif not (dtype == pl.String or dtype == pl.Null or dtype.is_integer()):
+            raise PluginSchemaError(
+                f"the entry column {name!r} has the type {dtype}, which no digest is defined for"
+            )
+        text = column.cast(pl.String)
+        # The length before each value keeps neighbours apart: ("ab", "c") is not ("a", "bc").
+        parts += [
+            pl.lit(f"{name}="),
+            text.str.len_bytes().cast(pl.String).fill_null("-"),
+            pl.lit(":"),
+            text.fill_null(""),
+        ]
+    if not parts:
+        return pl.Series("digest", [], dtype=pl.String)
+    rows = entries.select(pl.concat_str(parts).alias("row"))["row"].to_list()
+    return pl.Series(
+        "digest", [blake2b(row.encode(), digest_size=16).hexdigest() for row in rows], dtype=pl.String
+    )
+
+
+def digests_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the digests of entries that are plain dicts already: the same as those of the frame's rows.
+
+    Entries of an older mapping may have other keys; each set of keys is a frame of its own.
+    """
+    found: dict[int, str] = {}
+    by_keys: dict[tuple[str, ...], list[int]] = {}
+    for index, entry in enumerate(entries):
+        by_keys.setdefault(tuple(sorted(entry)), []).append(index)
+    typed: dict[str, Any] = {DATE_KEY: pl.Date, TIME_KEY: pl.Time, DURATION_KEY: pl.Int64}
+    for names, rows in by_keys.items():
+        frame = pl.DataFrame(
+            {name: [entries[row][name] for row in rows] for name in names},
+            schema={name: typed.get(name, pl.String) for name in names},
+        )
+        found |= zip(rows, digests(frame).to_list(), strict=True)
+    return [found[index] for index in range(len(entries))]
+
+
+def compare(current: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """Add ``change`` to today's entries: new, changed, resent (pending and equal), or unchanged.
+
+    ``current`` has ``booking_id`` and ``digest``; ``lines`` is the ledger's part (``LINES_SCHEMA``). Rows and their
+    order stay; nulls of ``current`` do not occur. A pending entry is never "unchanged": the host may not have it.
+    """
+    known = lines.select("booking_id", known_digest="digest", known_state="state")
+    return (
+        current.join(known, on="booking_id", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(pl.col("known_digest").is_null())
+            .then(pl.lit("new"))
+            .when(pl.col("known_digest") != pl.col("digest"))
+            .then(pl.lit("changed"))
+            .when(pl.col("known_state") == "pending")
+            .then(pl.lit("resent"))
+            .otherwise(pl.lit("unchanged"))
+            .alias("change")
+        )
+        .drop("known_digest", "known_state")
+    )
+
+
+def changed_fields(ids: pl.Series, entries: pl.DataFrame, before: Mapping[int, str]) -> pl.DataFrame:
+    """List each field that differs: ``booking_id``, ``field``, ``old`` and ``new`` (text or null).
+
+    ``ids`` are the booking ids of ``entries``, row by row; ``before`` holds the ledger's last entry of the same
+    bookings as JSON text. A field that one side lacks counts as null. In the order of ``entries``.
+    """
+    if not len(ids):
+        return pl.DataFrame(schema=_DIFFERENCES)
+    rows = []
+    for booking_id, new in zip(ids, to_rows(entries), strict=True):
+        old = from_text(before[booking_id])
+        rows += [
+            (booking_id, name, _shown(old.get(name)), _shown(new.get(name)))
+            for name in new | old
+            if old.get(name) != new.get(name)
+        ]
+    return pl.DataFrame(rows, schema=_DIFFERENCES, orient="row")
+
+
+def _shown(value: Any) -> str | None:
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    return None if value is None else str(value)
+
+
+def field_counts(differences: pl.DataFrame) -> dict[str, int]:
+    """Count in how many bookings each field changed, most often changed first."""
+    counts = differences.group_by("field").len().sort(["len", "field"], descending=[True, False])
+    return dict(counts.iter_rows())
+
+
+# The guard's default: withdrawals go at once up to this number, or up to half of those in the window.
+ALWAYS_ALLOWED = 5
+
+
+def judge(
+    candidates: Sequence[int],
+    *,
+    held: Collection[int],
+    in_window: int,
+    max_withdrawn: int | None,
+    fetch_failed: bool,
+    told: Collection[int] = (),
+    unanswered: Collection[int] = (),
+) -> Verdict:
+    """Decide over the bookings that would be withdrawn now.
+
+    Args:
+        candidates: The bookings that this cycle's answers take off the list, in order.
+        held: Those of which an earlier cycle's answer said the same, and no answer since said otherwise.
+        in_window: How many bookings the host shows in the window.
+        max_withdrawn: The limit; None means 5 or half of those in the window, whichever is more.
+        fetch_failed: Whether a request of this cycle failed, so that the server may be in trouble.
+        told: Those of which the list itself says that they are not wanted: another status or resource.
+        unanswered: Those that were asked for in vain: what is held of them waits on.
+
+    Returns:
+        What was said twice goes in any case. The rest goes at once up to the limit; where a fetch failed only as far as
+        it was ``told``. What does not go is held until the same is said once more.
+    """
+    limit: float = max(ALWAYS_ALLOWED, in_window / 2) if max_withdrawn is None else max_withdrawn
+    once = [booking_id for booking_id in candidates if booking_id not in held]
+    doubtful = [booking_id for booking_id in once if booking_id not in told] if fetch_failed else []
+    # The limit counts what rests on one answer: two answers of one kind are no accident of the moment.
+    too_many = len(once) > limit
+    why = TOO_MANY_WITHDRAWALS if too_many else WITHDRAWAL_IN_DOUBT
+    waiting = dict.fromkeys(once if too_many else doubtful, why)
+    return Verdict(
+        withdrawn=tuple(booking_id for booking_id in candidates if booking_id not in waiting),
+        waiting=dict.fromkeys(sorted(set(held) & set(unanswered)), WITHDRAWAL_UNANSWERED) | waiting,
+        kept_by="guard" if too_many else "failed_fetch" if doubtful else None,
+        limit=limit,
+    )
+
+
+def live_in_window(start: datetime, end: datetime) -> pl.Expr:
+    """Select ledger lines that a host shows as wanted and that start in ``[start, end)``."""
+    return (
+        (pl.col("status") != DISCONTINUED)
+        & (pl.col("start_utc") >= microseconds(start))
+        & (pl.col("start_utc") < microseconds(end))
+    )
+
+
+def stands_in(start: datetime, end: datetime) -> pl.Expr:
+    """Select ledger lines of any status that start in ``[start, end)``, or began before and still run at ``start``."""
+    begins, ends = pl.col("start_utc"), pl.col("end_utc").fill_null(pl.col("start_utc"))
+    first = microseconds(start)
+    return (begins < microseconds(end)) & ((begins >= first) | (ends > first))
+
+
+def shown_in(
+    lines: pl.DataFrame, start: datetime, end: datetime, running_since: datetime | None
+) -> list[int]:
+    """Name the bookings that the host shows in the window, in the order of their starts.
+
+    ``running_since`` (how far the query reached back) adds those that began before the window and still run at its
+    start.
+    """
+    wanted = live_in_window(start, end)
+    if running_since is not None:
+        wanted |= live_in_window(running_since, start) & (pl.col("end_utc") > microseconds(start))
+    return lines.filter(wanted).sort("start_utc", "booking_id")["booking_id"].to_list()
+
+
+def discontinued(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry that takes a row off the list: the last one, whole, with status DISCONTINUED."""
+    return {**entry, STATUS_KEY: DISCONTINUED}
+
+
 PLAN_SCHEMA = {
     "change": pl.String,
     "booking_id": pl.Int64,
@@ -572,11 +571,6 @@ class Plan:
     delivery: Delivery = field(repr=False)
 
 
-def _status_in(lines: Mapping[int, Line], booking_id: int) -> str | None:
-    line = lines.get(booking_id)
-    return None if line is None else line.status
-
-
 def plan_of(delivery: Delivery, report: RunReport) -> Plan:
     """Lay out what a cycle decided."""
     order = {change: place for place, change in enumerate(CHANGES)}
@@ -586,14 +580,10 @@ def plan_of(delivery: Delivery, report: RunReport) -> Plan:
         if change in ("new", "resent")
     ]
     rows += [("changed", *row) for row in delivery.differences.iter_rows()]
-    taken_off = [
-        ("withdrawn", booking_id) for booking_id, change in delivery.kinds.items() if change == "withdrawn"
-    ]
-    held = [("held", booking_id) for booking_id in sorted(delivery.verdict.held)]
-    rows += [
-        (change, booking_id, STATUS_KEY, _status_in(delivery.stood, booking_id), DISCONTINUED)
-        for change, booking_id in taken_off + held
-    ]
+    off = [(booking_id, change) for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
+    off += [(booking_id, "held") for booking_id in sorted(delivery.held)]
+    stood = {booking_id: line.status for booking_id, line in delivery.stood.items()}
+    rows += [(change, number, STATUS_KEY, stood.get(number), DISCONTINUED) for number, change in off]
     rows += [("rejected", item.booking_id, None, None, "; ".join(item.reasons)) for item in delivery.rejected]
     rows.sort(key=lambda row: order[row[0]])
     return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report, delivery)

@@ -61,12 +61,12 @@ _RETURNED = "returned"
 
 
 def microseconds(moment: datetime) -> int:
-    """Give an aware moment as microseconds since 1970 in UTC."""
+    """Return an aware moment as microseconds since 1970 in UTC."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def moment(stored: int) -> datetime:
-    """Give the aware UTC moment of stored microseconds."""
+    """Return the aware UTC moment of stored microseconds."""
     return EPOCH + timedelta(microseconds=stored)
 
 
@@ -155,7 +155,7 @@ class Ledger:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Give the ledger back."""
+        """Return the ledger back."""
         self.release()
 
     def __repr__(self) -> str:
@@ -255,7 +255,7 @@ class Ledger:
         return copy
 
     def is_in_place(self) -> bool:
-        """Tell whether the open file is still the one that its path names: somebody may have removed it."""
+        """Return whether the open file is still the one that its path names: somebody may have removed it."""
         return self._inode == _inode(self.path)
 
     @contextmanager
@@ -276,7 +276,7 @@ class Ledger:
         return self._file.connection
 
     def release(self) -> None:
-        """Give the ledger back; the last user closes the file. In a forked child nothing happens: it is the parent's."""
+        """Return the ledger back; the last user closes the file. In a forked child nothing happens: it is the parent's."""
         if os.getpid() != self._process:
             return
         with self._shared_lock, self._guard:
@@ -371,7 +371,7 @@ class Ledger:
     def lines(
         self, ids: Collection[int], start: datetime | None = None, end: datetime | None = None
     ) -> pl.DataFrame:
-        """Give the lines that matter to a cycle, one a booking, as ``LINES_SCHEMA``.
+        """Return the lines that matter to a cycle, one per booking, as ``LINES_SCHEMA``.
 
         Those are: the bookings asked for, those that start in ``[start, end)``, and all that are pending, owed or
         held back, wherever they start.
@@ -424,11 +424,11 @@ class Ledger:
         return {row[0] for row in self.rows(query, id_list(ids))}
 
     def entries(self, ids: Collection[int]) -> dict[int, dict[str, Any]]:
-        """Give the last entry of each booking asked for, as it was emitted; those never emitted are absent."""
+        """Return the last entry of each booking asked for, as it was emitted; those never emitted are absent."""
         return {booking_id: from_text(line.entry) for booking_id, line in self.last_lines(ids).items()}
 
     def last_lines(self, ids: Collection[int]) -> dict[int, Line]:
-        """Give the whole line of each booking asked for; those never emitted are absent."""
+        """Return the whole line of each booking asked for; those never emitted are absent."""
         among = "booking_id IN (SELECT value FROM json_each(?))"
         which = id_list(ids)
         self._forget_damaged(among, which)
@@ -437,7 +437,7 @@ class Ledger:
         return {row[0]: Line(*row) for row in rows}
 
     def window_ids(self, start: datetime, end: datetime, *, live: bool = False) -> list[int]:
-        """Give the bookings whose last entry starts in ``[start, end)``, in the order of their starts.
+        """Return the bookings whose last entry starts in ``[start, end)``, in the order of their starts.
 
         ``live`` leaves out those that were emitted as DISCONTINUED.
         """
@@ -452,7 +452,7 @@ class Ledger:
         return [row[0] for row in rows]
 
     def pending_ids(self) -> list[int]:
-        """Give the bookings whose last entry the host has not acknowledged."""
+        """Return the bookings whose last entry the host has not acknowledged."""
         rows = self.rows("SELECT booking_id FROM entries WHERE state = 'pending' ORDER BY booking_id")
         return [row[0] for row in rows]
 
@@ -468,11 +468,11 @@ class Ledger:
         }
 
     def held(self) -> set[int]:
-        """Give the bookings whose withdrawal waits for the same answer in a second cycle."""
+        """Return the bookings whose withdrawal waits for the same answer in a second cycle."""
         return {row[0] for row in self.rows("SELECT booking_id FROM held")}
 
     def sighting(self, booking_id: int) -> tuple[datetime, datetime] | None:
-        """Tell when a booking was first and last found in the state of its last entry or in a newer one."""
+        """Return when a booking was first and last found in the state of its last entry or in a newer one."""
         rows = self.rows("SELECT first_seen, last_seen FROM sightings WHERE booking_id = ?", booking_id)
         return (moment(rows[0][0]), moment(rows[0][1])) if rows else None
 
@@ -609,19 +609,19 @@ class Ledger:
         return 0 if self.path is None or self._file.lock is None else purge_aside(self.path, now)
 
     def shrink(self) -> None:
-        """Give freed pages back to the disk, and drop old values from the write-ahead log."""
+        """Return freed pages back to the disk, and drop old values from the write-ahead log."""
         with self._guard, explained(self.path or MEMORY):
             self.connection.execute("PRAGMA incremental_vacuum").fetchall()
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def id_list(ids: Iterable[int]) -> str:
-    """Give ids as JSON text, for SQLite's ``json_each``: one value, however many ids."""
+    """Return ids as JSON text, for SQLite's ``json_each``: one value, however many ids."""
     return orjson.dumps(sorted(ids)).decode()
 
 
 def _place(path: Path | str) -> Path:
-    """Give the one name of a ledger: through a link or another spelling it is the same file, with the same lock."""
+    """Return the one name of a ledger: through a link or another spelling it is the same file, with the same lock."""
     return Path(path).expanduser().resolve()
 
 

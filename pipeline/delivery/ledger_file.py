@@ -195,7 +195,7 @@ _ID = "BETWEEN -9007199254740991 AND 9007199254740991"
 _TIME = "BETWEEN 0 AND 253402300799999999"
 # What this program never writes: in tables whose rows carry no seal, and in notes, of which each one counts. SQLite takes
 # any type in any column, and orders text behind numbers: so the type is asked for as well.
-_UNSOUND = {
+_INVALID = {
     "owed": f"NOT (booking_id {_ID} AND since {_TIME} AND attempts {_ID} AND passed_over {_ID}"
     " AND typeof(since) = 'integer' AND typeof(attempts) = 'integer' AND typeof(passed_over) = 'integer'"
     f" AND typeof(ifnull(end_utc, 0)) = 'integer' AND ifnull(end_utc, 0) {_TIME})",
@@ -328,7 +328,7 @@ def hand_over(base: Path, *, lock_timeout: float = 0.0, now: datetime | None = N
 
 
 def _is_pylantirs_shared(path: Path) -> bool:
-    """Tell whether a file is of a version that all hosts shared, and Pylantir was one of them."""
+    """Return whether a file is of a version that all hosts shared, and Pylantir was one of them."""
     with contextlib.suppress(*SQLITE_ERRORS, OSError):
         if not path.exists() or foreign(path):
             return False
@@ -512,7 +512,7 @@ def _reason_of(error: Exception) -> str:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Tell a damaged file from trouble that passes: a lock, a full disk, missing permission."""
+    """Return whether a file is damaged; else the trouble may pass: a lock, a full disk, missing permission."""
     code = getattr(error, "sqlite_errorname", "")
     return isinstance(error, (UnicodeDecodeError, _DamagedError)) or (
         bool(code) and not code.startswith(tuple(_REASONS))
@@ -546,7 +546,7 @@ def _lock(path: Path, timeout: float) -> sqlite3.Connection:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether a living process holds a ledger's lock; a dead one cannot, because the lock ends with it."""
+    """Return whether a living process holds a ledger's lock; a dead one cannot, because the lock ends with it."""
     place = path.with_name(f"{path.name}.lock")
     if not place.exists():
         return False
@@ -615,12 +615,12 @@ def foreign(path: Path) -> str | None:
 
 
 def _is_another_program(application_id: int) -> bool:
-    """Tell another program's number from ours with a few flipped bits."""
+    """Return whether a number is another program's, and not ours with a few flipped bits."""
     return (application_id ^ APPLICATION_ID).bit_count() > 4
 
 
 def _is_just_made(path: Path) -> bool:
-    """Tell whether a database is still empty: a process may have died before it could write its tables."""
+    """Return whether a database is still empty: a process may have died before it could write its tables."""
     with (
         contextlib.suppress(*SQLITE_ERRORS),
         contextlib.closing(_read_only(path, immutable=True)) as connection,
@@ -659,8 +659,8 @@ def _shape(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
 
 def _check_content(connection: sqlite3.Connection) -> None:
     """Raise where a row holds what this program never writes; entries carry a seal, and answer for themselves."""
-    for table, unsound in _UNSOUND.items():
-        query = f"SELECT 1 FROM {table} WHERE {unsound} LIMIT 1"  # noqa: S608 - constants of this file
+    for table, invalid in _INVALID.items():
+        query = f"SELECT 1 FROM {table} WHERE {invalid} LIMIT 1"  # noqa: S608 - constants of this file
         if connection.execute(query).fetchone():
             raise _DamagedError
 

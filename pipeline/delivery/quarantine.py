@@ -1,6 +1,6 @@
 """The quarantine: every rejected booking with its payload and reasons, kept for a look and for replay.
 
-One item a booking: a booking that is rejected again updates its item, one that passes later is marked as resolved. A
+One item per booking: a booking that is rejected again updates its item, one that passes later is marked as resolved. A
 payload without a usable id is its own subject. Payloads are patients' data: they stay in the ledger's file (0600).
 """
 
@@ -192,7 +192,7 @@ def _read(ledger: Ledger) -> Iterator[tuple[str, Item]]:
 
 
 def purge(connection: sqlite3.Connection, before: datetime) -> int:
-    """Forget the items not seen since a moment, inside a transaction; give their number."""
+    """Forget the items not seen since a moment, inside a transaction; return how many."""
     return connection.execute("DELETE FROM quarantine WHERE last_seen < ?", (microseconds(before),)).rowcount
 
 
@@ -222,7 +222,7 @@ def replay(kept: Sequence[Item], config: PipelineConfig) -> list[Replayed]:
 
 
 def opened(payload: str) -> Any:
-    """Give a kept payload as it was; text that is no JSON stays text."""
+    """Return a kept payload as it was; text that is no JSON stays text."""
     try:
         return json.loads(payload)
     except (ValueError, RecursionError):
@@ -230,7 +230,7 @@ def opened(payload: str) -> Any:
 
 
 def masked(payload: str) -> Any:
-    """Give a payload to show: its structure and the shapes of its texts (``SUB001`` is ``AAA999``), no value.
+    """Return a payload to show: its structure and the shapes of its texts (``SUB001`` is ``AAA999``), no value.
 
     The booking's own id, true, false and null stay; other numbers become nines. A key stays where it is written like a
     field's name. What is nested too deep to be walked is one text.

@@ -22,44 +22,8 @@ from pipeline.config.file import DEFAULT_NAME, SourceSettings, read_sources, sel
 from pipeline.errors import PluginConfigError
 from pipeline.wording import Wording, config_error
 
-UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
-"""Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
-
-
-def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a configuration with the defaults of Pylantir's own plugin, and with explicit acknowledgement."""
-    return {**UPSTREAM_DEFAULTS, **config, "acknowledge": "explicit"}
-
-
-_SENDABLE = re.compile(r"[ -\[\]-~]{0,64}")
-
-
-def option_faults(config: Mapping[str, Any]) -> list[str]:
-    """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer.
-
-    Each text names the key, what was given and what to write.
-    """
-    fault = Wording().fault
-    protocol = config.get("protocol")
-    if protocol is None:
-        return []
-    if not isinstance(protocol, Mapping):
-        return [fault("protocol", protocol, 'an object such as {"site": "protocol name"}')]
-    site = config.get("site") or config.get("site_id")
-    if site is not None and not isinstance(site, (str, int)):
-        return [fault("site", site, "the key of one protocol as text")]
-    name = protocol.get(site) if site is not None else None
-    if name is None or (isinstance(name, str) and _SENDABLE.fullmatch(name)):
-        return []
-    write = (
-        "at most 64 ASCII characters without a backslash: Pylantir sends them to the scanner with every row"
-    )
-    return [fault(f"protocol.{site}", name, write)]
-
-
 UNNAMED = "unknown"
 """What Pylantir calls a source without a name, in the rows too."""
-
 _IDENTITY = ("base_url", "api_path", "resources", "status_filter", "allowed_studies")
 _sources: list[SourceSettings] = []
 _lock = threading.Lock()
@@ -138,7 +102,7 @@ def _host_faults(where: str, entry: Mapping[str, Any], known_types: Collection[s
 
 
 def _is_clock(value: object) -> bool:
-    """Tell whether a value is hours and minutes of a day."""
+    """Return whether a value is hours and minutes of a day."""
     return (
         isinstance(value, list)
         and [type(part) for part in value] == [int, int]
@@ -148,7 +112,7 @@ def _is_clock(value: object) -> bool:
 
 
 def ledger_name(config: Mapping[str, Any]) -> str:
-    """Give the name under which a source's ledger is kept: the source's own, where the file tells it.
+    """Return the name under which a source's ledger is kept: the source's own, where the file tells it.
 
     A plugin that was registered without the file takes a name from what makes the source: its server, resources
     and filters. Sources that differ in none of these are one source.
@@ -161,10 +125,45 @@ def ledger_name(config: Mapping[str, Any]) -> str:
 
 
 def ledger_names(host_name: str, config: Mapping[str, Any]) -> tuple[str, str]:
-    """Give the names under which the ledger of a source may be kept, the likelier one first."""
+    """Return the names under which the ledger of a source may be kept, the likelier one first."""
     return (DEFAULT_NAME if host_name == UNNAMED else host_name), _derived_name(config)
 
 
 def _derived_name(config: Mapping[str, Any]) -> str:
     identity = json.dumps({key: config.get(key) for key in _IDENTITY}, sort_keys=True, default=str)
     return f"{DEFAULT_NAME}-{blake2b(identity.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+UPSTREAM_DEFAULTS = {"api_path": "/api", "patient_name_form": "given", "output_timezone": "site"}
+"""Where Pylantir's own plugin has another default than this package: a configuration written for it means these."""
+
+
+def with_host_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the defaults of Pylantir's own plugin, and with explicit acknowledgement."""
+    return {**UPSTREAM_DEFAULTS, **config, "acknowledge": "explicit"}
+
+
+_SENDABLE = re.compile(r"[ -\[\]-~]{0,64}")
+
+
+def option_faults(config: Mapping[str, Any]) -> list[str]:
+    """Check the protocol name that Pylantir writes into every row: one that it cannot send breaks every answer.
+
+    Each text names the key, what was given and what to write.
+    """
+    fault = Wording().fault
+    protocol = config.get("protocol")
+    if protocol is None:
+        return []
+    if not isinstance(protocol, Mapping):
+        return [fault("protocol", protocol, 'an object such as {"site": "protocol name"}')]
+    site = config.get("site") or config.get("site_id")
+    if site is not None and not isinstance(site, (str, int)):
+        return [fault("site", site, "the key of one protocol as text")]
+    name = protocol.get(site) if site is not None else None
+    if name is None or (isinstance(name, str) and _SENDABLE.fullmatch(name)):
+        return []
+    write = (
+        "at most 64 ASCII characters without a backslash: Pylantir sends them to the scanner with every row"
+    )
+    return [fault(f"protocol.{site}", name, write)]

@@ -32,13 +32,110 @@ from pipeline.delivery.ledger import (
 from pipeline.delivery.ledger_file import SEALED_STEP
 from pipeline.pylantir.wire import dicom_date, dicom_time
 
-HOST_NAME_NOTE = "pylantir source"
-SYNCED_NOTE = "pylantir synced"
-"""The ledger's note that a cycle has gone through: rows in the form of Pylantir's own plugin are outdated since."""
+STUDY_UID = "study_instance_uid"
+# Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
+_FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
+# Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
+_BUSY_SECONDS = 5.0
 
-# A booking that comes back after a longer time has a new start, and then the book is not needed (see ``settle``).
-_KEPT = timedelta(days=7)
-_FOREVER = datetime.max.replace(tzinfo=UTC)
+
+def stored_columns() -> tuple[str, ...]:
+    """Return the columns that a record of this plugin may fill, beside status and study UID."""
+    return tuple(
+        field.name
+        for field in fields.WORKLIST
+        if field.host != "no" and field.name not in (STATUS_KEY, STUDY_UID)
+    )
+
+
+def database_path() -> Path | None:
+    """Find the database that Pylantir writes: it names it in ``DB_PATH`` before it opens it; None outside Pylantir."""
+    path = os.environ.get("DB_PATH")
+    if not path:
+        # Nothing of Pylantir's database is imported here: that would bind the path before it is known.
+        path = getattr(sys.modules.get("pylantir.db_setup"), "DB_PATH", None)
+    return Path(path).expanduser().absolute() if path else None
+
+
+def read_rows(path: Path, source_name: str, ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return a source's rows by booking id, of the bookings asked for. A database not yet made has none.
+
+    Raises ``sqlite3.Error`` when the file cannot be read.
+    """
+    rows = _select(
+        path,
+        "data_source = ? AND source_record_id IN (SELECT value FROM json_each(?))",
+        (source_name, json.dumps([str(booking_id) for booking_id in ids])),
+    )
+    return {int(row["source_record_id"]): row for row in rows}
+
+
+def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str, Any]]:
+    """Return the rows of a source that may be on a list: not ended, since a day, and written by this plugin.
+
+    Raises ``sqlite3.Error`` when the file cannot be read.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for row in _select(
+        path,
+        f"data_source = ? AND {STATUS_KEY} IN (?, ?) AND scheduled_start_date >= ?"
+        " AND scheduled_start_date NOT LIKE '%-%'",
+        (source_name, SCHEDULED, IN_PROGRESS, f"{since:%Y%m%d}"),
+    ):
+        with contextlib.suppress(TypeError, ValueError):
+            found[int(row["source_record_id"])] = row
+    return found
+
+
+def _select(path: Path, condition: str, values: tuple[str, ...]) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    uri = f"{path.as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
+        connection.row_factory = sqlite3.Row
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'worklist_items'").fetchone():
+            return []
+        query = f"SELECT * FROM worklist_items WHERE {condition}"  # noqa: S608 - constants of this file
+        return [dict(row) for row in connection.execute(query, values)]
+
+
+def shown_by(record: Any) -> dict[str, Any]:
+    """Return the columns of one of Pylantir's own row objects; without a status it is SCHEDULED."""
+    row = {name: getattr(record, name, None) for name in (*stored_columns(), STATUS_KEY, STUDY_UID)}
+    return row | {STATUS_KEY: row[STATUS_KEY] or SCHEDULED}
+
+
+def clock_of(row: Mapping[str, Any]) -> str:
+    """Return the date and time that a row shows, as one text: ``YYYYMMDDHHMMSS`` where this plugin wrote it."""
+    return f"{row[DATE_KEY] or ''}{row[TIME_KEY] or ''}"
+
+
+def moment_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a stored date and time back; None for what this plugin did not write."""
+    texts = (str(row[DATE_KEY] or ""), str(row[TIME_KEY] or ""))
+    try:
+        start = datetime.strptime("".join(texts), "%Y%m%d%H%M%S")  # noqa: DTZ007 - the row's own wall clock
+    except ValueError:
+        return {DATE_KEY: None, TIME_KEY: None}
+    return {DATE_KEY: start.date(), TIME_KEY: start.time()}
+
+
+def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a record as Pylantir stores them, those left out that it fills by itself."""
+    columns = {name: record[name] for name in stored_columns() if name in record}
+    for name, dicom in ((DATE_KEY, dicom_date), (TIME_KEY, dicom_time)):
+        value = dicom(columns.get(name))
+        columns[name] = value.strftime("") if hasattr(value, "strftime") else value
+    columns["modality"] = columns.get("modality") or "MR"
+    for name in _FILLED_BY_HOST:
+        if not columns.get(name):
+            columns.pop(name, None)
+    return columns
+
+
+def holds(row: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
+    """Return whether a row holds these columns; the status is another matter."""
+    return all(row.get(name) == value for name, value in columns.items())
 
 
 @dataclass(frozen=True)
@@ -83,6 +180,25 @@ def settle(
     if wanted == COMPLETED:
         return Step(COMPLETED, by_scanner=True)
     return Step(stored, by_scanner=True)
+
+
+def running_identity(step: Step, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the subject under whom a scan runs, as its row has it; empty while none runs.
+
+    Pylantir finds the row that an N-SET ends by the subject's id and name as the scanner took them from the list. A
+    correction in Calpendo must wait for the end of the scan, or the scan never ends.
+    """
+    if step != Step(IN_PROGRESS, by_scanner=True):
+        return {}
+    return {name: row[name] for name in ("patient_id", "patient_name")}
+
+
+HOST_NAME_NOTE = "pylantir source"
+SYNCED_NOTE = "pylantir synced"
+"""The ledger's note that a cycle has gone through: rows in the form of Pylantir's own plugin are outdated since."""
+# A booking that comes back after a longer time has a new start, and then the book is not needed (see ``settle``).
+_KEPT = timedelta(days=7)
+_FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Left(NamedTuple):
@@ -149,121 +265,3 @@ class StepBook:
             connection.executemany("DELETE FROM steps WHERE booking_id = ?", [(number,) for number in dead])
             for key, value in notes.items():
                 self._ledger.set_meta(key, value)
-
-
-# Empty, Pylantir fills them: the protocol from its configuration, the weight with 100.
-_FILLED_BY_HOST = ("protocol_name", "patient_weight_lb")
-
-STUDY_UID = "study_instance_uid"
-# Pylantir waits 5 seconds for its own locks; a look must not wait longer than that.
-_BUSY_SECONDS = 5.0
-
-
-def stored_columns() -> tuple[str, ...]:
-    """Return the columns that a record of this plugin may fill, beside status and study UID."""
-    return tuple(
-        field.name
-        for field in fields.WORKLIST
-        if field.host != "no" and field.name not in (STATUS_KEY, STUDY_UID)
-    )
-
-
-def database_path() -> Path | None:
-    """Find the database that Pylantir writes: it names it in ``DB_PATH`` before it opens it; None outside Pylantir."""
-    path = os.environ.get("DB_PATH")
-    if not path:
-        # Nothing of Pylantir's database is imported here: that would bind the path before it is known.
-        path = getattr(sys.modules.get("pylantir.db_setup"), "DB_PATH", None)
-    return Path(path).expanduser().absolute() if path else None
-
-
-def read_rows(path: Path, source_name: str, ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """Give a source's rows by booking id, of the bookings asked for. A database not yet made has none.
-
-    Raises ``sqlite3.Error`` when the file cannot be read.
-    """
-    rows = _select(
-        path,
-        "data_source = ? AND source_record_id IN (SELECT value FROM json_each(?))",
-        (source_name, json.dumps([str(booking_id) for booking_id in ids])),
-    )
-    return {int(row["source_record_id"]): row for row in rows}
-
-
-def _select(path: Path, condition: str, values: tuple[str, ...]) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    uri = f"{path.as_uri()}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection:
-        connection.row_factory = sqlite3.Row
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'worklist_items'").fetchone():
-            return []
-        query = f"SELECT * FROM worklist_items WHERE {condition}"  # noqa: S608 - constants of this file
-        return [dict(row) for row in connection.execute(query, values)]
-
-
-def read_shown(path: Path, source_name: str, since: date) -> dict[int, dict[str, Any]]:
-    """Return the rows of a source that may be on a list: not ended, since a day, and written by this plugin.
-
-    Raises ``sqlite3.Error`` when the file cannot be read.
-    """
-    found: dict[int, dict[str, Any]] = {}
-    for row in _select(
-        path,
-        f"data_source = ? AND {STATUS_KEY} IN (?, ?) AND scheduled_start_date >= ?"
-        " AND scheduled_start_date NOT LIKE '%-%'",
-        (source_name, SCHEDULED, IN_PROGRESS, f"{since:%Y%m%d}"),
-    ):
-        with contextlib.suppress(TypeError, ValueError):
-            found[int(row["source_record_id"])] = row
-    return found
-
-
-def shown_by(record: Any) -> dict[str, Any]:
-    """Return the columns of one of Pylantir's own row objects; without a status it is SCHEDULED."""
-    row = {name: getattr(record, name, None) for name in (*stored_columns(), STATUS_KEY, STUDY_UID)}
-    return row | {STATUS_KEY: row[STATUS_KEY] or SCHEDULED}
-
-
-def clock_of(row: Mapping[str, Any]) -> str:
-    """Return the date and time that a row shows, as one text: ``YYYYMMDDHHMMSS`` where this plugin wrote it."""
-    return f"{row[DATE_KEY] or ''}{row[TIME_KEY] or ''}"
-
-
-def stored_form(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the columns of a record as Pylantir stores them, those left out that it fills by itself."""
-    columns = {name: record[name] for name in stored_columns() if name in record}
-    for name, dicom in ((DATE_KEY, dicom_date), (TIME_KEY, dicom_time)):
-        value = dicom(columns.get(name))
-        columns[name] = value.strftime("") if hasattr(value, "strftime") else value
-    columns["modality"] = columns.get("modality") or "MR"
-    for name in _FILLED_BY_HOST:
-        if not columns.get(name):
-            columns.pop(name, None)
-    return columns
-
-
-def moment_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a stored date and time back; None for what this plugin did not write."""
-    texts = (str(row[DATE_KEY] or ""), str(row[TIME_KEY] or ""))
-    try:
-        start = datetime.strptime("".join(texts), "%Y%m%d%H%M%S")  # noqa: DTZ007 - the row's own wall clock
-    except ValueError:
-        return {DATE_KEY: None, TIME_KEY: None}
-    return {DATE_KEY: start.date(), TIME_KEY: start.time()}
-
-
-def running_identity(step: Step, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the subject under whom a scan runs, as its row has it; empty while none runs.
-
-    Pylantir finds the row that an N-SET ends by the subject's id and name as the scanner took them from the list. A
-    correction in Calpendo must wait for the end of the scan, or the scan never ends.
-    """
-    if step != Step(IN_PROGRESS, by_scanner=True):
-        return {}
-    return {name: row[name] for name in ("patient_id", "patient_name")}
-
-
-def holds(row: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
-    """Tell whether a row holds these columns; the status is another matter."""
-    return all(row.get(name) == value for name, value in columns.items())

@@ -31,52 +31,6 @@ from pipeline.errors import PluginConfigError, PluginError, PluginStateError
 from pipeline.pylantir.configuration import refuse_unusable, remember_sources
 from pipeline.pylantir.plugin import CalendoPylantirPlugin
 
-SHOW = "CALPENDO_LOG_PATIENTS"
-
-_MASKS: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
-    "pylantir.cli.run": (
-        (re.compile(r"(Processing record for patient_id: ).*", re.DOTALL), r"\1***"),
-        (re.compile(r"\[parameters: .*", re.DOTALL), "[parameters: ***]"),
-    ),
-    "pylantir.mwl_server": (
-        (re.compile(r"(Received MWL C-FIND query).*", re.DOTALL), r"\1"),
-        (re.compile(r"(PatientID:? ).*?( set to |\Z)", re.DOTALL), r"\1***\2"),
-    ),
-    "pynetdicom.service_class": (
-        # (0010,xxxx): the patient's group; the value stands between the VR and the comment.
-        (re.compile(r"(\(0010,[0-9A-Fa-f]{4}\) [A-Z]{2} ).*?(\s+# |\Z)"), r"\1***\2"),
-    ),
-}
-
-
-class PatientMask(logging.Filter):
-    """Masks what a logger writes about patients; lines without it pass as they are."""
-
-    def __init__(self, masks: tuple[tuple[re.Pattern[str], str], ...]) -> None:
-        super().__init__()
-        self._masks = masks
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record's message where a mask fits; every record passes."""
-        message = record.getMessage()
-        masked = message
-        for pattern, replacement in self._masks:
-            masked = pattern.sub(replacement, masked)
-        if masked != message:
-            record.msg, record.args = masked, None
-        return True
-
-
-def mask_logs() -> None:
-    """Put the filters on the loggers of Pylantir and pynetdicom, once; the environment may say no."""
-    if os.environ.get(SHOW, "").strip().lower() in ("1", "true", "yes"):
-        return
-    for name, masks in _MASKS.items():
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, PatientMask) for known in logger.filters):
-            logger.addFilter(PatientMask(masks))
-
-
 SOURCE_TYPE = "calpendo"
 PROGRAM = "calpendo-pipeline pylantir"
 PATIENCE = 5.0
@@ -193,7 +147,7 @@ _EVERY_CYCLE = ("Memory cleanup: ", "First sync of the day")
 
 
 def _has_news(record: logging.LogRecord) -> bool:
-    """Leave out what Pylantir writes in every cycle, also while Calpendo is down: a log of one line a cycle is read."""
+    """Leave out what Pylantir writes in every cycle, also while Calpendo is down: a log of one line per cycle is read."""
     return not any(text in str(record.msg) for text in _EVERY_CYCLE)
 
 
@@ -204,3 +158,48 @@ def _print_what_is_unforeseen(*arguments: Any, **options: Any) -> None:
     """Print the traceback as Python does, unless the error is this package's: the log's line has said all of it."""
     if not isinstance(sys.exc_info()[1], PluginError):
         _print_exc(*arguments, **options)
+
+
+SHOW = "CALPENDO_LOG_PATIENTS"
+_MASKS: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {
+    "pylantir.cli.run": (
+        (re.compile(r"(Processing record for patient_id: ).*", re.DOTALL), r"\1***"),
+        (re.compile(r"\[parameters: .*", re.DOTALL), "[parameters: ***]"),
+    ),
+    "pylantir.mwl_server": (
+        (re.compile(r"(Received MWL C-FIND query).*", re.DOTALL), r"\1"),
+        (re.compile(r"(PatientID:? ).*?( set to |\Z)", re.DOTALL), r"\1***\2"),
+    ),
+    "pynetdicom.service_class": (
+        # (0010,xxxx): the patient's group; the value stands between the VR and the comment.
+        (re.compile(r"(\(0010,[0-9A-Fa-f]{4}\) [A-Z]{2} ).*?(\s+# |\Z)"), r"\1***\2"),
+    ),
+}
+
+
+class PatientMask(logging.Filter):
+    """Masks what a logger writes about patients; lines without it pass as they are."""
+
+    def __init__(self, masks: tuple[tuple[re.Pattern[str], str], ...]) -> None:
+        super().__init__()
+        self._masks = masks
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record's message where a mask fits; every record passes."""
+        message = record.getMessage()
+        masked = message
+        for pattern, replacement in self._masks:
+            masked = pattern.sub(replacement, masked)
+        if masked != message:
+            record.msg, record.args = masked, None
+        return True
+
+
+def mask_logs() -> None:
+    """Put the filters on the loggers of Pylantir and pynetdicom, once; the environment may say no."""
+    if os.environ.get(SHOW, "").strip().lower() in ("1", "true", "yes"):
+        return
+    for name, masks in _MASKS.items():
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, PatientMask) for known in logger.filters):
+            logger.addFilter(PatientMask(masks))

@@ -33,7 +33,7 @@ class DicomDate(date):
     """
 
     def strftime(self, _format: str) -> str:
-        """Give ``YYYYMMDD`` (PS3.5 6.2)."""
+        """Return ``YYYYMMDD`` (PS3.5 6.2)."""
         return f"{self.year:04}{self.month:02}{self.day:02}"
 
 
@@ -41,17 +41,17 @@ class DicomTime(time):
     """A time whose text is DICOM's TM, ``HHMMSS``, whatever form is asked for."""
 
     def strftime(self, _format: str) -> str:
-        """Give ``HHMMSS`` (PS3.5 6.2)."""
+        """Return ``HHMMSS`` (PS3.5 6.2)."""
         return f"{self.hour:02}{self.minute:02}{self.second:02}"
 
 
 def dicom_date(value: Any) -> Any:
-    """Give a date as one that Pylantir writes as DA; anything else as it is."""
+    """Return a date as one that Pylantir writes as DA; anything else as it is."""
     return DicomDate(value.year, value.month, value.day) if isinstance(value, date) else value
 
 
 def dicom_time(value: Any) -> Any:
-    """Give a time as one that Pylantir writes as TM; anything else as it is."""
+    """Return a time as one that Pylantir writes as TM; anything else as it is."""
     return DicomTime(value.hour, value.minute, value.second) if isinstance(value, time) else value
 
 

@@ -103,7 +103,7 @@ def make_filter(
 
 
 def shown_span(settings: PipelineConfig, now: datetime) -> Span:
-    """Give the span of starts that are shown at a moment (aware).
+    """Return the span of starts that are shown at a moment (aware).
 
     Rolling: what has not ended ``keep_past_hours`` ago, up to the window's end; without a known end, what began at most
     ``max_booking_hours`` ago. Today and daily window: the site's window of the day, and what runs into it.
@@ -118,7 +118,7 @@ def shown_span(settings: PipelineConfig, now: datetime) -> Span:
 
 
 def output_zone(settings: PipelineConfig) -> Any:
-    """Give the zone in which the rows' dates and times are written."""
+    """Return the zone in which the rows' dates and times are written."""
     return pytz.timezone(
         settings.timezone if settings.output_timezone == "site" else settings.output_timezone
     )

@@ -181,32 +181,30 @@ class _Making:
 
         What is still invalid then is left out, so that its stand-in takes its place; an identifier makes a fault.
         """
-        text = self._carried(field, value)
-        if not text or field.repair == "rejected" or _is_valid(field.vr or "LO", text):
-            return text
-        self.repaired[field.name] = ("emptied",)
-        return ""
-
-    def _carried(self, field: WorklistField, value: Any) -> str:
         if value is None or not str(value).strip():
             return ""
         text = str(value)
-        if fits(text, self._codec) or field.vr not in _ANY_CHARACTERS:
-            return text  # Of a code the part that fits would be another code.
-        if field.repair == "rejected":
-            self.faults.append(
-                f"{field.name} holds characters beyond {self._name()}, and an identifier is not rewritten"
-            )
-            return text
-        first = text.partition("=")[0]
-        if field.vr == "PN" and first.strip(" ^") and fits(first, self._codec):
-            return first
-        repair = in_ascii(field, text)
-        if repair.kinds:
-            self.repaired[field.name] = repair.kinds
-        if repair.text:
-            self.transliterated.append(field.name)
-        return repair.text or ""
+        is_identifier = field.repair == "rejected"
+        # Of a code the part that fits would be another code.
+        if not fits(text, self._codec) and field.vr in _ANY_CHARACTERS:
+            first = text.partition("=")[0]
+            if is_identifier:
+                self.faults.append(
+                    f"{field.name} holds characters beyond {self._name()}, and an identifier is not rewritten"
+                )
+            elif field.vr == "PN" and first.strip(" ^") and fits(first, self._codec):
+                text = first
+            else:
+                repair = in_ascii(field, text)
+                text = repair.text or ""
+                if repair.kinds:
+                    self.repaired[field.name] = repair.kinds
+                if text:
+                    self.transliterated.append(field.name)
+        if text and not is_identifier and not _is_valid(field.vr or "LO", text):
+            self.repaired[field.name] = ("emptied",)
+            return ""
+        return text
 
     def _name(self) -> str:
         return {"latin-1": "Latin-1", "ascii": "ASCII"}.get(self._codec, "UTF-8")

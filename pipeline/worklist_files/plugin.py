@@ -61,12 +61,7 @@ class Kept:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
-        return {
-            "files": self.files,
-            "written": self.written,
-            "removed": self.removed,
-            "held_back": {str(number): fault for number, fault in self.held_back.items()},
-        }
+        return {**vars(self), "held_back": {str(number): fault for number, fault in self.held_back.items()}}
 
 
 class WorklistPlugin(CalendoPlugin):

@@ -1,4 +1,7 @@
-"""Payloads -> ``Batch``: the one door to the columns. Plugin, audit, check and backfill all go through it."""
+"""Payloads -> ``Batch``: the one door to the columns. Plugin, audit, check and backfill all go through it.
+
+A batch is entries, rejected and filtered rows, and the flags: what a person should look at, though nothing was rejected.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What is shown does nothing: text from bookings, servers and files made harmless for a terminal, a log, a spreadsheet.
 
 A title is written by people, and can hold what a terminal obeys (escape sequences), what makes a line read differently
-from what it is (bidirectional overrides, invisible marks), or what a spreadsheet computes.
+from what it is (bidirectional overrides, invisible marks), or what a spreadsheet computes. The logger of one source is here
+as well: every line begins with ``[calpendo:SOURCE]`` (T001, T005).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What can go wrong, grouped by what the operator does about it.
 
     PluginError
-    ├── PluginConfigError   mend the configuration or the environment, then start again
-    ├── PluginFetchError    wait, or mend the network, the account or the server; the next cycle tries again
+    ├── PluginConfigError   correct the configuration or the environment, then start again
+    ├── PluginFetchError    wait, or see to the network, the account or the server; the next cycle tries again
     ├── PluginSchemaError   the data no longer has the shape this version knows: report it
     └── PluginStateError    the ledger cannot be used: another process holds it, or a newer version wrote it
 

@@ -129,7 +129,7 @@ def sendable(text: str) -> bool:
     return not _SURROGATE.search(text)
 
 
-def unsound(text: str) -> str | None:
+def text_problem(text: str) -> str | None:
     """Return what is wrong with a text that must be sent or shown: blank, control characters, surrogates; or None."""
     if not text.strip():
         return "which is blank"

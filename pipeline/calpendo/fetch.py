@@ -202,7 +202,7 @@ def fetch_window(
         with chosen fields, details are fetched, and a warning says so once.
 
     Raises:
-        PluginFetchError: The list cannot be had or trusted, the login is refused, or every detail fails.
+        PluginFetchError: The list cannot be fetched or trusted, the login is refused, or every detail fails.
     """
     return fetch_cycle(client, config, window, known=known)[0]
 
@@ -232,18 +232,18 @@ def fetch_cycle(
     Raises:
         PluginFetchError: As ``fetch_window``; a look-up that fails, also by a refused login, is in ``failed`` only.
     """
-    with _Gathering(client, config, now) as gathering:
+    with _Fetch(client, config, now) as fetch:
         if client.learned.scans or config.fetch_mode == "bulk":
-            gathering.begin_operators_early(window)
-        mode = gathering.list_window(window, known)
+            fetch.begin_operators_early(window)
+        mode = fetch.list_window(window, known)
         if follow is not None:
-            gathering.look_up(follow(gathering.listed, gathering.cut))
-        gathering.begin_operators(window)
-        gathering.fetch_details()
-        gathering.raise_if_all_failed()
+            fetch.look_up(follow(fetch.listed, fetch.cut))
+        fetch.begin_operators(window)
+        fetch.fetch_details()
+        fetch.raise_if_all_failed()
         if mode == "changed" and known is not None:
-            gathering.remember(known)
-        return gathering.result(mode), gathering.looked_up()
+            fetch.remember(known)
+        return fetch.result(mode), fetch.looked_up()
 
 
 def fetch_bookings(client: CalpendoClient, config: PipelineConfig, ids: Iterable[int]) -> FetchedBookings:
@@ -251,10 +251,10 @@ def fetch_bookings(client: CalpendoClient, config: PipelineConfig, ids: Iterable
 
     Raises PluginFetchError only where the login is refused: even all of them may fail and be asked for again.
     """
-    with _Gathering(client, config) as gathering:
-        gathering.take_ids(ids)
-        gathering.fetch_details()
-        return gathering.result("details")
+    with _Fetch(client, config) as fetch:
+        fetch.take_ids(ids)
+        fetch.fetch_details()
+        return fetch.result("details")
 
 
 class Turn(NamedTuple):
@@ -289,7 +289,7 @@ def in_turn(turns: Iterable[Turn], now: datetime | None) -> list[int]:
     return order + [turn.number for turn in first[len(over) * (_TURNS - 1) :]]
 
 
-class _Gathering:
+class _Fetch:
     """One fetch on its way home: what was listed, what came, what was cut, gone or failed.
 
     A context manager, at whose end nothing is under way any more.
@@ -319,7 +319,7 @@ class _Gathering:
         self.cut: list[int] = []
 
     def __enter__(self) -> Self:
-        """Return the gathering."""
+        """Return the fetch."""
         return self
 
     def __exit__(

@@ -2,6 +2,8 @@
 
 A socket's own timeout starts again with every byte. So each request has a timer that shuts the socket down, which
 ends a blocked read in headers, in a chunk's length or in a body alike; and every pause asks the batch's clock first.
+Why no complete answer came is said in words that say what to do: TLS, certificates, proxy, name, network, silence. A
+foreign library's text may quote what a broken server sent: only its kind is looked at, and never passed on.
 No retries and no meaning here: those are ``client`` and ``responses``.
 """
 

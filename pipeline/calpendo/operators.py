@@ -155,7 +155,7 @@ class Operators:
                 lost.append(number)
         if lost:
             self.unknown.update(lost)
-            self._warn(f"the operators of {len(lost)} scans could not be had: bookings {_some(lost)}")
+            self._warn(f"the operators of {len(lost)} scans could not be fetched: bookings {_some(lost)}")
         return names
 
     @staticmethod
@@ -171,7 +171,7 @@ class Operators:
 
     def _none_of(self, scans: Sequence[int], fault: CalpendoFault) -> dict[int, str]:
         self.unknown.update(scans)
-        self._warn(f"the operators of {len(scans)} scans could not be had: {fault}")
+        self._warn(f"the operators of {len(scans)} scans could not be fetched: {fault}")
         return {}
 
 

@@ -1,4 +1,8 @@
-"""What the server's answers mean: which statuses are tried again, where a redirect may lead, and every fault by name.
+"""What the server's answers mean: statuses, redirects, bodies, and the times that the rows of a list show.
+
+``RETRIED`` says which statuses are tried again. An answer is believed by its body: what begins as JSON is read as JSON,
+and as UTF-8, whatever its labels say. Nothing that is not understood ever counts as "no bookings", and the text of one row
+costs that row only. Fields and times of rows are read as the columns read them (``transform.paths``, ``transform.times``).
 
 Faults are grouped by what is done about them:
 

@@ -1,4 +1,7 @@
-"""What fills a target field: where its value stands in a booking, and what is cut out of it (T011, T014)."""
+"""What fills a target field: where its value stands in a booking, and what is extracted from it (T002, T011, T014).
+
+``MappingReader`` reads ``field_mapping`` in both of its forms into one ``FieldRule`` per target, and finds every fault in it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from pipeline import fields
-from pipeline.wording import Wording, near_miss, sendable, unsound
+from pipeline.wording import Wording, near_miss, sendable, text_problem
 
 OnNoMatch = Literal["original", "null", "reject"]
 Values = tuple[tuple[str, str], ...]
@@ -182,7 +185,7 @@ class MappingReader:
         for key, value in mapping.items():
             if isinstance(key, str) and key.startswith("_"):
                 continue
-            if not isinstance(key, str) or unsound(key):
+            if not isinstance(key, str) or text_problem(key):
                 self._fault(
                     "field_mapping: a key", key, "a target field or a booking field's path as the key"
                 )
@@ -225,7 +228,7 @@ class MappingReader:
         for target, details in extract.items():
             if isinstance(target, str) and target.startswith("_"):
                 continue
-            if not isinstance(target, str) or unsound(target):
+            if not isinstance(target, str) or text_problem(target):
                 self._fault(
                     f"{where}._extract: a key", target, "a target field such as patient_id as the key"
                 )
@@ -301,7 +304,7 @@ class MappingReader:
             )
 
     def _check_source(self, where: str, source: str) -> None:
-        problem = unsound(source)
+        problem = text_problem(source)
         if problem is None and not all(part.strip() for part in source.split(".")):
             problem = "in which a part between the dots is empty"
         if problem:
@@ -403,7 +406,7 @@ class MappingReader:
             return ()
         table: dict[str, tuple[str, str]] = {}
         for key, text in values.items():
-            if not isinstance(key, str) or unsound(key):
+            if not isinstance(key, str) or text_problem(key):
                 self._fault(f"{where}: a key", key, "the text as it stands in the bookings as the key")
             elif key.startswith("_"):
                 continue
@@ -506,7 +509,7 @@ def _is_path(name: str) -> bool:
 
 def _unwritable(text: str) -> str | None:
     """Return what is wrong with a text that goes into an entry, which may be empty or blank; or None."""
-    return unsound(f"x{text}")
+    return text_problem(f"x{text}")
 
 
 def _folded(text: str) -> str:

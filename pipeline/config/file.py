@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pipeline.wording import Wording, config_error, near_miss, unsound
+from pipeline.wording import Wording, config_error, near_miss, text_problem
 
 SOURCE_TYPE = "calpendo"
 DEFAULT_NAME = "calpendo"
@@ -155,7 +155,7 @@ def _source(
             faults.append(wording.fault(f"{where}.type", kind, f'"{SOURCE_TYPE}"'))
         return None
     name = entry.get("name", DEFAULT_NAME)
-    if not isinstance(name, str) or unsound(name):
+    if not isinstance(name, str) or text_problem(name):
         faults.append(wording.fault(f"{where}.name", name, 'the source\'s name, such as "calpendo"'))
         name = DEFAULT_NAME
     enabled = entry.get("enabled", True)

@@ -1,4 +1,8 @@
-"""``PipelineConfig``: every option of a Calpendo source, checked once, frozen from then on (T002)."""
+"""``PipelineConfig``: every option of a Calpendo source, checked once, frozen from then on (T002).
+
+First what each kind of option takes (zones, names, tables, clock times), then how pydantic's errors and unknown keys are
+worded, then the options themselves, the documentation's table of them, and the check of configuration and login together.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ from pipeline.config.field_mapping import (
 )
 from pipeline.config.file import select_source
 from pipeline.errors import PluginConfigError
-from pipeline.wording import Wording, config_error, near_miss, sendable, unsound
+from pipeline.wording import Wording, config_error, near_miss, sendable, text_problem
 
 
 class FrozenMapping(Mapping[str, str]):
@@ -115,7 +119,7 @@ def fault(problem: str = "", write: str = "") -> PydanticCustomError:
 
 
 def _sound(value: str) -> str:
-    problem = unsound(value)
+    problem = text_problem(value)
     if problem:
         raise fault(problem)
     return value
@@ -142,7 +146,7 @@ def _to_stripped_tuple(value: Any) -> Any:
 
 def _api_path(value: str) -> str:
     path = value.strip().strip("/")
-    if unsound(path or "/") or re.search(r"[\s?#\\@%]|(^|/)\.\.?(/|$)|//", path):
+    if text_problem(path or "/") or re.search(r"[\s?#\\@%]|(^|/)\.\.?(/|$)|//", path):
         raise fault("which is no plain path")
     return f"/{path}" if path else ""
 
@@ -173,7 +177,7 @@ def _table(value: Any, read: Callable[[str], str | None], problem: str, write: s
     items: dict[str, str] = {}
     folded: dict[str, str] = {}
     for key, text in value.items():
-        if not isinstance(key, str) or unsound(key):
+        if not isinstance(key, str) or text_problem(key):
             faults.add("in which a key is blank or no text")
         elif not key.startswith("_"):
             code = read(text) if isinstance(text, str) else None

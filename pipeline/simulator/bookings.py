@@ -1,4 +1,8 @@
-"""One booking as the simulated server stores it: its payload, its place in time, and its fields by path."""
+"""The bookings of the simulated server: stored as given, written in either generation, safe to change while they are read.
+
+A record knows its payload, its place in time, and its fields by path; it is rendered once: details, list rows, and
+``?paths=`` rows.
+"""
 
 from __future__ import annotations
 

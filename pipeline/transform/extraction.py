@@ -14,7 +14,23 @@ A field's rules are tried in order, and the first that matches a value counts:
 |                                 | rule would have taken is not known, so no later rule is tried           |
 
 The ``values`` of a rule then translate what it took, and those of the field whatever its value is. The Rust engine, whose
-time is linear, works where it provably agrees (``rust_pattern`` below); every other value goes to the matcher once.
+time is linear, works where it provably agrees; every other value goes to the matcher once.
+
+For the Rust engine the pattern is parsed by Python's own parser and written out anew from the parse tree (``translate``), so
+that no piece of Python syntax ever reaches that engine to mean something else there. What is written is kept to what both
+define alike:
+
+- Constructs with one preference order in both engines: literals, classes, anchors, alternatives, groups, greedy and
+  lazy repeats of something that is never empty. Only the groups asked for are captured, and only where they take part
+  in every match.
+- Classes are written as ranges of code points. ``\w``, ``\d`` and ``\s`` differ outside ASCII from one version of Unicode to
+  the next: there they are written as this Python has them, and the pattern is only used for values of characters that
+  were looked at. ``\b`` and a match without case, where it is asked for, cannot be written so: such a pattern is only used
+  for values of printable ASCII, and Python's own engine is asked which of these an item matches. A pattern without any
+  of them is used for all values without a line break, where ``$`` has no special case.
+
+Everything else (look-around, back-references, possessive and atomic groups, optional groups) is not translated and left
+to ``re``, and so is a user's pattern that ignores case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What becomes of a value that its field cannot take: cut, cleaned, converted or left out, and flagged.
+"""What a field can take, and what becomes of a value that it cannot: cut, cleaned, converted or left out, and flagged.
+
+``entry_rules`` are DICOM's limits on an entry's text fields, as named rules (PS3.5 table 6.2-1; attributes of PS3.6, PS3.3
+C.4). A person's name (PN, PS3.5 6.2.1) holds up to three component groups (alphabetic, ideographic, phonetic) split by
+``=``, each of up to five components (family, given, middle, prefix, suffix) split by ``^`` and at most 64 characters.
 
 Only identity and time reject a booking. A field's ``repair`` in ``fields.WORKLIST`` says which rule is its own:
 

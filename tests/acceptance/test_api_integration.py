@@ -426,7 +426,7 @@ def test_an_operator_that_cannot_be_had_is_a_warning(
     fetched = fetch()
     assert len(fetched.payloads) == 5
     assert all("operator" not in payload for payload in fetched.payloads)
-    assert any("operators of 4 scans could not be had" in warning for warning in fetched.warnings)
+    assert any("operators of 4 scans could not be fetched" in warning for warning in fetched.warnings)
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     assert len(asked(whole_server, "/q/MRIScan/")) == 2
 

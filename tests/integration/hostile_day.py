@@ -165,7 +165,7 @@ class HostileDay:
             report = self.cycle()
             unsettled = report.returned or report.owed or report.held
             # On a busy machine an answer may be late although no fault is played.
-            late = any("could not be had" in warning for warning in report.warnings)
+            late = any("could not be fetched" in warning for warning in report.warnings)
             if report.outcome == "ok" and not unsettled and not late:
                 break
         else:

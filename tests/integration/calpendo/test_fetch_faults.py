@@ -478,7 +478,7 @@ def test_a_look_up_without_ids(
     assert fetched.payloads[2].get("operator") == operator
     assert fetched.payloads[1]["operator"] == "Testop 2"
     assert (3 in fetched.operator_unknown) is is_unknown
-    assert any("could not be had: bookings 3" in warning for warning in fetched.warnings) is is_unknown
+    assert any("could not be fetched: bookings 3" in warning for warning in fetched.warnings) is is_unknown
 
 
 def test_a_list_of_too_many_rows_is_a_failed_list(simulator: CalpendoSimulator) -> None:

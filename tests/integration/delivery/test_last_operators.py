@@ -42,7 +42,7 @@ def test_a_silent_operator_query_sends_nothing(site: Site, kind: str, details: d
     """Promise: a question that was not answered changes no entry, in this cycle or the next; a warning says so."""
     site.simulator.faults.add(kind, match=OPERATORS, **details)
     assert site.fetch() == {}
-    assert any("could not be had" in warning for warning in site.plugin.last_report.warnings)
+    assert any("could not be fetched" in warning for warning in site.plugin.last_report.warnings)
     site.simulator.faults.clear()
     assert site.fetch() == {}
 

@@ -116,15 +116,15 @@ def tried(
         status=config.status_filter if found.have("status") else None,
         allowed_studies=config.allowed_studies if has_study else None,
     )
-    paths = bulk_paths(config)
-    payloads = [as_payload(row, paths, named=True) for row in rows]
+    payloads = [as_payload(row, bulk_paths(config), named=True) for row in rows]
     batch = process_batch(payloads, config, selection=selection, today=today)
-    trial = _Trial(found, config, batch, window, under_pylantir=under_pylantir)
+    trial = _Trial(found, config, batch, window)
+    if under_pylantir:
+        trial.send()
     yield from trial.ignored()
     if trial.asked.is_empty():
-        yield skipped(
-            "mapping", f"not tried: no booking of the last {DAYS} days or of the window is asked for"
-        )
+        span = f"the last {DAYS} days or of the window"
+        yield skipped("mapping", f"not tried: no booking of {span} is asked for")
         return
     yield from trial.fields(at_least)
     yield from trial.sameness()
@@ -136,28 +136,15 @@ def tried(
 class _Trial:
     """One batch of list rows, and what is to be said of it."""
 
-    def __init__(
-        self,
-        found: Rows,
-        config: PipelineConfig,
-        batch: Batch,
-        window: Window,
-        *,
-        under_pylantir: bool,
-    ) -> None:
-        self.found = found
-        self.config = config
-        self.batch = batch
-        self.window = window
+    def __init__(self, found: Rows, config: PipelineConfig, batch: Batch, window: Window) -> None:
+        self.found, self.config, self.batch, self.window = found, config, batch, window
         is_older = pl.col("reject_reasons").list.contains(DUPLICATE_BOOKING_ID)
         self.asked = batch.asked_for.filter(pl.col("fault").is_null() & ~is_older)
         self.sent: dict[int, Sent] = dict(zip(batch.accepted["row"], batch.to_dicts(), strict=True))
         self.held: Counter[str] = Counter()
         self.host_repairs: dict[str, set[int]] = defaultdict(set)
-        if under_pylantir:
-            self._send()
 
-    def _send(self) -> None:
+    def send(self) -> None:
         """Make of the entries what Pylantir sends."""
         from pipeline.pylantir.wire import to_wire
 
@@ -172,22 +159,14 @@ class _Trial:
 
     def ignored(self) -> Iterator[Check]:
         """Say how many titles are left out; more than half of them is a pattern that means too much."""
-        name = "ignored titles"
-        left_out = self.batch.filtered.filter(pl.col("reason") == TITLE_IGNORED)["title"].unique(
-            maintain_order=True
-        )
+        left_out = self.batch.filtered.filter(reason=TITLE_IGNORED)["title"].unique(maintain_order=True)
         if left_out.is_empty():
             return
         every = len(left_out) + self.asked["title"].drop_nulls().n_unique()
         told = f"ignore_titles leaves out {len(left_out)} of {every} different titles, such as {shape(left_out[0])}"
-        if 2 * len(left_out) > every:
-            yield failed(
-                name,
-                told,
-                'write patterns that only such bookings hold, such as "ignore_titles": ["phantom"]',
-            )
-        else:
-            yield ok(name, told)
+        advice = 'write patterns that only such bookings hold, such as "ignore_titles": ["phantom"]'
+        means_too_much = 2 * len(left_out) > every
+        yield failed("ignored titles", told, advice) if means_too_much else ok("ignored titles", told)
 
     def fields(self, at_least: float) -> Iterator[Check]:
         """Say for each field with patterns how many bookings they match, and which mapped paths no booking has."""
@@ -196,9 +175,8 @@ class _Trial:
                 continue
             told = f"{rule.target}: no booking of the list has a value at {rule.source!r}"
             if self.found.chosen and rule.source in bulk_paths(self.config):
-                yield warning(
-                    "mapping", told, "check the path's spelling, and that this user may see the field"
-                )
+                advice = "check the path's spelling, and that this user may see the field"
+                yield warning("mapping", told, advice)
             else:
                 yield skipped("mapping", f"{told}: it cannot be judged from a list")
         for rule in patterned_rules(self.config):
@@ -206,7 +184,8 @@ class _Trial:
                 yield from self._field(rule, at_least)
 
     def _field(self, rule: FieldRule, at_least: float) -> Iterator[Check]:
-        source = pl.col(f"{SOURCE}{rule.source}")
+        source_column = f"{SOURCE}{rule.source}"
+        source = pl.col(source_column)
         given = self.asked.filter((source != "").fill_null(value=False))
         if given.is_empty():
             yield skipped("mapping", f"{rule.target}: no booking that is asked for has {rule.source!r}")
@@ -218,9 +197,7 @@ class _Trial:
         used: Counter[int] = Counter()
         if len(rule.extractions) > 1:
             with BoundedMatcher() as matcher:
-                used.update(
-                    caught_by(matched[f"{SOURCE}{rule.source}"], rule.extractions, matcher).drop_nulls()
-                )
+                used.update(caught_by(matched[source_column], rule.extractions, matcher).drop_nulls())
             counts = (f"{place + 1}: {used[place]}" for place in range(len(rule.extractions)))
             told += f", by rule {', '.join(counts)}"
         if examples := self._examples(rule, matched):
@@ -228,29 +205,24 @@ class _Trial:
         missed = given.filter(is_missed).select(shape_expr(source).alias("shape"))["shape"]
         if matched.is_empty() or percent < at_least:
             commonest, count = missed.value_counts(sort=True).row(0)
-            where = "a title that is no subject's stands in ignore_titles" if rule.source == "title" else ""
+            where = "; a title that is no subject's stands in ignore_titles" * (rule.source == "title")
             yield failed(
                 "mapping",
                 f"{told}; at least {at_least:g} % have to be",
-                f"write a rule for {commonest!r} ({count} bookings), the commonest form that is missed"
-                + (f"; {where}" if where else "")
-                + "; calpendo-pipeline audit suggests rules",
+                f"write a rule for {commonest!r} ({count} bookings), the commonest form that is missed{where}"
+                "; calpendo-pipeline audit suggests rules",
             )
         else:
             yield ok("mapping", told)
-        idle = [place + 1 for place in range(len(rule.extractions)) if used and not used[place]]
+        idle = [str(place + 1) for place in range(len(rule.extractions)) if used and not used[place]]
         if idle:
-            numbers = ", ".join(map(str, idle))
+            rules = f"rule {', '.join(idle)} of {len(rule.extractions)}"
+            advice = "check its pattern and its place: the first rule that matches counts"
+            yield warning("mapping", f"{rule.target}: {rules} is the first to match of no booking", advice)
+        if rule.target == "patient_id" and rule.on_no_match == "original" and len(missed):
             yield warning(
                 "mapping",
-                f"{rule.target}: rule {numbers} of {len(rule.extractions)} is the first to match of no booking",
-                "check its pattern and its place: the first rule that matches counts",
-            )
-        whole = len(missed)
-        if rule.target == "patient_id" and rule.on_no_match == "original" and whole:
-            yield warning(
-                "mapping",
-                f"patient_id: {whole} bookings that no pattern matches go out with all of {rule.source!r} as their id",
+                f"patient_id: {len(missed)} bookings that no pattern matches go out with all of {rule.source!r} as their id",
                 'write "on_no_match": "reject", so that they are shown in the quarantine and not to a scanner',
             )
 
@@ -284,11 +256,8 @@ class _Trial:
                 continue
             told = f"{target}: {count} of {titles} different titles get the same value ({shape(value)})"
             if target == "patient_id":
-                yield failed(
-                    "mapping",
-                    told,
-                    "let the pattern take what differs from subject to subject, or map another field",
-                )
+                advice = "let the pattern take what differs from subject to subject, or map another field"
+                yield failed("mapping", told, advice)
             else:
                 yield warning("mapping", told, "let the pattern take the name, or leave the field out")
 
@@ -304,10 +273,7 @@ class _Trial:
         if not counts:
             yield ok(name, f"each of {self.asked.height} bookings has one that is known")
             return
-        start, end = (
-            pl.lit(moment.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us"))
-            for moment in (self.window.start, self.window.end)
-        )
+        start, end = (at.astimezone(UTC).replace(tzinfo=None) for at in (self.window.start, self.window.end))
         inside = (pl.col("start_utc") < end) & ((pl.col("start_utc") >= start) | (pl.col("end_utc") > start))
         in_window = self.asked.select(inside.fill_null(value=False)).to_series()
         now_unknown = sum(unknown_statuses(self.config, self.asked, live & in_window).values())
@@ -320,10 +286,8 @@ class _Trial:
         yield (failed if is_serious else warning)(name, told, self._status_line(list(counts)))
 
     def _status_line(self, unknown: Sequence[str]) -> str:
-        if any(
-            rule.target == STATUS and rule.source.removeprefix(UNDER) != "status"
-            for rule in self.config.rules
-        ):
+        sources = {rule.source.removeprefix(UNDER) for rule in self.config.rules if rule.target == STATUS}
+        if sources - {"status"}:
             return "add them to status_mapping, or map another field"
         from pipeline.verify.proposals import meaning_of_status
 
@@ -331,9 +295,8 @@ class _Trial:
         if not named:
             return "let this user see the bookings' status in Calpendo"
         meanings = {status: meaning_of_status(status) for status in named}
-        table = {
-            **self.config.status_mapping,
-            **{name: meaning or "SCHEDULED" for name, meaning in meanings.items()},
+        table = dict(self.config.status_mapping) | {
+            name: meaning or "SCHEDULED" for name, meaning in meanings.items()
         }
         written = json.dumps(table, ensure_ascii=False)
         doubtful = [repr(name) for name, meaning in meanings.items() if meaning is None]
@@ -376,15 +339,9 @@ class _Trial:
         """Say which configured resources had no booking: a name that nothing is booked on is often another's."""
         if not self.found.have(*_RESOURCES):
             return
-        seen = {
-            comparable(name)
-            for frame, columns in (
-                (self.batch.asked_for, (RESOURCE, RESOURCE_NAME)),
-                (self.batch.filtered, (RESOURCE,)),
-            )
-            for column in columns
-            for name in frame[column].drop_nulls().unique()
-        }
+        asked, filtered = self.batch.asked_for, self.batch.filtered
+        booked = pl.concat([asked[RESOURCE], asked[RESOURCE_NAME], filtered[RESOURCE]])
+        seen = set(map(comparable, booked.drop_nulls().unique()))
         quiet = [name for name in self.config.resources if comparable(name) not in seen]
         if quiet:
             yield warning(

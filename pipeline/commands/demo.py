@@ -33,13 +33,10 @@ def demo(
         )
         config = {**sample_config(), "base_url": simulator.url, "state_path": ":memory:"}
         credentials = Credentials(simulator.username, simulator.password)
-        plugin = CalendoPlugin("demo", config, credentials=credentials)
-        try:
+        with CalendoPlugin("demo", config, credentials=credentials) as plugin:
             plugin.validate_config()
             entries = plugin.fetch_entries(sync_interval=3600)
             if not quiet:
                 console.print(entries_table(entries, zone=str(config.get("output_timezone", "UTC"))))
             console.print(plugin.last_report.to_text())
-        finally:
-            plugin.close()
     console.print("Next: calpendo-pipeline init writes the configuration of your own site.", style="bold")

@@ -411,14 +411,11 @@ def _title_form(
     name_rule: SuggestedRule | None,
     nobody: tuple[str, ...],
 ) -> TitleForm:
-    examples = tuple(
-        (
-            title,
-            None if id_rule is None else id_rule.taken(title),
-            None if name_rule is None else name_rule.taken(title),
-        )
-        for title, _ in sorted(titles.items(), key=lambda item: (-item[1], item[0]))[:EXAMPLES]
-    )
+    def taken(rule: SuggestedRule | None, title: str) -> str | None:
+        return None if rule is None else rule.taken(title)
+
+    commonest = sorted(titles, key=lambda title: (-titles[title], title))[:EXAMPLES]
+    examples = tuple((title, taken(id_rule, title), taken(name_rule, title)) for title in commonest)
     return TitleForm(shape(examples[0][0]), titles.total(), examples, id_rule, name_rule, nobody)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytz
@@ -49,27 +51,21 @@ def server(
         try:
             rows = list_rows(client, query_variants(hasty, window))
         except PluginFetchError as error:
-            yield _unanswered(error, hasty, credentials, now, sync_interval)
+            yield _unanswered(error, hasty, credentials, window)
             return
-        yield ok(
-            "connection", f"{config.base_url} answers at {config.api_path or '/'}; the login is accepted"
-        )
-        span = f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M}"
-        yield ok(
-            "bookings",
-            f"the server lists {len(rows)} for the window {span} and what may still run at its start",
-        )
+        place = f"{config.base_url} answers at {config.api_path or '/'}"
+        yield ok("connection", f"{place}; the login is accepted")
+        span = f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} and what may still run at its start"
+        yield ok("bookings", f"the server lists {len(rows)} for the window {span}")
         yield from _resources(client, config)
         found = yield from _rows_to_try(client, hasty, asked_span(window, now), rows)
     today = now.astimezone(pytz.timezone(config.timezone)).date()
+    trial = partial(tried, at_least=at_least, under_pylantir=hosted is not None)
     try:
-        yield from tried(
-            found, hosted or config, window, today, at_least=at_least, under_pylantir=hosted is not None
-        )
+        yield from trial(found, hosted or config, window, today)
     except PluginError as error:
-        yield warning(
-            "mapping", f"could not be tried: {error}", "try again; run --dry-run shows the whole cycle"
-        )
+        advice = "try again; run --dry-run shows the whole cycle"
+        yield warning("mapping", f"could not be tried: {error}", advice)
 
 
 def _rows_to_try(
@@ -112,11 +108,7 @@ def list_rows(client: CalpendoClient, queries: Iterable[str], paths: Sequence[st
 
 
 def _unanswered(
-    error: PluginFetchError,
-    config: PipelineConfig,
-    credentials: Credentials,
-    now: datetime,
-    sync_interval: float,
+    error: PluginFetchError, config: PipelineConfig, credentials: Credentials, window: Window
 ) -> Check:
     """Say which of the three it is: the login, the path of the API, or the way to the server."""
     if isinstance(error, AuthenticationFault):
@@ -128,10 +120,11 @@ def _unanswered(
     if isinstance(error, (RefusedFault, AnswerFault)):
         for base_url, path in _elsewhere(config):
             other = config.model_copy(update={"base_url": base_url, "api_path": path})
-            if _answers(other, credentials, now, sync_interval):
-                write = f'"api_path": "{path}"'
-                if base_url != config.base_url:
-                    write = f'"base_url": "{base_url}" and {write}'
+            write = f'"api_path": "{path}"'
+            if base_url != config.base_url:
+                write = f'"base_url": "{base_url}" and {write}'
+            with suppress(PluginFetchError), CalpendoClient(other, credentials) as client:
+                list_rows(client, query_variants(other, window))
                 return failed("connection", str(error), f"the API answers at another path; write {write}")
         return failed(
             "connection", str(error), "check base_url and api_path: /webdav, or /api on newer servers"
@@ -150,31 +143,18 @@ def _elsewhere(config: PipelineConfig) -> list[tuple[str, str]]:
     return [place for place in places if place != (config.base_url, config.api_path)]
 
 
-def _answers(config: PipelineConfig, credentials: Credentials, now: datetime, sync_interval: float) -> bool:
-    with CalpendoClient(config, credentials) as client:
-        try:
-            list_rows(client, query_variants(config, window_for(config, now, sync_interval)))
-        except PluginFetchError:
-            return False
-    return True
-
-
 def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check]:
     """Compare the configured names with the server's list (GET .../b/Calpendo.Resource)."""
     name = "resources"
     try:
         known = {name for row in client.resources() for name in resource_names(row)}
     except PluginFetchError as error:
-        yield warning(
-            name,
-            f"the list of resources could not be fetched: {error}",
-            "compare the names with Calpendo by eye",
-        )
+        told = f"the list of resources could not be fetched: {error}"
+        yield warning(name, told, "compare the names with Calpendo by eye")
         return
     if not known:
-        yield warning(
-            name, "the server lists no resource to this user", "ask Calpendo's administrator for the right"
-        )
+        advice = "ask Calpendo's administrator for the right"
+        yield warning(name, "the server lists no resource to this user", advice)
         return
     unknown = [wanted for wanted in config.resources if wanted not in known]
     for wanted in unknown:

@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 import pytz
@@ -90,8 +91,7 @@ def versions() -> Check:
     return ok("environment", ", ".join(parts))
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneDifference:
+class ZoneDifference(NamedTuple):
     """A library that disagrees with pytz: since which instant, and by how many minutes its clock is ahead."""
 
     library: str
@@ -99,16 +99,21 @@ class ZoneDifference:
     minutes: int
 
 
-def compare_zone(zone: str, now: datetime, days: int = 366) -> tuple[list[str], list[ZoneDifference]]:
-    """Compare every hour from ``now`` on; returns the libraries that were compared, and those that differ from pytz.
+def _hours_from(now: datetime) -> pl.Series:
+    """Return every hour of a year from ``now`` on, as naive UTC."""
+    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    last = first + timedelta(days=366)
+    return pl.datetime_range(first, last, "1h", closed="left", time_unit="us", eager=True)
+
+
+def compare_zone(zone: str, now: datetime) -> tuple[list[str], list[ZoneDifference]]:
+    """Compare every hour of a year; returns the libraries that were compared, and those that differ from pytz.
 
     A library that does not know the zone at all is left out of both: it cannot mislead.
     """
     from pipeline.audit.times_in_doubt import other_libraries
 
-    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0, tzinfo=None)
-    last = first + timedelta(days=days)
-    instants = pl.datetime_range(first, last, "1h", closed="left", time_unit="us", eager=True)
+    instants = _hours_from(now)
     ours = to_wall(instants, zone)
     compared: list[str] = []
     differences: list[ZoneDifference] = []
@@ -156,21 +161,16 @@ def output_zone(config: PipelineConfig, now: datetime) -> Check:
         return ok(name, f"is not set: the site's own time ({config.timezone}) under Pylantir, UTC elsewhere")
     if target == config.timezone:
         return ok(name, f"times are emitted as the site's clock shows them ({config.timezone})")
-    site, emitted = pytz.timezone(config.timezone), pytz.timezone(target)
-    days = [now + timedelta(days=day) for day in range(366)]
-    hours = [_hours_ahead(emitted, day) - _hours_ahead(site, day) for day in days]
-    if not any(hours):
+    hours = _hours_from(now)
+    ahead = (to_wall(hours, target) - to_wall(hours, config.timezone)).dt.total_minutes() / 60
+    most = max(ahead, key=abs)
+    if not most:
         return ok(name, f"times are emitted in {target}, all year the same as the site's clock")
     return warning(
         name,
-        f"times are emitted in {target}, up to {max(hours, key=abs):+g} hours from the site's clock "
-        f"({config.timezone})",
+        f"times are emitted in {target}, up to {most:+g} hours from the site's clock ({config.timezone})",
         'most consoles show the time as it comes; for site time write "output_timezone": "site"',
     )
-
-
-def _hours_ahead(zone: tzinfo, moment: datetime) -> float:
-    return (moment.astimezone(zone).utcoffset() or timedelta(0)).total_seconds() / 3600
 
 
 def modalities(config: PipelineConfig) -> Check:
@@ -216,9 +216,8 @@ def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
             why = foreign(named)
             if why:
                 return failed("ledger", f"{named} is {why}", 'name another file with "state_path"')
-        return ok(
-            "ledger", f"{path} {'is there and' if place == path else 'will be made and'} can be written"
-        )
+        is_there = "is there and" if place == path else "will be made and"
+        return ok("ledger", f"{path} {is_there} can be written")
     return failed(
         "ledger",
         f"{path} cannot be written",

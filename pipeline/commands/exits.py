@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,37 +50,20 @@ def say(text: str, *, err: bool = False, fg: str | None = None, bold: bool | Non
 
     What goes to standard error is for people: it is broken between words where the terminal, or ``COLUMNS``, ends.
     """
-    shown = visible(text, keep=LINES)
-    typer.secho(_wrapped(shown) if err else shown, err=err, fg=fg, bold=bold)
+    if err:
+        _complain((text, f"{'bold ' if bold else ''}{fg or ''}".strip()))
+    else:
+        typer.secho(visible(text, keep=LINES), fg=fg, bold=bold)
 
 
-def _wrapped(text: str) -> str:
-    """Break lines that are too long for standard error; no word is broken, and what goes on is indented."""
-    width = _error_columns()
-    if width is None:
-        return text
-    lines = []
-    for line in text.split(LINES):
-        margin = line[: len(line) - len(line.lstrip(" "))]
-        parts = textwrap.wrap(
-            line,
-            max(width, 20),
-            subsequent_indent=f"{margin}  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-        )
-        lines += parts or [line]
-    return LINES.join(lines)
+def _complain(*parts: tuple[str, str]) -> None:
+    """Write parts of a text, each with its style, to standard error."""
+    from rich.text import Text
 
+    from pipeline.commands.render import terminal
 
-def _error_columns() -> int | None:
-    asked = os.environ.get("COLUMNS", "")
-    if asked.isascii() and asked.isdigit() and int(asked):
-        return int(asked)
-    with suppress(OSError, ValueError, AttributeError):
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    return None
+    shown = [(visible(text, keep=LINES), style) for text, style in parts]
+    terminal(err=True).print(Text.assemble(*shown))
 
 
 @contextmanager
@@ -125,5 +106,4 @@ def unforeseen(error: Exception) -> int:
 
 
 def _say(heading: str, text: str) -> None:
-    said = _wrapped(f"{heading}: {visible(text, keep=LINES)}").removeprefix(f"{heading}:")
-    typer.echo(typer.style(f"{heading}:", fg=typer.colors.RED, bold=True) + said, err=True)
+    _complain((f"{heading}:", "bold red"), (f" {text}", ""))

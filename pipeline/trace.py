@@ -31,12 +31,7 @@ from pipeline.calpendo.window import Window, appears, is_inside, window_for, win
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config.credentials import Credentials
 from pipeline.config.field_mapping import FieldRule
-from pipeline.config.file import (
-    DEFAULT_NAME,
-    SourceSettings,
-    read_sources,
-    select_source,
-)
+from pipeline.config.file import DEFAULT_NAME, SourceSettings, read_sources, select_source
 from pipeline.config.options import check_settings
 from pipeline.delivery import quarantine
 from pipeline.delivery.cycle import Cycle, wanted
@@ -564,26 +559,25 @@ class _Inquiry(ExitStack):
             self._clients[place] = self.enter_context(_OneAnswer(config, self.site.credentials))
         return self._clients[place]
 
-    def _rows(self, window: Window, config: PipelineConfig) -> list[dict[str, Any]]:
+    def _rows(self, window: Window, config: PipelineConfig) -> dict[int, dict[str, Any]]:
         """List the bookings that begin in a span, whatever becomes of them; none where the server cannot be asked."""
         client = self._client(config)
         client.asked_about = None
         try:
-            return [
-                row for row in list_rows(client, query_variants(config, window)) if _id_of(row) is not None
-            ]
+            rows = list_rows(client, query_variants(config, window))
+            return {number: row for row in rows if (number := _id_of(row)) is not None}
         except (AnswerFault, RefusedFault) as fault:
             self.notes.append(f"Calpendo's list could not be searched: {_first_words(str(fault))}.")
         except PluginFetchError as fault:
             self.fault = str(fault)
-        return []
+        return {}
 
     def of_the_day(self) -> set[int]:
         """Name the bookings that begin on the site's day: at the configured resources, or known to a ledger."""
         config = self.hosts[0].config.model_copy(update={"status_filter": None})
         day = window_of_days(config, self.now, 1)
         window = Window(day.start, day.end, day.start)
-        ids = {number for row in self._rows(window, config) if (number := _id_of(row)) is not None}
+        ids = set(self._rows(window, config))
         for host in self.hosts:
             ids |= set(host.ledger.window_ids(window.start, window.end))
             if self.fault is not None:
@@ -600,9 +594,8 @@ class _Inquiry(ExitStack):
         config = self.hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
         zone = pytz.timezone(config.timezone)
         first, last = ((self.now + way * SEARCHED).astimezone(zone) for way in (-1, 1))
-        known: list[tuple[int | None, object]] = [
-            (_id_of(row), find(row, "title")[1]) for row in self._rows(Window(first, last, first), config)
-        ]
+        rows = self._rows(Window(first, last, first), config)
+        known: list[tuple[int | None, object]] = [(n, find(row, "title")[1]) for n, row in rows.items()]
         for host in self.hosts:
             entries = host.ledger.entries(host.ledger.window_ids(first, last))
             known += [
@@ -643,8 +636,7 @@ class _Inquiry(ExitStack):
                     break
                 self.notes.append(f"For {host.name} Calpendo could not be asked: {_first_words(str(error))}.")
         if self.fault is not None:
-            told = f"{self._not_asked()} What follows is what ledger and quarantine hold."
-            self.notes.insert(0, told)
+            self.notes.insert(0, f"{self._not_asked()} What follows is what ledger and quarantine hold.")
         self._notice_silence(self.hosts[0])
         seen, rows = _Seen(self, ids), self._pylantirs_rows(ids)
         return [_Teller(seen, number, rows, self._reveal).verdict() for number in sorted(ids)]
@@ -965,9 +957,8 @@ class _Teller:
         )
         if line is None:
             return start, end
-        return start or moment(line.start_utc), end or (
-            None if line.end_utc is None else moment(line.end_utc)
-        )
+        last = None if line.end_utc is None else moment(line.end_utc)
+        return start or moment(line.start_utc), end or last
 
     # -- what decided -------------------------------------------------------------------------------------------------
 
@@ -995,9 +986,8 @@ class _Teller:
             return _STEPS.get(found.reason, found.reason)
         if found.kind is Fate.REJECTED:
             return "gate" if self._row is not None else "quarantine"
-        return {Fate.FETCH_FAILED: "fetch", Fate.WITHDRAWN: delivery, Fate.HELD: delivery}.get(
-            found.kind, "calpendo"
-        )
+        steps = {Fate.FETCH_FAILED: "fetch", Fate.WITHDRAWN: delivery, Fate.HELD: delivery}
+        return steps.get(found.kind, "calpendo")
 
     def _is_on_list(self) -> bool:
         found = self._found
@@ -1176,9 +1166,8 @@ class _Teller:
 
     def _tell_fetch(self) -> None:
         owed, reason = self._kept.owed, self._found.reason
-        parts = (
-            ["no time was left for it" if reason == NOT_REACHED else _first_words(reason)] if reason else []
-        )
+        why = "no time was left for it" if reason == NOT_REACHED else _first_words(reason)
+        parts = [why] if why else []
         if owed is not None:
             parts.append(f"owed since {self._at(owed.since)}, {owed.attempts} cycles asked for it")
             if owed.passed_over:
@@ -1238,14 +1227,13 @@ class _Teller:
     def _tell_fields(self, row: Mapping[str, Any]) -> None:
         for rule in self._config.rules:
             given = row[f"{SOURCE}{rule.source}"]
+            text = f"{rule.source} {self._value(given)}"
             if not given:
                 how = f"{rule.source} is empty"
             elif rule.target in row["timed_out"]:
-                how = (
-                    f"the pattern was stopped on {rule.source} {self._value(given)}, because it took too long"
-                )
+                how = f"the pattern was stopped on {text}, because it took too long"
             elif not rule.extractions:
-                how = f"{rule.source} {self._value(given)} as it stands"
+                how = f"{text} as it stands"
             else:
                 how = self._extraction(rule, given)
             self._add(rule.target, f"{self._value(row[rule.target])}: {how}")

@@ -220,13 +220,8 @@ class Preview:
         """Show the list in a notebook, in shapes: a notebook goes from hand to hand."""
         from pipeline.page import table
 
-        headings = {
-            "day": "day",
-            "scanner": "scanner",
-            **LIST_HEADINGS,
-            "place": "where",
-            "what_to_do": "what to do",
-        }
+        headings = {"day": "day", "scanner": "scanner"} | LIST_HEADINGS
+        headings |= {"place": "where", "what_to_do": "what to do"}
         rows = (
             {**row, **list_row(row), "place": "on the list" if row["on_list"] else ", ".join(row["reasons"])}
             for row in self.shapes.iter_rows(named=True)
@@ -560,19 +555,14 @@ def _frame(
 ) -> pl.DataFrame:
     """Return one row per booking, as it is; see ``SCHEMA``."""
     zone = pytz.timezone(_zone_name(config))
-    rows = []
-    told = set()
-    for booking in _bookings(delivery, config):
-        number = booking["booking_id"]
-        got = received.get(number) if number is not None else None
-        if booking["reasons"] == ["window"] and got is None:
-            continue  # Not of this window, and not on the list either.
-        told.add(number)
-        rows.append(_row(booking, got, now, usual, zone))
-    rows += [
-        _row({"booking_id": number, "reasons": []}, got, now, usual, zone)
-        for number, got in received.items()
-        if number not in told
+    bookings = [*_bookings(delivery, config)]
+    told = {booking["booking_id"] for booking in bookings}
+    bookings += [{"booking_id": number, "reasons": []} for number in received if number not in told]
+    rows = [
+        _row(booking, received.get(booking["booking_id"]), now, usual, zone)
+        for booking in bookings
+        # What is not of this window is shown where it is on the list all the same.
+        if booking["reasons"] != ["window"] or booking["booking_id"] in received
     ]
     frame = pl.DataFrame(rows, schema=dict(SCHEMA), orient="row")
     return frame.sort("scanner", "day", "time", "booking_id", nulls_last=True, maintain_order=True)
@@ -594,12 +584,9 @@ def _bookings(delivery: Delivery, config: PipelineConfig) -> Iterator[dict[str, 
     for booking in _of_batch(checked.listed, answers.listed.payloads, wanted):
         if not (booking["reasons"] == ["window"] and booking["booking_id"] in followed):
             yield booking
-    for number, row in answers.listed.failed_rows.items():
-        yield _of_payload(row, wanted) | {"booking_id": number, "reasons": ["fetch_failed"]}
-    seen = answers.listed.failed_rows.keys()
-    yield from (
-        {"booking_id": number, "reasons": ["fetch_failed"]} for number in answers.failed if number not in seen
-    )
+    rows = answers.listed.failed_rows
+    for number in dict.fromkeys((*rows, *answers.failed)):
+        yield _of_payload(rows.get(number), wanted) | {"booking_id": number, "reasons": ["fetch_failed"]}
     yield from (
         {"booking_id": number, "reasons": ["gone"]}
         for number in answers.listed.gone

@@ -336,12 +336,11 @@ def taken_today(config: PipelineConfig, titles: Iterable[str]) -> dict[str, dict
             and rule.extractions
             and not _is_placeholder(rule)
         ):
-            taken = extract_series(
-                series, replace(rule, on_no_match="null"), BoundedMatcher()
-            ).struct.unnest()
-            found[rule.target] = {
-                title: value for title, value in zip(series, taken["value"], strict=True) if value
-            }
+            with BoundedMatcher() as matcher:
+                taken = extract_series(series, replace(rule, on_no_match="null"), matcher).struct.field(
+                    "value"
+                )
+            found[rule.target] = {title: value for title, value in zip(series, taken, strict=True) if value}
     return found
 
 

@@ -159,11 +159,8 @@ def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check
     unknown = [wanted for wanted in config.resources if wanted not in known]
     for wanted in unknown:
         meant = near_miss(wanted, sorted(known), cutoff=0.6)
-        yield failed(
-            name,
-            f"the server knows no {wanted!r}",
-            f"write {meant!r}" if meant else "spell it as Calpendo does, or let this user see it",
-        )
+        advice = f"write {meant!r}" if meant else "spell it as Calpendo does, or let this user see it"
+        yield failed(name, f"the server knows no {wanted!r}", advice)
     if not unknown:
         yield ok(name, "the server knows each configured resource")
 

@@ -218,11 +218,8 @@ def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
                 return failed("ledger", f"{named} is {why}", 'name another file with "state_path"')
         is_there = "is there and" if place == path else "will be made and"
         return ok("ledger", f"{path} {is_there} can be written")
-    return failed(
-        "ledger",
-        f"{path} cannot be written",
-        'name a file in a writable folder with "state_path", or correct the rights',
-    )
+    advice = 'name a file in a writable folder with "state_path", or correct the rights'
+    return failed("ledger", f"{path} cannot be written", advice)
 
 
 def worklist_files(config: PipelineConfig) -> Iterator[Check]:
@@ -260,11 +257,9 @@ def _readers(name: str, place: Path, mode: int) -> Check:
         )
     group, others = _others_of(about.st_gid)
     if not mode & 0o040 or about.st_mode & 0o050 != 0o050:
-        return failed(
-            name,
-            f"{written}, but its group {group!r} cannot read the files (directory {about.st_mode & 0o777:04o}, files {mode:04o})",
-            f'chmod g+rxs {place}, and "worklist_file_mode": "0640"',
-        )
+        modes = f"directory {about.st_mode & 0o777:04o}, files {mode:04o}"
+        found = f"{written}, but its group {group!r} cannot read the files ({modes})"
+        return failed(name, found, f'chmod g+rxs {place}, and "worklist_file_mode": "0640"')
     if not others:
         return warning(
             name,

@@ -149,12 +149,12 @@ class _Survey:
         )
 
     def _windows(self) -> list[Window]:
-        here = self._now.astimezone(pytz.timezone(self._config.timezone))
-        step = timedelta(days=DAYS_PER_QUERY)
-        starts = [
-            here - timedelta(days=PAST_DAYS) + step * at
-            for at in range((PAST_DAYS + COMING_DAYS) // DAYS_PER_QUERY)
-        ]
+        here, step = (
+            self._now.astimezone(pytz.timezone(self._config.timezone)),
+            timedelta(days=DAYS_PER_QUERY),
+        )
+        first, lists = here - timedelta(days=PAST_DAYS), (PAST_DAYS + COMING_DAYS) // DAYS_PER_QUERY
+        starts = [first + step * at for at in range(lists)]
         # The newest first: where the server fails later, what matters most is there.
         return [Window(start, start + step, start) for start in reversed(starts)]
 

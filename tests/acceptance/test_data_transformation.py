@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PluginConfigError
-from tests.acceptance.transformation import MAPPING, batch_of, booking, config_of, entry_of, reasons_of
 from tests.reference.row_by_row import RowByRow
+from tests.support.batches import MAPPING, batch_of, booking, config_of, entry_of, reasons_of
 
 
 def extracted(title: Any, pattern: str, group: int | str | None = None, **more: Any) -> Any:

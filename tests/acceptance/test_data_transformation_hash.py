@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.batch import transform_bookings
 from pipeline.transform.bookings import read_bookings
-from tests.acceptance.transformation import booking, config_of, entry_of
 from tests.reference.row_by_row import RowByRow
+from tests.support.batches import booking, config_of, entry_of
 
 CONFIG = config_of()
 

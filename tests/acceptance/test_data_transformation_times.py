@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytz
 
-from tests.acceptance.transformation import batch_of, booking, entry_of, reasons_of
+from tests.support.batches import batch_of, booking, entry_of, reasons_of
 
 # ruff: noqa: DTZ001  wall clock and naive UTC throughout
 

@@ -26,7 +26,7 @@ from pipeline.config.credentials import Credentials
 from pipeline.plugin import CalendoPlugin
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config
-from tests.integration.calpendo.calpendo_site import NOW, RESOURCE, scan
+from tests.support.calpendo_site import NOW, RESOURCE, scan
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pipeline"

@@ -17,9 +17,9 @@ from typing import Any
 
 from tests.benchmarks.pylantir_faults import FAULTS
 from tests.benchmarks.pylantir_site import a_site, two
-from tests.integration.pylantir.bookings import booking
-from tests.integration.pylantir.pylantir_process import OURS, UPSTREAM
-from tests.integration.pylantir.worklist_host import load_pylantir
+from tests.support.bookings_by_hour import booking
+from tests.support.pylantir_process import OURS, UPSTREAM
+from tests.support.worklist_host import load_pylantir
 
 
 def costs(kind: str, **options: Any) -> tuple[str, str]:

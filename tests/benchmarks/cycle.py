@@ -108,8 +108,8 @@ class Service(NamedTuple):
 
 def service() -> Service:
     """Run Pylantir with this plugin in it, with 50 bookings, until it has done some quiet cycles."""
-    from tests.integration.pylantir.bookings import booking
     from tests.integration.pylantir.test_scanners_day import Day
+    from tests.support.bookings_by_hour import booking
 
     bookings = [booking(number, f"SUB{number}_Doe", hours=number / 10) for number in range(1, BOOKINGS + 1)]
     with tempfile.TemporaryDirectory() as folder:

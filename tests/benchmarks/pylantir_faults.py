@@ -18,17 +18,17 @@ import pytest
 
 from pipeline.simulator import CalpendoSimulator
 from tests.benchmarks.pylantir_site import a_site, two
-from tests.integration.pylantir.bookings import MAPPING, RESOURCE, booking, site_now, span
 from tests.integration.pylantir.conftest import new_plugin
-from tests.integration.pylantir.pylantir_process import OURS
-from tests.integration.pylantir.worklist_host import LostAnswerError
+from tests.support.bookings_by_hour import MAPPING, RESOURCE, booking, site_now, span
+from tests.support.pylantir_process import OURS
+from tests.support.worklist_host import LostAnswerError
 
 ROOT = Path(__file__).parents[2]
 BOMB = """
 import sys
 from tests.integration.pylantir.conftest import new_plugin
-from tests.integration.pylantir.bookings import source
-from tests.peak_memory import own_peak
+from tests.support.bookings_by_hour import source
+from tests.support.peak_memory import own_peak
 plugin = new_plugin(sys.argv[1])
 plugin.validate_config(source(sys.argv[2], max_retries=0)["config"])
 outcome = "accepted"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import booking
 from tests.integration.pylantir.conftest import Site, new_plugin
-from tests.integration.pylantir.worklist_host import WorklistHost
+from tests.support.bookings_by_hour import booking
+from tests.support.worklist_host import WorklistHost
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pipeline
 from pipeline.config.credentials import Credentials
 from pipeline.simulator import CalpendoSimulator
 from tests.benchmarks.cycle import files_passed, service
-from tests.integration.delivery.delivery_site import Site, booking
+from tests.support.delivery_site import Site, booking
 
 
 def test_a_booking_passes_few_files() -> None:

@@ -15,7 +15,7 @@ import pytest
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.fetch import KnownBookings, fetch_window
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.calpendo.calpendo_site import RESOURCE, client_of, scan, settings, window_of
+from tests.support.calpendo_site import RESOURCE, client_of, scan, settings, window_of
 
 pytestmark = pytest.mark.benchmark
 QUERY, DETAIL = 0.5, 0.2

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import PluginError, PluginFetchError, PluginStateError
-from tests.integration import hostile_day
-from tests.integration.calpendo.calpendo_site import FIRST, scan
-from tests.integration.hostile_day import KINDS, LYING, MODES, NOW, TARGETS, HostileDay, edits, plugin_for
+from tests.support import hostile_day
+from tests.support.calpendo_site import FIRST, scan
+from tests.support.hostile_day import KINDS, LYING, MODES, NOW, TARGETS, HostileDay, edits, plugin_for
 
 
 def suffer(day: HostileDay, kind: str, target: str, step: int) -> None:

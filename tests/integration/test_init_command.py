@@ -29,7 +29,7 @@ from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.sample import sample_bookings
 from pipeline.verify.proposals import configuration
 from pipeline.verify.site_reading import read_site
-from tests.unit.test_proposals import proposed_choices
+from tests.unit.verify.test_proposals import proposed_choices
 
 LOGIN = {"CALPENDO_USERNAME": "demo", "CALPENDO_PASSWORD": "demo", "COLUMNS": "80"}
 ZONE = pytz.timezone("Europe/Berlin")

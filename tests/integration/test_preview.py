@@ -21,7 +21,7 @@ from pipeline.delivery.ledger import Ledger
 from pipeline.simulator import CalpendoSimulator
 from pipeline.transform.shapes import shape
 from pipeline.verify.preview import SCHEMA, VALUES, Preview
-from tests.integration.delivery.delivery_site import NOW, Site, booking
+from tests.support.delivery_site import NOW, Site, booking
 
 STATUS = "performed_procedure_step_status"
 

@@ -31,7 +31,7 @@ from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, Pl
 from pipeline.plugin import CalendoPlugin
 from pipeline.schema import WorklistEntrySchema, split
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.canaries import (
+from tests.support.canaries import (
     DESCRIPTION,
     KEY,
     LOGIN,

@@ -19,7 +19,7 @@ from pipeline.plugin import CalendoPlugin
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.trace import STANDING, Fate, Trace, Verdict, _Inquiry, _sites
-from tests.integration.delivery.delivery_site import NOW, OFFSET, RESOURCE, Site, booking
+from tests.support.delivery_site import NOW, OFFSET, RESOURCE, Site, booking
 
 LOGIN = Credentials("demo", "demo")
 REJECTING = {"pattern": "^([A-Z0-9]+)_", "group": 1, "on_no_match": "reject"}

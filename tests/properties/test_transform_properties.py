@@ -23,8 +23,8 @@ from pipeline.transform.bookings import bookings_schema, read_bookings
 from pipeline.transform.paths import find
 from pipeline.transform.read_objects import as_text
 from pipeline.transform.read_text import TextReader
-from tests.properties.strategies import BATCHES, JSON_VALUES, PATHS, odd_bookings, regular_bookings
 from tests.reference.reference import Outcome, reference_batch
+from tests.support.strategies import BATCHES, JSON_VALUES, PATHS, odd_bookings, regular_bookings
 
 PROPERTY = settings(deadline=None, max_examples=20)
 THOROUGH = settings(deadline=None, max_examples=60)

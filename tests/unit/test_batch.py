@@ -29,7 +29,7 @@ from pipeline.transform.bookings import read_bookings
 from pipeline.transform.columns import to_rows
 from pipeline.transform.reasons import FIELD_REASONS, REASONS, explain, field_reason
 from pipeline.transform.selection import Selection
-from tests.acceptance.transformation import batch_of, booking, config_of, entry_of
+from tests.support.batches import batch_of, booking, config_of, entry_of
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline import PipelineConfig, WorklistEntrySchema, contract, fields
 from pipeline.check import check_file
 from pipeline.fields import WORKLIST, WorklistField
-from tests.acceptance.transformation import batch_of, booking
+from tests.support.batches import batch_of, booking
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "transformation.md"
 NEW = WorklistField("patient_comments", "SH", "PatientComments", "0010,4000", 16, "emptied", "sent")

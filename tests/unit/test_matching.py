@@ -21,8 +21,8 @@ from pipeline.transform import reasons
 from pipeline.transform.extraction import NO_MATCH, TIMED_OUT, Found, match_unbounded, translate
 from pipeline.transform.pattern_cost import ENDLESS, most_steps
 from pipeline.verify import mapping_checks as invented
-from tests.acceptance.transformation import MAPPING, batch_of, booking, config_of
 from tests.properties.test_extraction_properties import compiling, matched_values, patterns
+from tests.support.batches import MAPPING, batch_of, booking, config_of
 
 NAME_PATTERN = r"(?i)^[A-Z0-9]+_((?:\w+\s?)*)$"
 EVIL_TITLE = "SUB001_Maximiliana Wilhelmina Musterfrau-Sondhe!"
@@ -390,7 +390,7 @@ def test_a_slow_title_is_invented_for_each(pattern: str) -> None:
 LEFT_BEHIND = f"""
 import polars as pl
 from pipeline import PipelineConfig, read_bookings, transform_bookings
-from tests.acceptance.transformation import booking, config_of
+from tests.support.batches import booking, config_of
 config = config_of({{"patient_id": "id", "patient_name": {NAME_RULE!r}}})
 frame = transform_bookings(read_bookings([booking(title={EVIL_TITLE!r}), booking(id=2, title="A1_Bo Li")], config), config)
 print(frame.select("patient_name").collect().to_series().to_list(), flush=True)

@@ -14,7 +14,7 @@ from pandera.config import config_context
 from pipeline import BookingSchema, WorklistEntrySchema, read_bookings, transform_bookings
 from pipeline.errors import PluginSchemaError
 from pipeline.schema import split
-from tests.acceptance.transformation import batch_of, booking, config_of
+from tests.support.batches import batch_of, booking, config_of
 
 SECRET = "Zebedee"
 LONG = SECRET * 10
@@ -78,7 +78,7 @@ def test_the_environment_opens_no_gate(variable: str) -> None:
     """The same, as an operator's environment has it, in a process of its own."""
     name, _, value = variable.partition("=")
     code = (
-        "from tests.acceptance.transformation import batch_of, booking;"
+        "from tests.support.batches import batch_of, booking;"
         f"print(batch_of(booking(value={LONG!r}), mapping={{'patient_id': 'value'}}).rejected['reason'].to_list())"
     )
     done = subprocess.run(

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.batch import Batch, Selection, process_batch
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.calpendo.calpendo_site import fetch, scan, settings
+from tests.support.calpendo_site import fetch, scan, settings
 
 LATIN_1 = "application/json; charset=ISO-8859-1"
 MAPPING = {

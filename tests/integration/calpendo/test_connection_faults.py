@@ -18,7 +18,7 @@ import pytest
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.responses import UnreachableFault
 from pipeline.config.credentials import Credentials
-from tests.integration.calpendo.calpendo_site import settings
+from tests.support.calpendo_site import settings
 
 if TYPE_CHECKING:
     import trustme

@@ -16,7 +16,7 @@ from pipeline.calpendo.fetch import NOT_REACHED, LookUp, fetch_cycle, fetch_wind
 from pipeline.calpendo.responses import NothingFetchedError
 from pipeline.errors import PluginFetchError
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.calpendo.calpendo_site import client_of, fetch, paths, scan, settings, window_of
+from tests.support.calpendo_site import client_of, fetch, paths, scan, settings, window_of
 
 LIST, DETAIL, OPERATORS = r"/q/Calpendo\.Booking/", r"/b/Calpendo\.Booking/", "/q/MRIScan/"
 ONE = r"/b/Calpendo\.Booking/3$"

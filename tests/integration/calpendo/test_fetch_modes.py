@@ -25,7 +25,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import PluginFetchError
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.sample import sample_bookings, sample_config
-from tests.integration.calpendo.calpendo_site import (
+from tests.support.calpendo_site import (
     FIRST,
     NOW,
     RESOURCE,

@@ -17,7 +17,7 @@ import pytest
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
-from tests.integration.calpendo.calpendo_site import client_of, settings
+from tests.support.calpendo_site import client_of, settings
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 EMPTY = b'{"biskits": []}'

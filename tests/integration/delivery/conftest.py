@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.delivery.delivery_site import Site, booking
+from tests.support.delivery_site import Site, booking
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pipeline.delivery import quarantine
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginConfigError, PluginFetchError
 from pipeline.report import A_FEW_CYCLES
-from tests.integration.delivery.delivery_site import NOW, Site, booking
+from tests.support.delivery_site import NOW, Site, booking
 
 MakeSite = Callable[..., Site]
 APP = typer.Typer()

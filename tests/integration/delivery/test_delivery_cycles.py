@@ -16,7 +16,7 @@ from pipeline import matching
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError, PluginStateError
 from pipeline.report import last_runs
-from tests.integration.delivery.delivery_site import NOW, KilledError, Site, booking
+from tests.support.delivery_site import NOW, KilledError, Site, booking
 
 STEPS = ("settle", "list", "lookup", "batch", "diff", "writing", "write", "returning")
 OFF = "DISCONTINUED"

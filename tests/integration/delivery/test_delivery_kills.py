@@ -16,10 +16,10 @@ import pytest
 
 from pipeline.delivery.ledger import Ledger, from_text
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.delivery.delivery_site import NOW, Site, booking
-from tests.integration.delivery.host_double import OFF, STATUS, Oracle
+from tests.support.delivery_site import NOW, Site, booking
+from tests.support.host_double import OFF, STATUS, Oracle
 
-CHILD = Path(__file__).with_name("killed_child.py")
+CHILD = Path(__file__).parents[2] / "support" / "killed_child.py"
 ROOT = Path(__file__).parents[3]
 BOOKINGS = 12
 STEPS = 11  # that a child tells of in one cycle

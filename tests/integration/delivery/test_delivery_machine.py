@@ -31,8 +31,8 @@ from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError
 from pipeline.simulator import CalpendoSimulator
 from pipeline.verify.preview import by_caller, previewed
-from tests.integration.delivery.delivery_site import OFFSET, RESOURCE, KilledError, Site, booking
-from tests.integration.delivery.host_double import OFF, STATUS, Host, Oracle
+from tests.support.delivery_site import OFFSET, RESOURCE, KilledError, Site, booking
+from tests.support.host_double import OFF, STATUS, Host, Oracle
 
 NUMBERS = st.integers(1, 9)
 # Minutes from now: in the window, long past, running, at both ends of the window, and far beyond it.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.delivery.delivery_site import Site, booking
+from tests.support.delivery_site import Site, booking
 
 MakeSite = Callable[..., Site]
 OPERATORS = "/q/MRIScan/"

@@ -17,7 +17,7 @@ from pipeline.delivery.ledger import Ledger
 from pipeline.delivery.ledger_file import is_held
 from pipeline.errors import PluginStateError
 from pipeline.plugin import CalendoPlugin
-from tests.integration.delivery.delivery_site import Site
+from tests.support.delivery_site import Site
 
 HOST = """
 import json, os, sys

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import source
-from tests.integration.pylantir.pylantir_process import OURS
-from tests.integration.pylantir.worklist_host import WorklistHost, load_pylantir
+from tests.support.bookings_by_hour import source
+from tests.support.pylantir_process import OURS
+from tests.support.worklist_host import WorklistHost, load_pylantir
 
 Start = Callable[..., Any]
 

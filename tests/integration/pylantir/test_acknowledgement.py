@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from pylantir.data_sources.base import PluginFetchError
 
-from tests.integration.pylantir.bookings import booking, site_now, span
-from tests.integration.pylantir.both_plugins import fails_upstream
+from tests.support.bookings_by_hour import booking, site_now, span
+from tests.support.both_plugins import fails_upstream
 
 
 def test_a_rolled_back_transaction_is_sent_again(site: Callable) -> None:

@@ -25,9 +25,9 @@ from hypothesis.stateful import (
 from pipeline.pylantir import CalendoPylantirPlugin
 from pipeline.simulator import CalpendoSimulator
 from pipeline.verify.preview import Preview, preview
-from tests.integration.pylantir.bookings import booking, site_now, source, span
 from tests.integration.pylantir.test_rehearsal import listed, served
-from tests.integration.pylantir.worklist_host import WorklistHost
+from tests.support.bookings_by_hour import booking, site_now, source, span
+from tests.support.worklist_host import WorklistHost
 
 PLACES = st.integers(1, 22)
 FAR = 100

@@ -20,9 +20,9 @@ from pipeline.errors import PluginError
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import health
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import booking
 from tests.integration.pylantir.test_one_ledger_each import Centre
-from tests.integration.pylantir.worklist_host import WorklistHost
+from tests.support.bookings_by_hour import booking
+from tests.support.worklist_host import WorklistHost
 
 SECRET = "Quetzalcoatl"
 COUNT = 12

@@ -12,9 +12,9 @@ from pylantir.data_sources import base
 from pipeline import errors
 from pipeline.pylantir import CalendoPylantirPlugin
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import MAPPING, booking, source
-from tests.integration.pylantir.both_plugins import fails_upstream
 from tests.integration.pylantir.conftest import new_plugin
+from tests.support.bookings_by_hour import MAPPING, booking, source
+from tests.support.both_plugins import fails_upstream
 
 GOOD = {"base_url": "https://example.calpendo.com", "resources": ["3T"], "field_mapping": {}}
 

@@ -23,8 +23,8 @@ from pipeline.pylantir import CalendoPylantirPlugin, register, run
 from pipeline.pylantir.configuration import ledger_name, remember_sources
 from pipeline.pylantir.launcher import mask_logs
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import booking, source
-from tests.integration.pylantir.pylantir_process import PylantirProcess
+from tests.support.bookings_by_hour import booking, source
+from tests.support.pylantir_process import PylantirProcess
 
 ROOT = Path(__file__).parents[3]
 

@@ -25,9 +25,9 @@ from pipeline.errors import PluginSchemaError, PluginStateError
 from pipeline.plugin import CalendoPlugin
 from pipeline.simulator import CalpendoSimulator
 from tests.fixtures.ledgers.make import as_version_2
-from tests.integration.pylantir.bookings import booking, site_now, source, span
-from tests.integration.pylantir.pylantir_process import PylantirProcess
-from tests.integration.pylantir.worklist_host import WorklistHost
+from tests.support.bookings_by_hour import booking, site_now, source, span
+from tests.support.pylantir_process import PylantirProcess
+from tests.support.worklist_host import WorklistHost
 
 STATUS = "performed_procedure_step_status"
 Start = Callable[..., Any]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.verify.preview import Preview, preview
-from tests.integration.pylantir.bookings import RESOURCE, booking, site_now, span
-from tests.integration.pylantir.scanner import Line
 from tests.integration.pylantir.test_scanners_day import Day, morning
+from tests.support.bookings_by_hour import RESOURCE, booking, site_now, span
+from tests.support.scanner import Line
 
 COLUMNS = ("patient_id", "patient_name", "day", "time", "modality", "status", "study")
 MAPPING = {

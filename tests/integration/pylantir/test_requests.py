@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pylantir.bookings import RESOURCE, booking
-from tests.integration.pylantir.both_plugins import fails_upstream
-from tests.integration.pylantir.pylantir_process import OURS
+from tests.support.bookings_by_hour import RESOURCE, booking
+from tests.support.both_plugins import fails_upstream
+from tests.support.pylantir_process import OURS
 
 ROOT = Path(__file__).parents[3]
 
@@ -56,8 +56,8 @@ def test_a_slow_body_has_a_deadline(site: Callable, kind: str) -> None:
 BOMB = """
 import resource, sys
 from tests.integration.pylantir.conftest import new_plugin
-from tests.integration.pylantir.bookings import source
-from tests.peak_memory import own_peak
+from tests.support.bookings_by_hour import source
+from tests.support.peak_memory import own_peak
 limit = 1_500_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 plugin = new_plugin(sys.argv[1])

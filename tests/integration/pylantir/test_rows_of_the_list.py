@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydicom.uid import UID
 
-from tests.integration.pylantir.bookings import MAPPING, RESOURCE, booking, site_now, span
-from tests.integration.pylantir.both_plugins import fails_upstream
+from tests.support.bookings_by_hour import MAPPING, RESOURCE, booking, site_now, span
+from tests.support.both_plugins import fails_upstream
 
 DA = re.compile(r"\d{8}\Z")
 TM = re.compile(r"\d{6}\Z")

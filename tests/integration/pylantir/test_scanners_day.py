@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.pylantir.bookings import MAPPING, booking, site_now, source, span
-from tests.integration.pylantir.both_plugins import fails_upstream
-from tests.integration.pylantir.pylantir_process import OURS, PylantirProcess
+from tests.support.bookings_by_hour import MAPPING, booking, site_now, source, span
+from tests.support.both_plugins import fails_upstream
+from tests.support.pylantir_process import OURS, PylantirProcess
 
 PATIENCE = 30.0
 LONG = "LONGMEM (Longitudinal imaging of memory and ageing in a population cohort, wave 3)"

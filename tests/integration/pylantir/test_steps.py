@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.delivery.ledger import COMPLETED, DISCONTINUED, IN_PROGRESS, SCHEDULED
 from pipeline.pylantir.host_rows import Step, settle
-from tests.integration.pylantir.bookings import booking, site_now, span
-from tests.integration.pylantir.both_plugins import fails_upstream
+from tests.support.bookings_by_hour import booking, site_now, span
+from tests.support.both_plugins import fails_upstream
 
 STATUSES = (SCHEDULED, IN_PROGRESS, COMPLETED, DISCONTINUED)
 OURS, SCANNERS = False, True
@@ -227,7 +227,7 @@ def test_mpps_of_a_second_visit_does_not_bring_a_first_one_back(site: Callable) 
 
 def test_rows_of_pylantirs_own_plugin_are_taken_over(site: Callable) -> None:
     """A row of the same source and booking is found, keeps its study UID, and gets DICOM's date and time."""
-    from tests.integration.pylantir.pylantir_process import UPSTREAM
+    from tests.support.pylantir_process import UPSTREAM
 
     before = site(UPSTREAM)
     for number in (1, 2, 3):

@@ -15,8 +15,8 @@ import pytest
 
 import pipeline
 from pipeline.trace import Fate, Verdict, _Inquiry, _sites
-from tests.integration.pylantir.bookings import booking, site_now, span
-from tests.integration.pylantir.pylantir_process import OURS
+from tests.support.bookings_by_hour import booking, site_now, span
+from tests.support.pylantir_process import OURS
 
 
 def ask(here: Any, folder: Path, *numbers: int) -> dict[int, Verdict]:
@@ -90,7 +90,7 @@ def here_zone() -> Any:
     """The site's zone."""
     import pytz
 
-    from tests.integration.pylantir.bookings import ZONE
+    from tests.support.bookings_by_hour import ZONE
 
     return pytz.timezone(ZONE)
 

@@ -18,7 +18,7 @@ from pynetdicom.dsutils import decode, encode
 from pipeline.hosts import is_study_uid, study_uid, transliterate, transliterate_name
 from pipeline.pylantir.host_rows import stored_columns, stored_form
 from pipeline.pylantir.wire import dicom_date, dicom_time, sent_texts, to_wire
-from tests.integration.pylantir.scanner import line_of
+from tests.support.scanner import line_of
 
 ENTRY = {
     "patient_id": "SUB1",
@@ -182,7 +182,7 @@ def test_pylantir_writes_da_and_tm() -> None:
 
 def test_the_stored_form_is_what_pylantir_stores(site: Any) -> None:
     """What is compared with the database equals what the real upsert put there, column by column."""
-    from tests.integration.pylantir.bookings import booking
+    from tests.support.bookings_by_hour import booking
 
     here = site()
     here.sim.put(booking(1, "SUB1_Doe"))

@@ -11,9 +11,9 @@ import pytz
 from pylantir.models import WorklistItem
 
 from pipeline.pylantir import CalendoPylantirPlugin
-from tests.integration.pylantir.bookings import ZONE, booking, site_now, source, span
-from tests.integration.pylantir.both_plugins import fails_upstream
-from tests.integration.pylantir.worklist_host import WorklistHost
+from tests.support.bookings_by_hour import ZONE, booking, site_now, source, span
+from tests.support.both_plugins import fails_upstream
+from tests.support.worklist_host import WorklistHost
 
 NOON = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)  # at the site, which is on UTC-6
 

@@ -23,8 +23,8 @@ from pipeline.trace import why
 from pipeline.verify.preview import preview
 from pipeline.verify.setup_checks import State, worklist_files
 from pipeline.worklist_files import directory as files
-from tests.integration.delivery.delivery_site import NOW, KilledError, booking
-from tests.integration.worklist_files.worklist_site import FilesSite
+from tests.support.delivery_site import NOW, KilledError, booking
+from tests.support.worklist_site import FilesSite
 
 CANCELLED = {"status": "Cancelled"}
 

@@ -26,9 +26,9 @@ from pipeline.errors import PluginFetchError
 from pipeline.hosts import study_uid
 from pipeline.simulator import CalpendoSimulator
 from pipeline.worklist_files.plugin import WorklistPlugin
-from tests.integration.pylantir.bookings import ZONE, booking, site_now, span
-from tests.integration.worklist_files import worklist_servers
-from tests.integration.worklist_files.worklist_servers import (
+from tests.support import worklist_servers
+from tests.support.bookings_by_hour import ZONE, booking, site_now, span
+from tests.support.worklist_servers import (
     TITLE,
     AsShown,
     Line,
@@ -38,7 +38,7 @@ from tests.integration.worklist_files.worklist_servers import (
     ask,
     findscu,
 )
-from tests.unit.test_worklist_items import NAMES
+from tests.unit.worklist_files.test_dataset import NAMES
 
 pytestmark = [
     pytest.mark.skipif(worklist_servers.missing() is not None, reason=str(worklist_servers.missing())),

@@ -14,7 +14,7 @@ from pipeline.batch import Selection, process_batch
 from pipeline.config import PipelineConfig
 from pipeline.transform import text
 from pipeline.transform.text import forms, normalised, with_joiners
-from tests.acceptance.transformation import booking, entry_of
+from tests.support.batches import booking, entry_of
 
 ODD = "\u0001\t\n\r\u0085\u00a0\u00ad\u0301\u0340\u061c\u064b\u1100\u1161\u11a8\u1680\u200b\u200c\u200d\u200e\u2028\u202e\u2066\u3000\u3099\ufeff\u212b"
 TEXTS = st.text(

@@ -19,7 +19,7 @@ from pynetdicom.dsutils import decode, encode
 from sqlalchemy import create_engine, event, or_
 from sqlalchemy.orm import sessionmaker
 
-from tests.integration.pylantir.scanner import Line, line_of
+from tests.support.scanner import Line, line_of
 
 
 class LostAnswerError(AssertionError):

@@ -19,7 +19,7 @@ from pipeline.config import PipelineConfig
 from pipeline.simulator.bookings import booking_range, raw_value, wall_clock
 from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config, sample_path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SITE = pytz.timezone("America/Edmonton")
 DAYS = st.dates(date(2024, 1, 1), date(2032, 12, 31))
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.simulator import CalpendoSimulator
-from tests.unit.simulator_calls import LOGIN, booking, call, connect
+from tests.support.simulator_calls import LOGIN, booking, call, connect
 
 DETAIL = "/webdav/b/Calpendo.Booking/1"
 

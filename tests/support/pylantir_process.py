@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from tests.integration.pylantir.scanner import Scanner
+from tests.support.scanner import Scanner
 
 OURS = "ours"
 UPSTREAM = "pylantir's own"

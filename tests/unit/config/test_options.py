@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.config import OPTIONS
 from pipeline.config.options import option_rows, option_table
 
-PAGE = Path(__file__).parents[2] / "docs/configuration.md"
+PAGE = Path(__file__).parents[3] / "docs/configuration.md"
 
 
 def test_every_option_has_a_line() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.transformation import batch_of, booking, entry_of
+from tests.support.batches import batch_of, booking, entry_of
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pipeline.errors import PluginFetchError
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import RunReport
 from pipeline.simulator import CalpendoSimulator
-from tests.integration.calpendo.calpendo_site import FIRST, RESOURCE, scan
+from tests.support.calpendo_site import FIRST, RESOURCE, scan
 
 NOW = datetime(2026, 6, 10, 14, 0, tzinfo=UTC)  # eight o'clock in Edmonton
 OFF = "DISCONTINUED"

@@ -20,7 +20,7 @@ from pipeline.simulator.sample import sample_config
 from pipeline.transform.reasons import explain
 from tests.reference.reference import normal
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "data"
 ENTRY_FIELDS = {
     "patient_id",
     "patient_name",

@@ -12,7 +12,7 @@ import pytz
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.bookings import booking_range, is_generation_b
 from pipeline.simulator.synthetic import FIRST_ID, ODD_SHARE, synthetic_bookings
-from tests.unit.simulator_calls import found
+from tests.support.simulator_calls import found
 
 SITE = pytz.timezone("America/Edmonton")
 STARTS = ["07:00", "08:00", "09:00", "10:30", "11:15", "13:00", "14:00", "15:30", "16:00", "23:15"]

@@ -9,7 +9,7 @@ from pipeline.batch import process_batch
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
 from pipeline.transform.selection import Selection
-from tests.integration.delivery.delivery_site import Site
+from tests.support.delivery_site import Site
 
 Entry = dict[str, Any]
 STATUS = "performed_procedure_step_status"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.simulator import CalpendoSimulator
 from pipeline.simulator.query_language import QueryError, parse_query, split_query
-from tests.unit.simulator_calls import ask, booking, call, found
+from tests.support.simulator_calls import ask, booking, call, found
 
 TITLES = ["SUB001_Ann", "SUB002/Bo", "pilot%2F7", "AND", "CLOSE", "Søren Ærø", None]
 STATUSES = ["Approved", "approved", "Denied", None]

@@ -165,7 +165,7 @@ class AsShown(Orthanc):
 
 def shown_block(name: str) -> str:
     """Return the block of the docs that follows a test's mark."""
-    page = (Path(__file__).parents[3] / "docs" / "hosts.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text(encoding="utf-8")
     return page.split(f"<!-- test: {name} -->")[1].split("```")[1].partition("\n")[2]
 
 

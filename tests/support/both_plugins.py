@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.pylantir.pylantir_process import OURS, UPSTREAM
+from tests.support.pylantir_process import OURS, UPSTREAM
 
 
 def fails_upstream(

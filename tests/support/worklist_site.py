@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pipeline.config.credentials import Credentials
 from pipeline.simulator import CalpendoSimulator
 from pipeline.worklist_files.plugin import Kept, WorklistPlugin
-from tests.integration.delivery.delivery_site import Site, booking
+from tests.support.delivery_site import Site, booking
 
 MAPPING = {
     "patient_id": {"source_field": "title", "_extract": {"pattern": "^([^_]+)_", "group": 1}},

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.simulator import CalpendoSimulator
-from tests.unit.simulator_calls import LOGIN, ask, booking, call, connect, found
+from tests.support.simulator_calls import LOGIN, ask, booking, call, connect, found
 
 DETAIL = "/webdav/b/Calpendo.Booking/1"
 NEWER: dict[str, Any] = {

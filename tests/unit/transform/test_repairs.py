@@ -15,8 +15,8 @@ from pipeline.batch import Batch, process_batch
 from pipeline.fields import WORKLIST
 from pipeline.schema import split
 from pipeline.transform import reasons, repairs
-from tests.acceptance.transformation import batch_of, booking, config_of
-from tests.properties.strategies import BIRTHS, LONG_TEXTS, SEXES, TEXTS, WEIGHTS
+from tests.support.batches import batch_of, booking, config_of
+from tests.support.strategies import BIRTHS, LONG_TEXTS, SEXES, TEXTS, WEIGHTS
 
 TODAY = date(2026, 11, 25)
 TEXT_FIELDS = [field for field in WORKLIST if field.origin == "mapped" and field.repair != "rejected"]

@@ -26,8 +26,7 @@ import polars as pl
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.delivery import decide
 from pipeline.delivery.cycle import Cycle, Notices, fetch_from_server
-from pipeline.delivery.ledger import Ledger
-from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, hand_over, ledger_path, to_read
+from pipeline.delivery.ledger import CALLER, MEMORY, PYLANTIR, Ledger, hand_over, ledger_path, to_read
 from pipeline.display import SourceLogger
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport, amend_last_run
@@ -69,7 +68,7 @@ class CalendoPlugin(DataSourcePlugin):
         config: the source's ``config`` block, a ``PipelineConfig``, or the path of a configuration file with a source of
             this name; nothing is checked before ``validate_config`` or the first fetch.
         host: who is given the entries. Each host has a ledger of its own, so what one was given says nothing about
-            another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger_file.output_host`` names a file.
+            another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger.output_host`` names a file.
         credentials: the login; None: from the environment.
         clock: returns the aware present.
         environ: the environment; None: this process's.

@@ -14,8 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pipeline.delivery.ledger import Ledger, Owed, microseconds, moment
-from pipeline.delivery.ledger_file import CALLER
+from pipeline.delivery.ledger import CALLER, Ledger, Owed, microseconds, moment
 from pipeline.errors import PluginSchemaError
 from pipeline.wording import first_of
 

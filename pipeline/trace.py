@@ -37,18 +37,22 @@ from pipeline.delivery import quarantine
 from pipeline.delivery.cycle import Cycle, wanted
 from pipeline.delivery.decide import Delivery, decide
 from pipeline.delivery.ledger import (
+    CALLER,
     DATE_KEY,
     DISCONTINUED,
+    PYLANTIR,
     STATUS_KEY,
     TIME_KEY,
+    WORKLIST,
     Ledger,
     Line,
     Owed,
     from_text,
+    ledger_path,
+    ledgers_beside,
     microseconds,
     moment,
 )
-from pipeline.delivery.ledger_file import CALLER, PYLANTIR, WORKLIST, ledger_path, ledgers_beside
 from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE

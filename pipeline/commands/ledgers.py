@@ -62,8 +62,7 @@ def ledgers_by_source(config: Path | None, source: str | None) -> dict[str, list
         if not names:
             select_source(config)  # Says why there is none.
         return _existing({name: _base(source_config(config, name)) for name in names})
-    from pipeline.delivery.ledger import Ledger
-    from pipeline.delivery.ledger_file import base_of, ledgers_beside, state_directory
+    from pipeline.delivery.ledger import Ledger, base_of, ledgers_beside, state_directory
 
     found = sorted({base_of(path) for path in state_directory().glob("*.sqlite")})
     if source is not None:
@@ -88,7 +87,7 @@ def ledgers_by_source(config: Path | None, source: str | None) -> dict[str, list
 
 def _base(checked: PipelineConfig) -> Path:
     """Return where a source's ledgers lie, whether there is one yet or not."""
-    from pipeline.delivery.ledger_file import MEMORY, ledger_path
+    from pipeline.delivery.ledger import MEMORY, ledger_path
 
     path = ledger_path(checked)
     if path is None:
@@ -99,7 +98,7 @@ def _base(checked: PipelineConfig) -> Path:
 
 
 def _existing(bases: dict[str, Path]) -> dict[str, list[Path]]:
-    from pipeline.delivery.ledger_file import ledgers_beside
+    from pipeline.delivery.ledger import ledgers_beside
 
     found = {name: ledgers_beside(base) for name, base in bases.items()}
     if not any(found.values()):

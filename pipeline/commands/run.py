@@ -208,7 +208,7 @@ class Outlets:
 def _outlets(
     settings: SourceSettings, output: Path | None, worklist_dir: Path | None, *, full: bool
 ) -> Iterator[Outlets]:
-    from pipeline.delivery.ledger_file import CALLER, output_host
+    from pipeline.delivery.ledger import CALLER, output_host
     from pipeline.plugin import CalendoPlugin
 
     configured = settings.config.get("worklist_dir")

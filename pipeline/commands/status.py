@@ -87,8 +87,7 @@ def _health(
     """Read how each source is doing at each host, the one without a success for the longest time first."""
     from datetime import timedelta
 
-    from pipeline.delivery.ledger import Ledger
-    from pipeline.delivery.ledger_file import CALLER
+    from pipeline.delivery.ledger import CALLER, Ledger
     from pipeline.report import Health, health
 
     found: list[Health] = []

@@ -25,11 +25,11 @@ from pipeline.delivery.ledger import (
     DISCONTINUED,
     IN_PROGRESS,
     SCHEDULED,
+    SEALED_STEP,
     STATUS_KEY,
     TIME_KEY,
     Ledger,
 )
-from pipeline.delivery.ledger_file import SEALED_STEP
 from pipeline.pylantir.wire import dicom_date, dicom_time
 
 STUDY_UID = "study_instance_uid"

@@ -24,6 +24,7 @@ from pipeline.config.file import DEFAULT_NAME
 from pipeline.delivery.ledger import (
     DATE_KEY,
     DISCONTINUED,
+    PYLANTIR,
     SCHEDULED,
     STATUS_KEY,
     TIME_KEY,
@@ -32,7 +33,6 @@ from pipeline.delivery.ledger import (
     microseconds,
     moment,
 )
-from pipeline.delivery.ledger_file import PYLANTIR
 from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.hosts import CarriedReport, adopt_unknown, is_study_uid, study_uid

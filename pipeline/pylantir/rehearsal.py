@@ -19,8 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.file import DEFAULT_NAME, SourceSettings
-from pipeline.delivery.ledger import DATE_KEY, STATUS_KEY, TIME_KEY, Ledger, from_text
-from pipeline.delivery.ledger_file import PYLANTIR, to_read
+from pipeline.delivery.ledger import DATE_KEY, PYLANTIR, STATUS_KEY, TIME_KEY, Ledger, from_text, to_read
 from pipeline.pylantir import host_rows
 from pipeline.pylantir.configuration import UNNAMED, ledger_names
 from pipeline.pylantir.plugin import CalendoPylantirPlugin, booking_number

@@ -18,8 +18,7 @@ import pytz
 
 from pipeline.calpendo.window import window_for
 from pipeline.config import PipelineConfig
-from pipeline.delivery.ledger import IN_PROGRESS, SCHEDULED, microseconds
-from pipeline.delivery.ledger_file import PYLANTIR, SQLITE_ERRORS, to_read
+from pipeline.delivery.ledger import IN_PROGRESS, PYLANTIR, SCHEDULED, SQLITE_ERRORS, microseconds, to_read
 from pipeline.errors import PluginConfigError
 from pipeline.pylantir.configuration import ledger_names, with_host_defaults
 from pipeline.pylantir.host_rows import SYNCED_NOTE

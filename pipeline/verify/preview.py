@@ -21,8 +21,19 @@ from pipeline import fields
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.config.file import DEFAULT_SYNC_INTERVAL, SourceSettings, select_source
 from pipeline.delivery.decide import moved_away
-from pipeline.delivery.ledger import DATE_KEY, DISCONTINUED, DURATION_KEY, STATUS_KEY, TIME_KEY, from_text
-from pipeline.delivery.ledger_file import CALLER, MEMORY, PYLANTIR, WORKLIST, worklist_host
+from pipeline.delivery.ledger import (
+    CALLER,
+    DATE_KEY,
+    DISCONTINUED,
+    DURATION_KEY,
+    MEMORY,
+    PYLANTIR,
+    STATUS_KEY,
+    TIME_KEY,
+    WORKLIST,
+    from_text,
+    worklist_host,
+)
 from pipeline.errors import PluginConfigError
 from pipeline.transform import reasons
 from pipeline.transform.columns import to_rows

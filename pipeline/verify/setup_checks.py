@@ -194,7 +194,7 @@ def modalities(config: PipelineConfig) -> Check:
 
 def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
     """Look whether the file of the host's ledger can be written, without making anything."""
-    from pipeline.delivery.ledger_file import CALLER, PYLANTIR, foreign, ledger_path, worklist_host
+    from pipeline.delivery.ledger import CALLER, PYLANTIR, foreign, ledger_path, worklist_host
 
     host = PYLANTIR if served_by_pylantir else CALLER
     if config.worklist_dir is not None:
@@ -226,7 +226,7 @@ def worklist_files(config: PipelineConfig) -> Iterator[Check]:
     """Look at the directory of worklist files, where there is one: can it be written, who reads it, who has a station."""
     if config.worklist_dir is None:
         return
-    from pipeline.delivery.ledger_file import ledger_path
+    from pipeline.delivery.ledger import ledger_path
     from pipeline.worklist_files.directory import WorklistDirectory, source_digest
 
     name = "worklist files"

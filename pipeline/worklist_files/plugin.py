@@ -25,8 +25,8 @@ from pipeline.delivery.ledger import (
     from_text,
     microseconds,
     moment,
+    worklist_host,
 )
-from pipeline.delivery.ledger_file import worklist_host
 from pipeline.hosts import CarriedReport, adopt_unknown, server_place
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import last_success

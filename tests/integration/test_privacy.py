@@ -25,8 +25,7 @@ from pipeline.cli import app
 from pipeline.config.credentials import Credentials
 from pipeline.config.file import select_source
 from pipeline.delivery import quarantine
-from pipeline.delivery.ledger import Changes, Ledger
-from pipeline.delivery.ledger_file import for_host, output_host
+from pipeline.delivery.ledger import Changes, Ledger, for_host, output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError, PluginSchemaError
 from pipeline.plugin import CalendoPlugin
 from pipeline.schema import WorklistEntrySchema, split

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.credentials import Credentials
-from pipeline.delivery.ledger import Ledger
-from pipeline.delivery.ledger_file import is_held
+from pipeline.delivery.ledger import Ledger, is_held
 from pipeline.errors import PluginStateError
 from pipeline.plugin import CalendoPlugin
 from tests.support.delivery_site import Site

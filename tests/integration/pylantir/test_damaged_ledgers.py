@@ -14,8 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.delivery.ledger import Ledger
-from pipeline.delivery.ledger_file import PYLANTIR, for_host
+from pipeline.delivery.ledger import PYLANTIR, Ledger, for_host
 from pipeline.errors import PluginError
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import health

@@ -19,8 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.delivery.ledger import Ledger
-from pipeline.delivery.ledger_file import PYLANTIR, for_host, ledgers_beside
+from pipeline.delivery.ledger import PYLANTIR, Ledger, for_host, ledgers_beside
 from pipeline.errors import PluginSchemaError, PluginStateError
 from pipeline.plugin import CalendoPlugin
 from pipeline.simulator import CalpendoSimulator

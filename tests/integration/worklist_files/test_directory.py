@@ -16,7 +16,7 @@ import pytz
 
 from pipeline.config import PipelineConfig
 from pipeline.config.credentials import Credentials
-from pipeline.delivery.ledger_file import output_host
+from pipeline.delivery.ledger import output_host
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.plugin import CalendoPlugin, fetch_for
 from pipeline.trace import why

@@ -18,14 +18,17 @@ import pytest
 
 from pipeline import report
 from pipeline.delivery import quarantine
-from pipeline.delivery.ledger import Changes, Ledger, Line, microseconds
-from pipeline.delivery.ledger_file import (
+from pipeline.delivery.ledger import (
     CALLER,
     CURRENT,
     MIGRATIONS,
     PYLANTIR,
+    Changes,
+    Ledger,
+    Line,
     base_of,
     for_host,
+    microseconds,
     output_host,
 )
 from pipeline.errors import PluginConfigError, PluginStateError
@@ -320,7 +323,7 @@ def test_a_kill_during_migration_leaves_the_old_file(path: Path, monkeypatch: py
             raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "pipeline.delivery.ledger_file.MIGRATIONS", (MIGRATIONS[0], Killed(MIGRATIONS[1]), *MIGRATIONS[2:])
+        "pipeline.delivery.ledger.MIGRATIONS", (MIGRATIONS[0], Killed(MIGRATIONS[1]), *MIGRATIONS[2:])
     )
     with pytest.raises(KeyboardInterrupt):
         Ledger.open(path, source_name="calpendo")
@@ -470,7 +473,7 @@ def test_what_was_opened_is_closed_when_opening_fails(
         if broken.startswith("Ledger."):
             patch.setattr(Ledger, broken.removeprefix("Ledger."), fail)
         else:
-            patch.setattr(f"pipeline.delivery.ledger_file.{broken}", fail)
+            patch.setattr(f"pipeline.delivery.ledger.{broken}", fail)
         with pytest.raises(KeyboardInterrupt):
             getattr(Ledger, way)(*arguments, **options)
     assert all(map(is_closed, opened))

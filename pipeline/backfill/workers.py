@@ -200,7 +200,10 @@ def _cluster(address: str, output: Path, paths: Sequence[str]) -> Iterator[Worke
             f"--cluster: no Dask scheduler answers at {address} ({type(error).__name__}); is it running there?"
         ) from error
     with client:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        try:
+            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError as error:
+            raise PluginStateError(f"--cluster: no worker has joined the scheduler at {address}") from error
         _refuse_blind_workers(client, output, paths)
         count = sum(client.nthreads().values())
         yield Workers(

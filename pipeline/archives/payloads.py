@@ -86,18 +86,11 @@ def _is_pandas(given: object) -> bool:
 def _polars_payloads(given: Any) -> list[Any]:
     import polars as pl
 
-    from pipeline.archives.tables import PAYLOAD_TYPES, frame_payloads
+    from pipeline.archives.tables import frame_payloads, payload_columns
 
     frame = given.lazy() if isinstance(given, (pl.DataFrame, pl.LazyFrame)) else _by_arrow(given).lazy()
-    columns = frame.collect_schema()
-    _refuse(tuple(columns))
-    if PAYLOAD not in columns:
-        return frame_payloads(frame.collect())
-    if not isinstance(columns[PAYLOAD], PAYLOAD_TYPES):
-        raise PluginConfigError(
-            f"payloads: the frame's column 'payload' is {columns[PAYLOAD]}; it must be text, binary or a struct"
-        )
-    return frame_payloads(frame.select(PAYLOAD).collect())
+    _refuse(tuple(frame.collect_schema()))
+    return frame_payloads(payload_columns(frame, "payloads: the frame's").collect())
 
 
 def _by_arrow(given: Any) -> Any:

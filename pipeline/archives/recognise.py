@@ -50,19 +50,34 @@ _CONFIG_KEYS = frozenset({"field_mapping", "base_url", "resource_modality_mappin
 _COLUMNS = _BOOKING_KEYS | {*fields.by_name(), "id", "booking_id", "expected", "rejected", PAYLOAD}
 
 _PACKINGS: Mapping[bytes, Packing] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_FOREIGN: Mapping[bytes, tuple[str, str]] = {
-    b"BZh": ("is packed by bzip2", "unpack it first: bunzip2 -k {file}"),
-    b"\xfd7zXZ\x00": ("is packed by xz", "unpack it first: xz -dk {file}"),
-    b"%PDF": ("is a PDF document", "export the bookings as JSON"),
-    b"SQLite format 3\x00": ("is an SQLite database", "name a file of bookings"),
-    b"\xd0\xcf\x11\xe0": ("is an Excel workbook", 'save it in Excel as "CSV UTF-8" and name that file'),
+_EXCEL = ("is an Excel workbook", 'save it in Excel as "CSV UTF-8" and name that file')
+_FOREIGN = (
+    (rb".{257}ustar", "is a tar archive", "unpack it first: tar -xf {file}"),
+    (rb"PK\x03\x04(?=.*(?:xl/|\[Content_Types\]\.xml))", *_EXCEL),
+    (rb"PK\x03\x04", "is a zip archive", "unpack it first: unzip {file}"),
+    (rb"BZh", "is packed by bzip2", "unpack it first: bunzip2 -k {file}"),
+    (rb"\xfd7zXZ\x00", "is packed by xz", "unpack it first: xz -dk {file}"),
+    (rb"%PDF", "is a PDF document", "export the bookings as JSON"),
+    (rb"SQLite format 3\x00", "is an SQLite database", "name a file of bookings"),
+    (rb"\xd0\xcf\x11\xe0", *_EXCEL),
+)
+"""How other files begin, what they are and what to do."""
+_NOT_BOOKINGS = {
+    "entries": "worklist entries, not bookings; look at them with: calpendo-pipeline check {file}",
+    "labels": "labels, not bookings; use them with: calpendo-pipeline audit BOOKINGS --expected {file}",
+    "others": "no bookings: none of its first rows is a JSON object with an id; name a file of bookings",
 }
-_UTF16 = {
+_WIDE = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_NULS: Mapping[tuple[bool, ...], str] = {
+    (False, True, True, True): "UTF-32LE",
+    (True, True, True, False): "UTF-32BE",
+}
+"""Which of four bytes are mostly NUL."""
 # What Excel makes of 2026-11-23 and 09:00:00 in one country or another, with a time behind a day, or as a number of days.
 _EXCEL_DATE = re.compile(
     r"(\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2}|\d{1,2}\.?[ -][^\W\d]{3,9}\.?[ -]\d{2,4})( +\d{1,2}:.*)?\Z"
@@ -122,7 +137,7 @@ def recognise(path: str | Path, name: str | None = None) -> Archive:
             whole = size <= len(head)
             if packing:
                 file.seek(0)
-                head = _filled(Unpacked(file, packing, name))
+                head = Unpacked(file, packing, name).read(HEAD_BYTES)
                 whole = len(head) < HEAD_BYTES
     if head.startswith(b"PAR1") and not packing:
         from pipeline.archives.tables import parquet_columns
@@ -145,21 +160,8 @@ def recognise(path: str | Path, name: str | None = None) -> Archive:
 
 def bookings_only(archive: Archive) -> Archive:
     """Return the archive; raise ``PluginConfigError`` where it holds entries or labels instead of bookings."""
-    file = shlex.quote(archive.name)
-    if archive.holds == "entries":
-        raise PluginConfigError(
-            f"{archive.name}: holds worklist entries, not bookings; look at them with: calpendo-pipeline check {file}"
-        )
-    if archive.holds == "labels":
-        raise PluginConfigError(
-            f"{archive.name}: holds labels, not bookings; "
-            f"use them with: calpendo-pipeline audit BOOKINGS --expected {file}"
-        )
-    if archive.holds == "others":
-        raise PluginConfigError(
-            f"{archive.name}: holds no bookings: none of its first rows is a JSON object with an id; "
-            "name a file of bookings"
-        )
+    if found := _NOT_BOOKINGS.get(archive.holds):
+        raise PluginConfigError(f"{archive.name}: holds {found.format(file=shlex.quote(archive.name))}")
     if archive.kind == "parquet" and not {PAYLOAD, "id"} & set(archive.columns):
         raise PluginConfigError(
             f"{archive.name}: holds no bookings: it has neither a column 'payload' with their JSON nor a column 'id' "
@@ -249,7 +251,7 @@ class _Head:
         A broken byte here and there costs its own row only. ``one_is_enough`` where the file was not written by a
         program that writes UTF-8.
         """
-        broken = [row for row in rows if not _is_utf8(row)]
+        broken = [row for row in rows if row.decode(errors="ignore").encode() != row]
         if not broken:
             return
         others = sum(not row.isascii() for row in rows) - len(broken)
@@ -303,34 +305,20 @@ class _Head:
             raise self._refused(
                 f"is packed by {self._packing} once too often", f"unpack it: {tool} {self._quoted}"
             )
-        if head[257:262] == b"ustar":
-            raise self._refused("is a tar archive", f"unpack it first: tar -xf {self._quoted}")
-        if head.startswith(b"PK\x03\x04"):
-            if b"xl/" in head or b"[Content_Types].xml" in head:
-                raise self._refused(
-                    "is an Excel workbook", 'save it in Excel as "CSV UTF-8" and name that file'
-                )
-            raise self._refused("is a zip archive", f"unpack it first: unzip {self._quoted}")
-        for mark, (what, fix) in _FOREIGN.items():
-            if head.startswith(mark):
+        for beginning, what, fix in _FOREIGN:
+            if re.match(beginning, head, re.DOTALL):
                 raise self._refused(what, fix.format(file=self._quoted))
 
     def _refuse_wide(self) -> None:
         """Refuse UTF-16 and UTF-32, with a byte order mark or known by its NULs."""
-        for mark, encoding in _UTF16.items():
-            if self._head.startswith(mark):
-                raise self._refused(f"is {encoding}, not UTF-8", self._converted(encoding))
         some = self._head[:4096]
-        nuls = [some[place::4].count(0) * 16 > len(some) * 3 for place in range(4)]
-        for encoding, as_written in (
-            ("UTF-32LE", [False, True, True, True]),
-            ("UTF-32BE", [True, True, True, False]),
-        ):
-            if nuls == as_written:
-                raise self._refused(f"is {encoding}, not UTF-8", self._converted(encoding))
+        nuls = tuple(some[place::4].count(0) * 16 > len(some) * 3 for place in range(4))
         even, odd = some[::2].count(0), some[1::2].count(0)
-        if max(even, odd) * 3 > len(some):
+        encoding = next((name for mark, name in _WIDE.items() if self._head.startswith(mark)), None)
+        encoding = encoding or _NULS.get(nuls)
+        if encoding is None and max(even, odd) * 3 > len(some):
             encoding = "UTF-16LE" if odd > even else "UTF-16BE"
+        if encoding:
             raise self._refused(f"is {encoding}, not UTF-8", self._converted(encoding))
 
     def _converted(self, encoding: str) -> str:
@@ -382,24 +370,9 @@ def _size(path: Path, name: str) -> int:
     return facts.st_size
 
 
-def _filled(stream: Unpacked) -> bytes:
-    head = b""
-    while len(head) < HEAD_BYTES and (more := stream.read(HEAD_BYTES - len(head))):
-        head += more
-    return head
-
-
 def _record(row: bytes) -> object:
     """Return a row's JSON value, whatever its bytes stand for; None where it is none."""
     try:
         return parsed(row)
     except ValueError:
         return None
-
-
-def _is_utf8(row: bytes) -> bool:
-    try:
-        row.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

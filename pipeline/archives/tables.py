@@ -113,15 +113,19 @@ def parquet_payloads(path: str, name: str, start: int, count: int) -> list[Any]:
 def _scan(path: str, name: str) -> pl.LazyFrame:
     try:
         frame = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-        schema = frame.collect_schema()
+        frame.collect_schema()
     except _FAULTS as error:
         raise _damaged(name, error) from None
-    if PAYLOAD not in schema:
+    return payload_columns(frame, f"{name}:")
+
+
+def payload_columns(frame: pl.LazyFrame, told: str) -> pl.LazyFrame:
+    """Return the column of payloads alone where a frame has one; ``PluginConfigError`` where it can hold none."""
+    kind = frame.collect_schema().get(PAYLOAD)
+    if kind is None:
         return frame
-    if not isinstance(schema[PAYLOAD], PAYLOAD_TYPES):
-        raise PluginConfigError(
-            f"{name}: column 'payload' is {schema[PAYLOAD]}; it must be text, binary or a struct"
-        )
+    if not isinstance(kind, PAYLOAD_TYPES):
+        raise PluginConfigError(f"{told} column 'payload' is {kind}; it must be text, binary or a struct")
     return frame.select(PAYLOAD)
 
 

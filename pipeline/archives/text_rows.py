@@ -19,7 +19,8 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from importlib import import_module
+from typing import Any, BinaryIO, Literal, Protocol
 
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
@@ -115,18 +116,17 @@ class Unpacked:
     """The bytes of a gzip or zstd file; what is damaged or cut off becomes ``PluginConfigError``."""
 
     def __init__(self, file: BinaryIO, packing: Packing, name: str) -> None:
-        self._packing = packing
-        self._name = name
-        self._stream: BinaryIO
+        self._damaged = (
+            f"{name}: the {packing} data is damaged or cut off; write it again or leave the file out"
+        )
+        self._stream: Readable
+        self._faults: tuple[type[Exception], ...]
         if packing == "gzip":
-            self._stream = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
-            self._faults: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+            self._stream = gzip.GzipFile(fileobj=file, mode="rb")
+            self._faults = (EOFError, gzip.BadGzipFile, zlib.error)
         else:
-            if sys.version_info >= (3, 14):
-                from compression import zstd
-            else:
-                from backports import zstd
-            self._stream = cast("BinaryIO", zstd.ZstdFile(file, mode="rb"))
+            zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+            self._stream = zstd.ZstdFile(file, mode="rb")
             self._faults = (EOFError, zstd.ZstdError)
 
     def read(self, size: int) -> bytes:
@@ -134,10 +134,7 @@ class Unpacked:
         try:
             return self._stream.read(size)
         except self._faults:
-            pass
-        raise PluginConfigError(
-            f"{self._name}: the {self._packing} data is damaged or cut off; write it again or leave the file out"
-        )
+            raise PluginConfigError(self._damaged) from None
 
 
 class RowLines:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
     from pipeline.transform.selection import Selection
 
-REMARKED_VALUES = 200
-"""So many different unknown statuses (resources, shapes) are counted by name."""
-
 
 def convert_source(
     output: Path,
@@ -77,7 +74,7 @@ def _convert(
             with disk(directory.parent):
                 placed.write_ipc(directory / f"{kind}-{blocks}.arrow", compression="lz4")
             size += int(placed.estimated_size())
-        add_counts(remarks, _remarks(batch), REMARKED_VALUES)
+        add_counts(remarks, _remarks(batch))
         blocks += 1
         payloads += len(block.payloads)
         filtered += batch.filtered.height

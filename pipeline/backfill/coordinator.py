@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.config.credentials import Credentials
 
-REMARKED_VALUES = 500
 BUCKET_ROWS = 1_000_000
 """So many bookings are looked through at once for ids that come twice."""
 GROUP_BYTES = 48 << 20
@@ -119,7 +118,6 @@ def backfill(
             # Archives are known already: the processes start while the plan is made durable.
             who = None if server else held.enter_context(hired(cluster, workers, layout.output, plan.sources))
             if earlier is None:
-                layout.make()
                 write_json(layout.plan, plan.to_json())
             run = _Run(layout, plan, config, progress or (lambda _: None), resumed=earlier is not None)
             if server is not None and credentials is not None:
@@ -129,7 +127,7 @@ def backfill(
                 summary = run.summary()
             except PluginConfigError:
                 # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
-                if server is None and earlier is None and not any(layout.segments.iterdir()):
+                if server is None and earlier is None and not any(layout.segments.glob("*")):
                     shutil.rmtree(layout.work, ignore_errors=True)
                 raise
         layout.publish()
@@ -183,7 +181,7 @@ class _Run:
             written = self._make("merge_group", "merge", self._layout.merged, groups)
         remarks: dict[str, dict[str, int]] = {}
         for record in records:
-            add_counts(remarks, record.remarks, REMARKED_VALUES)
+            add_counts(remarks, record.remarks)
         months = _named(written, "month:")
         return BackfillSummary(
             read=sum(record.payloads for record in records) + self._cut,

@@ -58,11 +58,6 @@ class Layout:
         self.merged = self.work / "merged"
         self.staged = self.work / "staged"
 
-    def make(self) -> None:
-        """Make the directories of the work."""
-        for path in (self.fetched, self.segments, self.ends, self.found, self.merged, self.staged):
-            private_directory(path)
-
     def sweep(self) -> None:
         """Remove what a killed run left half-written."""
         for leftover in list(self.output.rglob(HALF_WRITTEN)):
@@ -101,7 +96,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     Where ``path`` is there already, another process has done the same work: this one's result is dropped.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir(mode=0o700)
+    private_directory(temporary)
     try:
         yield temporary
         for made in temporary.rglob("*"):
@@ -123,6 +118,7 @@ def put_json(path: Path, value: Any) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all."""
+    private_directory(path.parent)
     with whole_file(path) as temporary:
         put_json(temporary, value)
 

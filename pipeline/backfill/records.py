@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+REMARKED_VALUES = 500
+"""So many different unknown statuses (resources, shapes) are counted by name."""
+
 
 def segment_name(source: int, number: int) -> str:
     """Name a segment so that the names sort in the order of the sources."""
@@ -50,12 +53,10 @@ class SegmentRecord:
         return [directory / f"{kind}-{block}.arrow" for block in range(self.blocks)]
 
 
-def add_counts(
-    total: dict[str, dict[str, int]], remarks: Mapping[str, Mapping[str, int]], limit: int
-) -> None:
-    """Add one segment's remarks to ``total``; of each kind at most ``limit`` different values are kept."""
+def add_counts(total: dict[str, dict[str, int]], remarks: Mapping[str, Mapping[str, int]]) -> None:
+    """Add remarks to ``total``; of each kind at most ``REMARKED_VALUES`` different values are kept."""
     for kind, counts in remarks.items():
         known = total.setdefault(kind, {})
         for value, count in counts.items():
-            if value in known or len(known) < limit:
+            if value in known or len(known) < REMARKED_VALUES:
                 known[value] = known.get(value, 0) + count

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytz
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import Layout, read_json, write_json
+from pipeline.backfill.files import Layout, private_directory, read_json, write_json
 from pipeline.backfill.plan import ServerRange, Source, describe
 from pipeline.errors import PluginFetchError
 from pipeline.files import whole_file
@@ -65,6 +65,7 @@ def bring(
             counts = read_json(done, dict[str, int])
             if counts is None:
                 fetched = _fetch_all(client, config, window_of(config, first, beyond))
+                private_directory(layout.fetched)
                 with whole_file(file) as temporary, temporary.open("wb") as handle:
                     for payload in (*fetched.payloads, *fetched.invalid):
                         handle.write(payload_text(payload).encode() + b"\n")

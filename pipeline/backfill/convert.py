@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from pipeline.backfill.files import RECORD, Layout, put_json, whole_directory
 from pipeline.backfill.merge import disk
 from pipeline.backfill.plan import ServerRange, Source
 from pipeline.backfill.records import SegmentRecord, add_counts, segment_key, segment_name
+from pipeline.backfill.server import server_selection
 from pipeline.batch import TIME_FLAGS, Batch, process_batch, unknown_resources, unknown_statuses
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
 
@@ -43,7 +43,7 @@ def convert_source(
     how many it has.
     """
     layout = Layout(output)
-    selection = _selection(config, server) if server else None
+    selection = server_selection(config, server) if server else None
 
     def wanted(number: int) -> bool:
         mine = number == first if step == 0 else number % step == first
@@ -121,19 +121,3 @@ def _remarks(batch: Batch) -> Mapping[str, Mapping[str, int]]:
         "times": {name: int((batch.asked_for[name] & batch.is_accepted).sum()) for name in TIME_FLAGS},
         "filtered": dict(batch.filtered["reason"].value_counts().iter_rows()),
     }
-
-
-def _selection(config: PipelineConfig, server: ServerRange) -> Selection:
-    """Return what was asked of the server, to be asked again on this side."""
-    from pipeline.backfill.server import range_window
-    from pipeline.transform.selection import Selection
-
-    window = range_window(config, server)
-    return Selection(
-        resources=config.resources,
-        status=config.status_filter,
-        start=window.start.astimezone(UTC),
-        end=window.end.astimezone(UTC),
-        include_running=False,
-        allowed_studies=config.allowed_studies,
-    )

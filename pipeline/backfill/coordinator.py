@@ -10,8 +10,8 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def backfill(
     refuse_reserved_targets(config)
     server = sources if isinstance(sources, ServerRange) else None
     if server is not None:
-        _check_server(server, config, credentials)
+        server.check(config, credentials)
     found = () if isinstance(sources, ServerRange) else find_sources(sources)
     layout = Layout(Path(output).resolve())
     with only_one(layout.output):
@@ -111,54 +111,48 @@ def backfill(
         earlier = read_json(layout.plan, Plan)
         if earlier is None:
             _refuse_foreign_output(layout)
+            write_json(layout.plan, plan.to_json())
         else:
             plan = joined(earlier, plan, finished=False)
             layout.sweep()
-        with ExitStack() as held:
-            # Archives are known already: the processes start while the plan is made durable.
-            who = None if server else held.enter_context(hired(cluster, workers, layout.output, plan.sources))
-            if earlier is None:
-                write_json(layout.plan, plan.to_json())
-            run = _Run(layout, plan, config, progress or (lambda _: None), resumed=earlier is not None)
-            if server is not None and credentials is not None:
-                run.fetch(server, credentials)
-            run.workers = who or held.enter_context(hired(cluster, workers, layout.output, run.plan.sources))
-            try:
+        run = _Run(layout, plan, config, progress or (lambda _: None), resumed=earlier is not None)
+        if server is not None and credentials is not None:
+            run.fetch(server, credentials)
+        try:
+            with hired(cluster, workers, layout.output, run.plan.sources) as run.workers:
                 summary = run.summary()
-            except PluginConfigError:
-                # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
-                if server is None and earlier is None and not any(layout.segments.glob("*")):
-                    shutil.rmtree(layout.work, ignore_errors=True)
-                raise
+        except PluginConfigError:
+            # An archive is damaged. Put right it is another one, for which work that has just begun is of no use.
+            if server is None and earlier is None and not any(layout.segments.glob("*")):
+                shutil.rmtree(layout.work, ignore_errors=True)
+            raise
         layout.publish()
         write_json(layout.manifest, {"plan": plan.to_json(), "summary": summary.to_dict()})
         shutil.rmtree(layout.work, ignore_errors=True)
         return summary
 
 
+@dataclass
 class _Run:
     """One run over a plan's sources; what earlier runs committed counts as done."""
 
-    workers: Workers
-
-    def __init__(
-        self, layout: Layout, plan: Plan, config: PipelineConfig, progress: ProgressCallback, *, resumed: bool
-    ) -> None:
-        self.plan = plan
-        self._layout = layout
-        self._config = config
-        self._progress = progress
-        self._resumed = resumed
-        self._records: dict[str, SegmentRecord] = {}
-        self._seconds: dict[str, float] = {}
-        self._gone = self._cut = 0
+    layout: Layout
+    plan: Plan
+    config: PipelineConfig
+    progress: ProgressCallback
+    resumed: bool
+    workers: Workers = field(init=False)
+    gone: int = 0
+    cut: int = 0
+    records: dict[str, SegmentRecord] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def fetch(self, server: ServerRange, credentials: Credentials) -> None:
         """Bring the days of a server; their files are the plan's sources from then on."""
         from pipeline.backfill.server import bring
 
-        sources, self._gone, self._cut = bring(
-            self._layout, server, self._config, credentials, lambda *how_far: self._tell("fetch", *how_far)
+        sources, self.gone, self.cut = bring(
+            self.layout, server, self.config, credentials, lambda *how_far: self._tell("fetch", *how_far)
         )
         self.plan = replace(self.plan, sources=sources)
 
@@ -174,27 +168,24 @@ class _Run:
         records = self._segments()
         filled = [record for record in records if record.blocks]
         buckets = -(-sum(record.payloads for record in records) // BUCKET_ROWS)
-        with self._timed("resolve"):
-            older = self._make("find_replaced", "resolve", self._layout.found, [(buckets, filled)] * buckets)
-        with self._timed("merge"):
-            groups = [(buckets, group) for group in _groups(filled)]
-            written = self._make("merge_group", "merge", self._layout.merged, groups)
+        older = self._make("resolve", [(buckets, filled)] * buckets)
+        written = self._make("merge", [(buckets, group) for group in _groups(filled)])
         remarks: dict[str, dict[str, int]] = {}
         for record in records:
             add_counts(remarks, record.remarks)
         months = _named(written, "month:")
         return BackfillSummary(
-            read=sum(record.payloads for record in records) + self._cut,
+            read=sum(record.payloads for record in records) + self.cut,
             entries=sum(months.values()),
             rejected=written["rejected"],
             replaced=written["replaced"],
-            filtered=sum(record.filtered for record in records) - older["filtered"] + self._cut,
-            gone=self._gone,
+            filtered=sum(record.filtered for record in records) - older["filtered"] + self.cut,
+            gone=self.gone,
             months=months,
             reasons=_named(written, "reason:"),
             remarks=remarks,
-            seconds=self._seconds,
-            resumed=self._resumed,
+            seconds=self.seconds,
+            resumed=self.resumed,
         )
 
     def _convert(self) -> None:
@@ -208,7 +199,7 @@ class _Run:
             self._conversion(source, number, 0)
             for source in self.plan.sources
             for number in range(counts[source.index] or 0)
-            if segment_name(source.index, number) not in self._records
+            if segment_name(source.index, number) not in self.records
         ]
         ends = Counter[int]()
         for job, passed in self.workers.run(jobs, self._tick):
@@ -222,8 +213,8 @@ class _Run:
         )
 
     def _conversion(self, source: Source, first: int, step: int) -> Job:
-        plan, output = self.plan, self._layout.output
-        return (convert, output, source, plan.segment_bytes, first, step, self._config, plan.server)
+        plan, output = self.plan, self.layout.output
+        return (convert, output, source, plan.segment_bytes, first, step, self.config, plan.server)
 
     def _segment_count(self, source: Source) -> int | None:
         """Count a source's segments; None where only its end tells and it was not read so far yet."""
@@ -231,16 +222,16 @@ class _Run:
         return read_json(self._end(source.index), int) if known is None else known
 
     def _end(self, index: int) -> Path:
-        return self._layout.ends / f"{index:05d}.json"
+        return self.layout.ends / f"{index:05d}.json"
 
     def _tick(self) -> None:
         """Read the records of segments that were committed since the last look, by whomever; tell of them."""
-        for directory in self._layout.segments.glob("[0-9]*"):
-            if directory.name not in self._records:
+        for directory in self.layout.segments.glob("[0-9]*"):
+            if directory.name not in self.records:
                 record = read_json(directory / RECORD, SegmentRecord)
                 if record is not None:
-                    self._records[directory.name] = record
-        stored = sum(record.stored_bytes for record in self._records.values())
+                    self.records[directory.name] = record
+        stored = sum(record.stored_bytes for record in self.records.values())
         self._tell("convert", stored, sum(source.size for source in self.plan.sources))
 
     def _await(self, expected: set[str]) -> None:
@@ -248,12 +239,12 @@ class _Run:
         deadline = time.monotonic() + LATE_SECONDS
         while True:
             self._tick()
-            missing = expected - self._records.keys()
+            missing = expected - self.records.keys()
             if not missing:
                 return
             if time.monotonic() > deadline:
                 raise PluginStateError(
-                    f"{len(missing)} finished parts are not to be seen in {self._layout.segments}; does every worker "
+                    f"{len(missing)} finished parts are not to be seen in {self.layout.segments}; does every worker "
                     "write to the same directory? Start again and the backfill goes on where it stopped"
                 )
             time.sleep(1)
@@ -271,34 +262,33 @@ class _Run:
         """Return what is known of the segments, in the order of the sources, each with the lines before it."""
         lines = Counter[int]()
         segments = []
-        for name in sorted(self._records):
-            record = self._records[name]
+        for name in sorted(self.records):
+            record = self.records[name]
             segments.append(replace(record, lines_before=lines[record.source]))
             lines[record.source] += record.lines
         return segments
 
-    def _make(self, step: str, stage: Stage, place: Path, calls: Sequence[tuple[Any, ...]]) -> Counter[str]:
-        """Have one directory made for each of a step's calls; return what they count together."""
+    def _make(self, stage: Stage, calls: Sequence[tuple[Any, ...]]) -> Counter[str]:
+        """Have one directory made for each of a stage's calls; return what they count together."""
         jobs = [
-            (make, step, place / f"{number:05d}", self._layout.output, number, *arguments)
+            (make, stage, self.layout.work / stage / f"{number:05d}", self.layout.output, number, *arguments)
             for number, arguments in enumerate(calls)
         ]
         total = Counter[str]()
-        for number, (_, counts) in enumerate(self.workers.run(jobs), start=1):
-            total.update(counts)
-            self._tell(stage, number, len(jobs))
+        with self._timed(stage):
+            for number, (_, counts) in enumerate(self.workers.run(jobs), start=1):
+                total.update(counts)
+                self._tell(stage, number, len(jobs))
         return total
 
     def _tell(self, stage: Stage, done: int, total: int) -> None:
-        self._progress(
-            Progress(stage, done, total, sum(record.payloads for record in self._records.values()))
-        )
+        self.progress(Progress(stage, done, total, sum(record.payloads for record in self.records.values())))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._seconds[stage] = round(time.perf_counter() - start, 3)
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
 
 
 def _groups(segments: Sequence[SegmentRecord]) -> list[list[SegmentRecord]]:
@@ -313,16 +303,6 @@ def _groups(segments: Sequence[SegmentRecord]) -> list[list[SegmentRecord]]:
 
 def _named(counts: Mapping[str, int], prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): counts[name] for name in sorted(counts) if name.startswith(prefix)}
-
-
-def _check_server(server: ServerRange, config: PipelineConfig, credentials: Credentials | None) -> None:
-    server.check()
-    if credentials is None:
-        raise PluginConfigError("a range of days is fetched from a server and needs credentials")
-    if not config.base_url or not config.resources:
-        raise PluginConfigError(
-            "a range of days is fetched from a server: base_url and resources must be configured"
-        )
 
 
 def _throw_away(layout: Layout) -> None:

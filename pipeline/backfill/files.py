@@ -40,7 +40,7 @@ class Layout:
     """The paths of one backfill below its output directory.
 
     ``manifest`` is the file whose presence says that the output is complete. Below ``work``: ``plan``, what the work
-    is for; ``fetched``, bookings of a server, one NDJSON file per window; ``segments``, ``found`` and ``merged``, one
+    is for; ``fetched``, bookings of a server, one NDJSON file per window; ``segments``, ``resolve`` and ``merge``, one
     directory per finished piece of each stage; ``ends``, how many segments a compressed source has, once it was read to
     its end; ``staged``, the output on its way to its place.
     """
@@ -54,8 +54,8 @@ class Layout:
         self.fetched = self.work / "fetched"
         self.segments = self.work / "segments"
         self.ends = self.work / "ends"
-        self.found = self.work / "found"
-        self.merged = self.work / "merged"
+        self.resolve = self.work / "resolve"
+        self.merge = self.work / "merge"
         self.staged = self.work / "staged"
 
     def sweep(self) -> None:
@@ -68,8 +68,8 @@ class Layout:
 
     def publish(self) -> None:
         """Move the merged files to their places. Can be done again after it was cut short."""
-        for file in sorted(self.merged.glob("[0-9]*/**/*.parquet")):
-            staged = self.staged.joinpath(*file.relative_to(self.merged).parts[1:])
+        for file in sorted(self.merge.glob("[0-9]*/**/*.parquet")):
+            staged = self.staged.joinpath(*file.relative_to(self.merge).parts[1:])
             private_directory(staged.parent)
             file.rename(staged)
         for name, place in zip(OUTPUTS, self.outputs, strict=True):

@@ -27,7 +27,7 @@ _OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def find_replaced(
+def resolve(
     directory: Path, output: Path, bucket: int, buckets: int, segments: Sequence[SegmentRecord]
 ) -> dict[str, int]:
     """Write down which versions of one bucket's bookings are replaced; count them, and those that were filtered."""
@@ -44,7 +44,7 @@ def find_replaced(
     return {"replaced": lost.height, "filtered": int(lost["is_filtered"].sum())}
 
 
-def merge_group(
+def merge(
     directory: Path, output: Path, group: int, buckets: int, segments: Sequence[SegmentRecord]
 ) -> dict[str, int]:
     """Write the entries by month, the rejected and the replaced rows of some segments that follow one another.
@@ -53,7 +53,7 @@ def merge_group(
         directory: gets the files, below the names of their places in the output.
         output: the backfill's output directory.
         group: the number of these segments among all groups, which is that of their files.
-        buckets: in how many of them ``find_replaced`` looked.
+        buckets: in how many of them ``resolve`` looked.
         segments: the segments, each with rows.
 
     Returns:
@@ -66,7 +66,7 @@ def merge_group(
     name = f"part-{group:04d}.parquet"
     with disk(layout.work):
         mine = pl.col("segment").is_between(segments[0].key, segments[-1].key)
-        found = [layout.found / f"{bucket:05d}" / LOST for bucket in range(buckets)]
+        found = [layout.resolve / f"{bucket:05d}" / LOST for bucket in range(buckets)]
         lost = _scan(found).filter(mine).collect().sort("segment", "row")
         by_month = pl.PartitionBy(
             directory / "entries",

@@ -23,6 +23,7 @@ from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
+    from pipeline.config.credentials import Credentials
 
 
 SUFFIXES = (
@@ -175,12 +176,17 @@ class ServerRange:
     last: str
     days: int = 7
 
-    def check(self) -> None:
-        """Raise ``PluginConfigError`` where the range holds no day."""
+    def check(self, config: PipelineConfig, credentials: Credentials | None) -> None:
+        """Raise ``PluginConfigError`` where the range holds no day, or the server cannot be asked."""
         if self.last < self.first:
             raise PluginConfigError(f"--from {self.first} lies after --to {self.last}; swap them")
         if self.days < 1:
             raise PluginConfigError("--window-days: write 1 or more")
+        told = "a range of days is fetched from a server"
+        if credentials is None:
+            raise PluginConfigError(f"{told} and needs credentials")
+        if not config.base_url or not config.resources:
+            raise PluginConfigError(f"{told}: base_url and resources must be configured")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 import pytz
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
     from pipeline.config.credentials import Credentials
+    from pipeline.transform.selection import Selection
 
 ROUNDS = 3
 """So often details that could not be had are asked for, each time with the client's own retries."""
@@ -92,10 +93,20 @@ def window_of(config: PipelineConfig, first: date, beyond: date) -> Window:
     return Window(start=start, end=end, query_start=start)
 
 
-def range_window(config: PipelineConfig, server: ServerRange) -> Window:
-    """Return the whole range as one window."""
+def server_selection(config: PipelineConfig, server: ServerRange) -> Selection:
+    """Return what was asked of the server, to be asked again on this side."""
+    from pipeline.transform.selection import Selection
+
     days = days_of(server)
-    return window_of(config, days[0][0], days[-1][1])
+    window = window_of(config, days[0][0], days[-1][1])
+    return Selection(
+        resources=config.resources,
+        status=config.status_filter,
+        start=window.start.astimezone(UTC),
+        end=window.end.astimezone(UTC),
+        include_running=False,
+        allowed_studies=config.allowed_studies,
+    )
 
 
 def site_midnight(config: PipelineConfig, day: date) -> datetime:

@@ -44,12 +44,12 @@ def convert(*arguments: Any) -> int:
     return convert_source(*arguments)
 
 
-def make(step: str, directory: Path, *arguments: Any) -> dict[str, int]:
-    """Let a function of ``merge`` fill a directory, unless that is done; return its counts, which lie there too."""
+def make(stage: str, directory: Path, *arguments: Any) -> dict[str, int]:
+    """Let the stage's function in ``merge`` fill a directory, unless that is done; return its counts, which lie there too."""
     counts = read_json(directory / RECORD, dict[str, int])
     if counts is None:
         with whole_directory(directory) as made:
-            counts = getattr(import_module("pipeline.backfill.merge"), step)(made, *arguments)
+            counts = getattr(import_module("pipeline.backfill.merge"), stage)(made, *arguments)
             put_json(made / RECORD, counts)
     return counts
 

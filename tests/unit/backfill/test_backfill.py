@@ -262,7 +262,7 @@ def test_what_a_kill_left_half_written_is_not_published(archive: Path, tmp_path:
 
     def leave_behind(progress: Progress) -> None:
         if progress.stage == "merge" and progress.done:
-            month = out / ".backfill/merged/.00001.01234567.tmp/entries/month=2026-11"
+            month = out / ".backfill/merge/.00001.01234567.tmp/entries/month=2026-11"
             month.mkdir(parents=True, exist_ok=True)
             (month / "part-0001.parquet").touch()
             (out / ".manifest.json.01234567.tmp").touch()

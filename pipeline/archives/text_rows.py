@@ -55,8 +55,7 @@ class LineReader:
 
     def __init__(self, stream: Readable, offset: int = 0) -> None:
         self._stream = stream
-        self._buffer = b""
-        self._ended = False
+        self._buffer = bytearray()
         self._left_out = 0
         self.offset = offset
 
@@ -74,22 +73,17 @@ class LineReader:
         cut = 0 if reaches_end else self._buffer.rfind(b"\n", 0, goal) + 1
         if not cut:
             cut = self._line_end(goal - 1)
-        taken, self._buffer = self._buffer[:cut], self._buffer[cut:]
+        taken = bytes(self._buffer[:cut])
+        del self._buffer[:cut]
         self.offset += cut + self._left_out
         self._left_out = 0
         return taken
 
     def _fill(self, size: int) -> int:
         """Read until the buffer holds ``size`` bytes or the stream ends; return how many it holds."""
-        parts, have = [self._buffer], len(self._buffer)
-        while have < size and not self._ended:
-            part = self._stream.read(size - have)
-            self._ended = not part
-            parts.append(part)
-            have += len(part)
-        if len(parts) > 1:
-            self._buffer = b"".join(parts)
-        return have
+        while len(self._buffer) < size and (part := self._stream.read(size - len(self._buffer))):
+            self._buffer += part
+        return len(self._buffer)
 
     def _line_end(self, start: int) -> int:
         """Return the index behind the first newline at or after ``start``, or behind the stream's last byte."""
@@ -106,10 +100,10 @@ class LineReader:
         begin = self._buffer.rfind(b"\n", 0, start) + 1
         if start - begin <= LINE_BYTES:
             return start
-        kept = self._buffer[: begin + KEPT_OF_A_GIANT] + b"\0"
-        self._left_out += start - len(kept)
-        self._buffer = kept + self._buffer[start:]
-        return len(kept)
+        kept = begin + KEPT_OF_A_GIANT
+        self._left_out += start - kept - 1
+        self._buffer[kept:start] = b"\0"
+        return kept + 1
 
 
 class Unpacked:
@@ -142,20 +136,14 @@ class RowLines:
 
     def __init__(self, rows: Iterable[bytes]) -> None:
         self._rows = iter(rows)
-        self._ready = b""
+        self._ready = bytearray()
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes; none at the end."""
-        if not self._ready:
-            rows: list[bytes] = []
-            length = 0
-            for row in self._rows:
-                rows.append(row + b"\n")
-                length += len(row)
-                if length >= size:
-                    break
-            self._ready = b"".join(rows)
-        taken, self._ready = self._ready[:size], self._ready[size:]
+        while len(self._ready) < size and (row := next(self._rows, None)) is not None:
+            self._ready += row + b"\n"
+        taken = bytes(self._ready[:size])
+        del self._ready[:size]
         return taken
 
 

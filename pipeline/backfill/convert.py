@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.archives import Segment, read_segments
-from pipeline.backfill.files import RECORD, Layout, put_json, whole_directory
+from pipeline.archives import Segment, read_segments, segment_count
+from pipeline.backfill.files import (
+    RECORD,
+    Layout,
+    must_read,
+    put_json,
+    read_json,
+    whole_directory,
+    write_json,
+)
 from pipeline.backfill.merge import disk
 from pipeline.backfill.plan import ServerRange, Source
 from pipeline.backfill.records import SegmentRecord, add_counts, segment_key, segment_name
@@ -35,28 +43,35 @@ def convert_source(
     step: int,
     config: PipelineConfig,
     server: ServerRange | None,
-) -> int:
+) -> list[SegmentRecord]:
     """Convert segment ``first`` of ``source`` and every ``step``-th one after it, those that are not done yet.
 
-    With ``step`` 0 only segment ``first`` is converted. Bookings of a ``server`` pass the configuration's filters,
-    those of an archive are all converted. Returns how many segments were passed, which for a compressed source is
-    how many it has.
+    Bookings of a ``server`` pass the configuration's filters, those of an archive are all converted. Returns what is
+    known of all these segments, whoever converted them.
     """
     layout = Layout(output)
     selection = server_selection(config, server) if server else None
+    end = layout.ends / f"{source.index:05d}.json"
+
+    def place(number: int) -> Path:
+        return layout.segments / segment_name(source.index, number)
 
     def wanted(number: int) -> bool:
-        mine = number == first if step == 0 else number % step == first
-        return mine and not (layout.segments / segment_name(source.index, number)).is_dir()
+        return number % step == first and not place(number).is_dir()
 
-    passed = 0
-    for segment in read_segments(source.file, segment_bytes, wanted):
-        passed = segment.number + 1
-        if segment.wanted:
-            with whole_directory(layout.segments / segment_name(source.index, segment.number)) as directory:
-                record = _convert(directory, source, segment, config, selection)
-                put_json(directory / RECORD, asdict(record))
-    return passed
+    count = segment_count(source.file, segment_bytes) or read_json(end, int)
+    if count is None or any(map(wanted, range(count))):
+        passed = 0
+        for segment in read_segments(source.file, segment_bytes, wanted):
+            passed = segment.number + 1
+            if segment.wanted:
+                with whole_directory(place(segment.number)) as directory:
+                    record = _convert(directory, source, segment, config, selection)
+                    put_json(directory / RECORD, asdict(record))
+        if count is None:
+            count = passed
+            write_json(end, count)
+    return [must_read(place(number) / RECORD, SegmentRecord) for number in range(first, count, step)]
 
 
 def _convert(

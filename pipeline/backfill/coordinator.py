@@ -21,7 +21,6 @@ from pipeline.backfill.plan import (
     SEGMENT_BYTES,
     Plan,
     ServerRange,
-    Source,
     changed_sources,
     find_sources,
     joined,
@@ -31,7 +30,7 @@ from pipeline.backfill.plan import (
 )
 from pipeline.backfill.records import SegmentRecord, add_counts, segment_name
 from pipeline.backfill.summary import BackfillSummary, Progress, ProgressCallback, Stage
-from pipeline.backfill.workers import Job, Workers, convert, hired, make
+from pipeline.backfill.workers import Workers, convert, hired, make
 from pipeline.errors import PluginConfigError, PluginStateError
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ BUCKET_ROWS = 1_000_000
 """So many bookings are looked through at once for ids that come twice."""
 GROUP_BYTES = 48 << 20
 """So much of the segments' rows, as they lie in memory, one group of the merge writes: a file for each month in it."""
-LATE_SECONDS = 90
-"""So long a shared file system may take to show a file that another machine has written."""
 
 
 @dataclass(frozen=True)
@@ -189,40 +186,25 @@ class _Run:
         )
 
     def _convert(self) -> None:
-        """Convert every segment of every source that is not committed yet."""
+        """Convert every segment of every source that is not committed yet.
+
+        Of a compressed source only its end tells how many segments it has: workers share it by every so many of them.
+        """
         self._tick()
-        counts = {source.index: self._segment_count(source) for source in self.plan.sources}
-        streamed = [source for source in self.plan.sources if counts[source.index] is None]
-        strides = max(1, -(-self.workers.count // max(len(streamed), 1)))
-        jobs = [self._conversion(source, first, strides) for source in streamed for first in range(strides)]
-        jobs += [
-            self._conversion(source, number, 0)
-            for source in self.plan.sources
-            for number in range(counts[source.index] or 0)
-            if segment_name(source.index, number) not in self.records
+        plan = self.plan
+        counts = [segment_count(source.file, plan.segment_bytes) for source in plan.sources]
+        strides = max(1, -(-self.workers.count // max(counts.count(None), 1)))
+        # What is read to its end takes longest, and begins first.
+        order = sorted(zip(plan.sources, counts, strict=True), key=lambda pair: pair[1] is not None)
+        jobs = [
+            (convert, self.layout.output, source, plan.segment_bytes, first, step, self.config, plan.server)
+            for source, count in order
+            for step in [count or strides]
+            for first in range(step)
         ]
-        ends = Counter[int]()
-        for job, passed in self.workers.run(jobs, self._tick):
-            index = job[2].index
-            ends[index] += 1
-            if counts[index] is None and ends[index] == strides:
-                counts[index] = passed
-                write_json(self._end(index), passed)
-        self._await(
-            {segment_name(index, number) for index, count in counts.items() for number in range(count or 0)}
-        )
-
-    def _conversion(self, source: Source, first: int, step: int) -> Job:
-        plan, output = self.plan, self.layout.output
-        return (convert, output, source, plan.segment_bytes, first, step, self.config, plan.server)
-
-    def _segment_count(self, source: Source) -> int | None:
-        """Count a source's segments; None where only its end tells and it was not read so far yet."""
-        known = segment_count(source.file, self.plan.segment_bytes)
-        return read_json(self._end(source.index), int) if known is None else known
-
-    def _end(self, index: int) -> Path:
-        return self.layout.ends / f"{index:05d}.json"
+        for _, records in self.workers.run(jobs, self._tick):
+            self.records |= {segment_name(record.source, record.number): record for record in records}
+        self._tick()
 
     def _tick(self) -> None:
         """Read the records of segments that were committed since the last look, by whomever; tell of them."""
@@ -233,21 +215,6 @@ class _Run:
                     self.records[directory.name] = record
         stored = sum(record.stored_bytes for record in self.records.values())
         self._tell("convert", stored, sum(source.size for source in self.plan.sources))
-
-    def _await(self, expected: set[str]) -> None:
-        """Wait until all expected segments are seen; a network file system may show them late."""
-        deadline = time.monotonic() + LATE_SECONDS
-        while True:
-            self._tick()
-            missing = expected - self.records.keys()
-            if not missing:
-                return
-            if time.monotonic() > deadline:
-                raise PluginStateError(
-                    f"{len(missing)} finished parts are not to be seen in {self.layout.segments}; does every worker "
-                    "write to the same directory? Start again and the backfill goes on where it stopped"
-                )
-            time.sleep(1)
 
     def _refuse_changed_sources(self) -> None:
         faults = changed_sources(self.plan.sources, [look_again(source) for source in self.plan.sources])

@@ -137,6 +137,14 @@ def read_json(path: Path, kind: type[T]) -> T | None:
         raise damaged(path) from None
 
 
+def must_read(path: Path, kind: type[T]) -> T:
+    """Return what lies in a file that must be there; see ``read_json``."""
+    value = read_json(path, kind)
+    if value is None:
+        raise damaged(path)
+    return value
+
+
 def damaged(path: Path) -> PluginStateError:
     """Return the error for a file of the work that is not as it was written."""
     return PluginStateError(

@@ -22,6 +22,7 @@ from typing import Any
 
 from pipeline.backfill.files import RECORD, put_json, read_json, whole_directory
 from pipeline.backfill.plan import Source
+from pipeline.backfill.records import SegmentRecord
 from pipeline.errors import PluginConfigError, PluginStateError
 from pipeline.version import __version__
 from pipeline.wording import install
@@ -37,7 +38,7 @@ Done = tuple[Job, Any]
 """A job, and what its function returned."""
 
 
-def convert(*arguments: Any) -> int:
+def convert(*arguments: Any) -> list[SegmentRecord]:
     """Call ``convert_source`` here; whoever asks for it need not load what it needs."""
     from pipeline.backfill.convert import convert_source
 

@@ -1,6 +1,6 @@
 """One reader of booking files for every command: what a file is, and its rows in bounded memory.
 
-``recognise`` tells by a file's first bytes what it is, or refuses it in one sentence; ``BookingFile`` reads it from
+``recognise`` says by a file's first bytes what it is, or refuses it in one sentence; ``BookingFile`` reads it from
 beginning to end, ``read_segments`` in parts that can be given to several workers; ``payloads_of`` takes a path, a frame or a
 list from a program. Importing it loads no polars.
 """

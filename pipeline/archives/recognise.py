@@ -1,4 +1,4 @@
-"""What is this file? Told by its first bytes, for every command that reads one; what cannot be read is refused.
+"""What a file is, by its first bytes, for every command that reads one; what cannot be read is refused.
 
 Read are JSON (a value per line, an array, a server's answer with ``biskits``, pretty-printed or not), CSV and
 Parquet, JSON and CSV also packed by gzip or zstd. All else is refused in one sentence that names the cause and the
@@ -84,7 +84,7 @@ _EXCEL_DATE = re.compile(
     r"|\d{4}-\d\d-\d\d +\d{1,2}:\d\d(:\d\d)?\Z|\d{5}([.,]\d+)?\Z"
 )
 _EXCEL_TIME = re.compile(r"\d:\d\d(:\d\d)?\Z|\d{1,2}:\d\d(:\d\d)? ?[AaPp]\.?[Mm]\.?\Z|0[.,]\d+\Z")
-# What they were; a time from ten o'clock on tells nothing, because it may have stayed as it was.
+# What they were; a time from ten o'clock on proves nothing, because it may have stayed as it was.
 _OUR_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
 _OUR_EARLY_TIME = re.compile(r"0\d:\d\d(:\d\d)?(\.\d+)?\Z")
 

@@ -100,7 +100,7 @@ class BookingFile:
 
 
 def segment_count(archive: Archive, size: int) -> int | None:
-    """Return how many segments a source has; None where only reading to its end can tell."""
+    """Return how many segments a source has; None where that is only known at its end."""
     if archive.kind == "parquet":
         from pipeline.archives.tables import row_count
 
@@ -111,8 +111,8 @@ def segment_count(archive: Archive, size: int) -> int | None:
 def read_segments(archive: Archive, size: int, wanted: Callable[[int], bool]) -> Iterator[Segment]:
     """Yield the wanted segments of ``archive`` in order; the others are passed over without being parsed.
 
-    A segment's blocks must be used up before the next segment is asked for. Of a file whose length in lines only its
-    end tells every segment is yielded, those not wanted without blocks.
+    A segment's blocks must be used up before the next segment is asked for. Where the number of segments is
+    only known at the file's end, every segment is yielded, those not wanted without blocks.
 
     Raises:
         PluginConfigError: the file is damaged, or cannot be read any more.

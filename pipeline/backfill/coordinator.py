@@ -146,9 +146,9 @@ class _Run:
 
     def fetch(self, server: ServerRange, credentials: Credentials) -> None:
         """Bring the days of a server; their files are the plan's sources from then on."""
-        from pipeline.backfill.server import bring
+        from pipeline.backfill.server import fetch_days
 
-        sources, self.gone, self.cut = bring(
+        sources, self.gone, self.cut = fetch_days(
             self.layout, server, self.config, credentials, lambda *how_far: self._tell("fetch", *how_far)
         )
         self.plan = replace(self.plan, sources=sources)
@@ -188,7 +188,7 @@ class _Run:
     def _convert(self) -> None:
         """Convert every segment of every source that is not committed yet.
 
-        Of a compressed source only its end tells how many segments it has: workers share it by every so many of them.
+        How many segments a compressed source has is only known at its end: each worker takes every n-th of them.
         """
         self._tick()
         plan = self.plan

@@ -142,5 +142,5 @@ def disk(path: Path) -> Iterator[None]:
     if refused is None:
         raise damaged(path)
     raise PluginStateError(
-        f"{path}: cannot be written ({refused}); make room, start the same command again and it goes on where it stopped"
+        f"{path}: cannot be written ({refused}); make room, start the same command again and it continues where it stopped"
     )

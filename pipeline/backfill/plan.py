@@ -150,7 +150,7 @@ def _expand(pattern: str) -> list[str]:
 
 
 FORMAT = 3
-"""Of the work directory: one that a killed backfill left in another form cannot be gone on with."""
+"""Of the work directory: work that a killed backfill left in another form cannot be continued."""
 SEGMENT_BYTES = 24 << 20
 
 # How bookings are fetched, and where the ledger lies, has no part in what an entry looks like.

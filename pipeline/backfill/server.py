@@ -1,7 +1,7 @@
-"""A range of days brought from a running server, window by window, each kept as an NDJSON file until all is done.
+"""A range of days fetched from a running server, window by window, each kept as an NDJSON file until all is done.
 
 Only this process asks the server, with the client's own limit on requests in flight; the files are then archives like
-any other. A window that was brought whole is not asked for again when a killed backfill goes on.
+any other. A window that was fetched whole is not asked for again when a killed backfill continues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.transform.selection import Selection
 
 ROUNDS = 3
-"""So often details that could not be had are asked for, each time with the client's own retries."""
+"""How often details that could not be fetched are asked for, each time with the client's own retries."""
 
 
 def days_of(server: ServerRange) -> list[tuple[date, date]]:
@@ -39,7 +39,7 @@ def days_of(server: ServerRange) -> list[tuple[date, date]]:
     return list(zip(starts, [*starts[1:], beyond], strict=True))
 
 
-def bring(
+def fetch_days(
     layout: Layout,
     server: ServerRange,
     config: PipelineConfig,
@@ -51,8 +51,8 @@ def bring(
     Returns the windows' files, and how many bookings the lists named besides: those gone (404), and those cut off because
     they lie outside the window.
 
-    Raises ``PluginFetchError`` where a list cannot be had, or a booking's details after several rounds; what was
-    brought before stays.
+    Raises ``PluginFetchError`` where a list cannot be fetched, or a booking's details not after several rounds; what
+    was fetched before is kept.
     """
     from pipeline.calpendo.client import CalpendoClient
 
@@ -135,5 +135,5 @@ def _fetch_all(client: CalpendoClient, config: PipelineConfig, window: Window) -
     shown = ", ".join(str(number) for number in list(fetched.failed)[:5])
     raise PluginFetchError(
         f"{len(fetched.failed)} bookings of the window from {window.start:%Y-%m-%d} could not be fetched "
-        f"(ids {shown}{', …' if len(fetched.failed) > 5 else ''}); what was brought is kept, start again to go on"
+        f"(ids {shown}{', …' if len(fetched.failed) > 5 else ''}); what was fetched is kept; start the same command again to continue"
     )

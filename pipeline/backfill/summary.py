@@ -46,7 +46,7 @@ class BackfillSummary:
 
     @property
     def rate(self) -> float:
-        """Payloads a second, over all stages of this run; 0 where an earlier one read some of them, or all."""
+        """Payloads per second, over all stages of this run; 0 where an earlier one read some of them, or all."""
         total = sum(self.seconds.values())
         return self.read / total if total and not (self.resumed or self.was_complete) else 0.0
 

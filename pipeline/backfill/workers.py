@@ -126,7 +126,7 @@ def hired(
             ahead=2 * count,
             losses=(BrokenProcessPool,),
             lost="a worker process of the backfill was killed, perhaps for want of memory; "
-            "start the same command again (with fewer --workers) and it goes on where it stopped",
+            "start the same command again (with fewer --workers) and it continues where it stopped",
         )
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -213,7 +213,7 @@ def _cluster(address: str, output: Path, paths: Sequence[str]) -> Iterator[Worke
             ahead=4 * count,
             losses=(CancelledError, distributed.scheduler.KilledWorker),
             lost="the cluster lost its scheduler, or one part of the backfill ended several workers, perhaps for want "
-            "of memory; start the same command again and it goes on where it stopped",
+            "of memory; start the same command again and it continues where it stopped",
         )
 
 

@@ -54,7 +54,7 @@ def backfill(
     ] = None,
     window_days: Annotated[int, typer.Option(help="Days that one request asks for.", min=1, max=366)] = 7,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that work; default: one a core.", min=1, max=512)
+        int | None, typer.Option(help="Processes that work; default: one per core.", min=1, max=512)
     ] = None,
     cluster: Annotated[
         str | None, typer.Option(help="Let a Dask cluster work: the scheduler's address, tcp://host:8786.")
@@ -64,9 +64,9 @@ def backfill(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Turn bookings of any number into Parquet files of worklist entries, one directory a month.
+    """Turn bookings of any number into Parquet files of worklist entries, one directory per month.
 
-    A killed backfill goes on where it stopped when the same command is started again. The ledger is not touched.
+    A killed backfill continues where it stopped when the same command is started again. The ledger is not touched.
     Exit code 0: done; 1: it failed, start it again; 2: arguments, configuration or an archive are wrong.
     """
     with exit_codes():

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.archives import segments
-from pipeline.backfill import backfill
+from pipeline.backfill import backfill, coordinator
 from pipeline.batch import process_batch
 from pipeline.config import PipelineConfig
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID
@@ -97,11 +97,19 @@ LINES = st.lists(st.one_of(BOOKINGS, BOOKINGS, BOOKINGS, BROKEN), min_size=12, m
     cuts=st.lists(st.integers(0, 40), max_size=3),
     size=st.sampled_from([500, 2000, 10_000]),
     rows=st.integers(2, 12),
+    buckets=st.integers(1, 4),
+    group=st.sampled_from([1, 6_000, 1 << 20]),
 )
 def test_files_segments_and_blocks_do_not_show(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], cuts: list[int], size: int, rows: int
+    tmp_path_factory: pytest.TempPathFactory,
+    lines: list[bytes],
+    cuts: list[int],
+    size: int,
+    rows: int,
+    buckets: int,
+    group: int,
 ) -> None:
-    """Backfill: on any JSON, cut into any files, segments and blocks, the output is that of one batch over all."""
+    """Backfill: on any JSON, cut into any files, segments, blocks, buckets of ids and groups, the output is that of one batch over all."""
     folder = tmp_path_factory.mktemp("hostile")
     files = []
     edges = [0, *sorted(min(cut, len(lines)) for cut in cuts), len(lines)]
@@ -112,6 +120,8 @@ def test_files_segments_and_blocks_do_not_show(
     payloads = [line for begin, end in pairwise(edges) for line in (NO_ID, *lines[begin:end])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "BLOCK_ROWS", rows)
+        patch.setattr(coordinator, "BUCKET_ROWS", len(payloads) // buckets)
+        patch.setattr(coordinator, "GROUP_BYTES", group)
         summary = backfill(files, folder / "out", CONFIG, segment_bytes=size)
     batch = process_batch(payloads, CONFIG)
     older = batch.rejected["reasons"].list.contains(DUPLICATE_BOOKING_ID)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 BUCKET_ROWS = 1_000_000
 """So many bookings are looked through at once for ids that come twice."""
-GROUP_BYTES = 48 << 20
+GROUP_BYTES = 36 << 20
 """So much of the segments' rows, as they lie in memory, one group of the merge writes: a file for each month in it."""
 
 

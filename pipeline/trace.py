@@ -1,8 +1,9 @@
-"""One booking's way through all steps: why it is on the scanner's list, or why it is not.
+"""Why a booking is on the scanner's list, or why it is not: its way through every step (``pipeline.why``).
 
-Nothing is judged here. Each host's next cycle is run on a copy of its ledger in memory (``delivery.cycle``), narrowed to
-the bookings that are asked about as far as these alone decide, and what it decides is told; the steps beside it are read off the same columns. Where
-the server cannot be asked, the ledgers and the quarantine say what was last. Nothing is written, and no lock is held.
+Nothing is decided here. Each host's next cycle is run on a copy of its ledger in memory (``delivery.cycle``), narrowed to
+the bookings in question where these alone decide the outcome, and what it decides is reported; the other steps are read
+from the same columns. Where the server cannot be asked, the ledgers and the quarantine tell the last known state.
+Nothing is written, and no lock is held.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ from pipeline.verify.server_checks import IMPATIENT, list_rows
 TO_SCAN = ("SCHEDULED", "IN_PROGRESS")
 """The statuses of what stands on a scanner's list; the others are done or cancelled."""
 MOST_FOUND = 50
-"""So many bookings at most are told for one text."""
+"""The most bookings that a text may match."""
 SILENCE = timedelta(minutes=15)
-"""So long, and a few cycles, may pass without a success before that is said."""
+"""How long, and for a few cycles at least, there may be no success before that is reported."""
 SEARCHED = timedelta(days=7)
 """How far before and after the present a text is searched for on the server."""
 
@@ -109,9 +110,9 @@ class Step:
 
     Attributes:
         name: what was looked at: ``status``, ``window``, a target field, ``delivery to pylantir``.
-        found: what was found there, with shapes in the place of values unless they were to be revealed.
+        found: what was found there, with shapes instead of values unless ``reveal`` was set.
         decided: whether this step decided the fate; exactly one of a verdict's steps did.
-        advice: what to do, empty where nothing is to be done.
+        advice: what to do; empty where nothing has to be done.
     """
 
     name: str
@@ -127,7 +128,7 @@ class Verdict:
     Attributes:
         booking_id: the booking.
         source: the source's name.
-        host: whom the answer is about, as ``status`` names hosts; the steps tell of the others too.
+        host: the host that the answer is about, as ``status`` names it; the steps cover the others too.
         on_list: whether the booking is, or with the next cycle will be, on the list as one to scan.
         fate: what the next cycle does with it; see ``from_server``.
         reason: why: the filter's name, codes of ``transform.reasons`` ("a; b"), or why a request failed.
@@ -206,7 +207,7 @@ def why(
     environ: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> Trace:
-    """Tell why bookings are on the list, or why they are not.
+    """Explain why bookings are on the scanner's list, or why they are not.
 
     Asks the server for the window's list and, by number, for the bookings in question; reads the ledger of every host of
     the source, its quarantine and, under Pylantir, its database. Writes nothing, also beside a running service.
@@ -223,11 +224,11 @@ def why(
         now: the aware present.
 
     Returns:
-        A verdict for each booking and source.
+        A ``Trace`` with a ``Verdict`` per booking and source, in the order of their starts.
 
     Raises:
-        PluginConfigError: the configuration or the booking's number is wrong, or the text finds too much.
-        PluginSchemaError: the data has not the known structure.
+        PluginConfigError: The configuration or the booking's number is wrong, or the text matches too many bookings.
+        PluginSchemaError: The data do not have the known structure.
     """
     number = None if booking_id is None else booking_number(booking_id)
     if text is not None and not comparable(text):
@@ -260,7 +261,7 @@ def why(
 
 
 def booking_number(given: int | str) -> int:
-    """Return a booking's number; raises PluginConfigError, which does not repeat what was given."""
+    """Return a booking's number; raises PluginConfigError, whose message does not repeat what was given."""
     number = given
     if isinstance(given, str) and given.strip().isascii() and given.strip().isdigit():
         number = int(given) if len(given.strip()) <= len(str(MAX_ID)) else 0
@@ -322,7 +323,7 @@ class _OneAnswer(CalpendoClient):
         return [row for row in rows if _id_of(row) in self.asked_about]
 
     def booking(self, booking_id: int, **limits: Any) -> dict[str, Any] | None:
-        """Return one booking's payload, None where the server knows it no more."""
+        """Return one booking's payload; None where it no longer exists."""
         payload: dict[str, Any] | None = self._remembered(
             booking_id, partial(super().booking, booking_id, **limits)
         )
@@ -401,7 +402,7 @@ class _Cycle:
         )
 
     def asked_for(self) -> set[int]:
-        """Name the bookings that the cycle learnt of, by its list or by number."""
+        """Return the bookings that the cycle learnt of, from its list or by number."""
         return {*self.answers.listed.listed, *self.answers.followed.listed}
 
     def payloads(self) -> dict[int, dict[str, Any]]:
@@ -577,7 +578,7 @@ class _Inquiry(ExitStack):
         return {}
 
     def of_the_day(self) -> set[int]:
-        """Name the bookings that begin on the site's day: at the configured resources, or known to a ledger."""
+        """Return the bookings that begin on the site's day: on the configured resources, or known to a ledger."""
         config = self.hosts[0].config.model_copy(update={"status_filter": None})
         day = window_of_days(config, self.now, 1)
         window = Window(day.start, day.end, day.start)
@@ -593,7 +594,7 @@ class _Inquiry(ExitStack):
         return ids
 
     def matching(self, text: str) -> set[int]:
-        """Name the bookings whose title or id holds a text; raises PluginConfigError where there are too many."""
+        """Return the bookings whose title or id contains a text; raises PluginConfigError where there are too many."""
         sought = comparable(text)
         config = self.hosts[0].config.model_copy(update={"resources": (), "status_filter": None})
         zone = pytz.timezone(config.timezone)
@@ -619,7 +620,7 @@ class _Inquiry(ExitStack):
             ids = {number for number in [booking_id(int(sought))] if number is not None}
         if len(ids) > MOST_FOUND:
             raise PluginConfigError(
-                f"{len(ids)} bookings hold this text; write more of it, or a booking's number"
+                f"{len(ids)} bookings contain this text; write more of it, or a booking's number"
             )
         return ids
 
@@ -646,7 +647,7 @@ class _Inquiry(ExitStack):
         return [_Teller(seen, number, rows, self._reveal).verdict() for number in sorted(ids)]
 
     def _notice_silence(self, host: _Host) -> None:
-        """Say when no cycle has succeeded for so long that the service may not run: what comes next may not come."""
+        """Add a note where no cycle has succeeded for so long that the service may not be running."""
         last, missed = host.last_success, _MISSED * timedelta(seconds=self.interval(host.name))
         if last is not None and self.now - last > max(SILENCE, missed):
             at = last.astimezone(pytz.timezone(self.config.timezone))
@@ -659,7 +660,7 @@ class _Inquiry(ExitStack):
         return f"Calpendo could not be asked: {_first_words(self.fault or '')}."
 
     def interval(self, host: str) -> float:
-        """Return the seconds between two cycles as a host gives them to the window."""
+        """Return the seconds between two cycles, as a host passes them to the window."""
         if host != PYLANTIR or find_spec("pylantir") is None:
             return self.site.settings.sync_interval
         from pipeline.pylantir.rehearsal import OVERLAP
@@ -718,7 +719,7 @@ class _PylantirsRows:
             self.shown = set(shown(self.rows, name, site.settings.config, now))
 
     def author(self, number: int) -> str:
-        """Say who set the status of a booking's row."""
+        """Return who set the status of a booking's row."""
         status, known = self.status(number), self._book.get(number)
         if known is not None and known.status == status:
             return "the scanner" if known.by_scanner else "Calpendo"
@@ -760,14 +761,14 @@ class _PylantirsRows:
         return left_in(row, entry, known, transliterating=self._host.config.transliterate) is None
 
     def fault(self, entry: Mapping[str, Any]) -> str | None:
-        """Say why Pylantir cannot send an entry, without its values; None where it can."""
+        """Return why Pylantir cannot send an entry, without its values; None where it can."""
         from pipeline.pylantir.wire import to_wire
 
         return to_wire(entry, transliterating=self._host.config.transliterate).fault
 
 
 class _Seen:
-    """What can be seen of the bookings: the server's answers through the columns, else what the quarantine kept."""
+    """What is known of the bookings: the server's answers through the columns, else what the quarantine kept."""
 
     def __init__(self, inquiry: _Inquiry, ids: Collection[int]) -> None:
         self.now, self.fault, self.hosts = now, fault, hosts = inquiry.now, inquiry.fault, inquiry.hosts
@@ -891,7 +892,7 @@ _ODD_TIMES: Mapping[str, str] = {
 
 
 class _Teller:
-    """Puts into words what becomes of one booking."""
+    """Puts one booking's verdict into words, step by step."""
 
     def __init__(self, seen: _Seen, number: int, rows: _PylantirsRows | None, reveal: bool) -> None:
         self._seen, self._number = seen, number
@@ -948,7 +949,7 @@ class _Teller:
         )
 
     def _add(self, name: str, found: str, code: str = "", advice: str = "") -> None:
-        """Note a step, with the remedy of a reason's code, or other advice."""
+        """Append a step, with the remedy for a reason's code or with other advice."""
         decided = name == self._decisive and not any(step.decided for step in self._steps)
         self._steps.append(Step(name, found, decided, explain(code).remedy if code else advice))
 
@@ -1002,7 +1003,7 @@ class _Teller:
         return False
 
     def _obstacle(self) -> str | None:
-        """Say what keeps a booking off Pylantir's list that Calpendo wants there."""
+        """Return what keeps a booking off Pylantir's list although Calpendo wants it there."""
         rows, found = self._pylantir, self._found
         if rows is None:
             return None
@@ -1049,7 +1050,7 @@ class _Teller:
         return ", ".join(parts)
 
     def _modified(self) -> str:
-        """Say when the booking was last changed in Calpendo, where it says so in a form that is known."""
+        """Return when the booking was last changed in Calpendo, where its time can be read."""
         text = self._row["modified"] if self._row is not None else None
         at = iso_instants(pl.Series([text], dtype=pl.String))[0]
         return "" if at is None else f"; last changed in Calpendo {at:%Y-%m-%d %H:%M}"
@@ -1081,7 +1082,7 @@ class _Teller:
         return _ANSWERS[case].format(cause=cause, why=why, changed=changed, host=_told(self._host.name))
 
     def _cause(self) -> str:
-        """Say why, to be read after a colon."""
+        """Return the cause, to be read after a colon."""
         found, row = self._causing, self._row or {}
         match found.kind, found.reason:
             case Fate.FILTERED, "resource":
@@ -1247,7 +1248,7 @@ class _Teller:
             self._add("repair", f"{target} {kind}: {why.meaning}", advice=why.remedy)
 
     def _extraction(self, rule: FieldRule, given: str) -> str:
-        """Say which of a field's rules counts, and which part of the text it took."""
+        """Return which of a field's rules applies, and which part of the text it took."""
         number, part, result = explained(given, rule.extractions, self._seen.matcher)
         several, whole = len(rule.extractions) > 1, f"{rule.source} {self._value(given)}"
         if number is None:
@@ -1279,7 +1280,7 @@ class _Teller:
         self._add("times", "; ".join([f"{self._span(start, end)}, sent as {sent}", *odd]))
 
     def _tell_last_entry(self, entry: Mapping[str, Any]) -> None:
-        """Show what was sent last, where nothing else is known of the booking."""
+        """Append what was sent last, where nothing else is known about the booking."""
         told = [f"{rule.target} {self._value(entry.get(rule.target))}" for rule in self._config.rules]
         if self._start is not None:
             told.append(self._span(self._start, self._end) if self._end else self._at(self._start))
@@ -1325,7 +1326,7 @@ class _Teller:
         self._tell_file(host)
 
     def _tell_file(self, host: _Host) -> None:
-        """Name the worklist file of a booking, where the host is a directory of them."""
+        """Append the state of a booking's worklist file, where the host is a directory of them."""
         kind, _, place = host.name.partition(":")
         if kind != WORKLIST:
             return
@@ -1341,7 +1342,7 @@ class _Teller:
             return
         told = {
             "whole": f"{path} holds it, as it was delivered last",
-            "damaged": f"{path} is there, but not as it was written; the next cycle writes it anew",
+            "damaged": f"{path} is there, but not as it was written; the next cycle writes it again",
             "foreign": f"{path} is not this program's",
             "absent": f"none; it would be {path}",
         }
@@ -1366,7 +1367,7 @@ class _Teller:
 
 
 def _told(host: str) -> str:
-    """Name a host in a sentence."""
+    """Return a host's name as it reads in a sentence."""
     kind, _, place = host.partition(":")
     return {PYLANTIR: "Pylantir", CALLER: "the caller", WORKLIST: f"the directory {place}"}.get(
         kind, f"the file {place}"

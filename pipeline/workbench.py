@@ -79,18 +79,19 @@ class Workbench:
         """Show the list as a host would get it now, as ``pipeline.preview`` does: asks the server, writes nothing.
 
         Raises:
-            PluginConfigError, PluginFetchError, PluginStateError: as ``pipeline.preview``; the first also where no
-                configuration was named.
+            PluginConfigError: As for ``pipeline.preview``, and where no configuration was named.
+            PluginFetchError: As for ``pipeline.preview``.
+            PluginStateError: As for ``pipeline.preview``.
         """
         return preview(self._site(), self.config.source_name, days=days, reveal=reveal, host=host)
 
     def why(
         self, booking_id: int | str | None = None, *, text: str | None = None, reveal: bool = False
     ) -> Trace:
-        """Tell why bookings are on the scanner's list, or not, as ``pipeline.why`` does: with the server and the ledgers.
+        """Explain why bookings are on the scanner's list or not, as ``pipeline.why`` does: asks the server, reads the ledgers.
 
         Raises:
-            PluginConfigError: as ``pipeline.why``, and where no configuration was named.
+            PluginConfigError: As for ``pipeline.why``, and where no configuration was named.
         """
         return why(booking_id, self._site(), text=text, source=self.config.source_name, reveal=reveal)
 
@@ -134,12 +135,15 @@ def open_bookings(
         config: a ``PipelineConfig``, a source's config as a dict, or the path of a configuration file. Without it, the
             sample's.
         source: the source's name, where a file holds several.
-        days: so many of the site's last days, and today; asked of the server only.
+        days: How many of the site's last days are fetched, besides today; counts for a server only.
         expected: hand-checked entries, a file's path or objects. The sample has its own.
 
+    Returns:
+        A ``Workbench`` with the bookings and the configuration.
+
     Raises:
-        PluginConfigError: the configuration, the login (from the environment) or the file is wrong.
-        PluginFetchError: the server could not be asked.
+        PluginConfigError: The configuration, the login (from the environment) or the file is wrong.
+        PluginFetchError: The server could not be asked.
     """
     if bookings is None and config is not None:
         return _from_server(config, source, days, expected)

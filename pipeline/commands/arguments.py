@@ -29,7 +29,7 @@ class InitOptions:
     """The options of ``init``, in the order of its help."""
 
     url: Annotated[Text, told("The server's address, such as https://example.calpendo.com.")] = None
-    from_file: Annotated[File, told("Exported bookings, in the place of a server.", "--from")] = None
+    from_file: Annotated[File, told("Exported bookings, instead of a server.", "--from")] = None
     output: Annotated[Path, told("The configuration file to write.")] = Path("mwl_config.json")
     update: Annotated[
         bool, told("Add to the existing file: rules for titles that are missed, new statuses.", "--update")
@@ -58,7 +58,7 @@ class InitOptions:
         Texts, told('A rule for the subject\'s id, as JSON: {"pattern": ..., "group": 1}; may be repeated.')
     ] = None
     name_rule: Annotated[Texts, told("A rule for the subject's name, as JSON; may be repeated.")] = None
-    ignore: Annotated[Texts, told("A pattern for titles that are no subjects; may be repeated.")] = None
+    ignore: Annotated[Texts, told("A pattern for titles that mean no subject; may be repeated.")] = None
     timezone: Annotated[Text, told("The site's time zone, such as Europe/Berlin.")] = None
     fetch_mode: Annotated[Text, told("details, bulk or changed.")] = None
     env_file: Annotated[

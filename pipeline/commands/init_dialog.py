@@ -169,7 +169,7 @@ def carry_out(flags: InitOptions) -> None:
         _tell(f"{found}.", "bold")
         if ask is None and existing is None and not found.right and not flags.id_rule:
             raise PluginConfigError(
-                "no title tells surely who its subject is, so nothing was written; run it without --yes, or give rules with "
+                "no title clearly identifies its subject, so nothing was written; run it without --yes, or give rules with "
                 "--id-rule"
             )
         if ask is not None and not ask.confirm(f"Write {listed([str(file.path) for file in files])}?"):
@@ -180,7 +180,7 @@ def carry_out(flags: InitOptions) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Say that Ctrl-C left everything as it was."""
+    """Report after Ctrl-C that everything is as it was."""
     try:
         yield
     except (KeyboardInterrupt, EOFError):
@@ -205,7 +205,7 @@ def _output(flags: InitOptions, ask: Dialog | None) -> InitOptions:
 def _new_file(name: str) -> str | None:
     if name and not Path(name).exists():
         return None
-    return f"{name} is there, too." if name else "A file's name, such as mwl_config.json."
+    return f"{name} exists as well." if name else "A file's name, such as mwl_config.json."
 
 
 def _existing(flags: InitOptions) -> SourceSettings | None:
@@ -293,7 +293,7 @@ def _tell_reading(reading: SiteReading) -> None:
     for note in reading.notes:
         _warn(note)
     if not reading.payloads:
-        _warn("there are no bookings in these ninety days, so nothing can be learnt from titles")
+        _warn("there are no bookings in these ninety days, so nothing can be learnt from their titles")
 
 
 def _choices(flags: InitOptions, reading: SiteReading, ask: Dialog | None) -> Choices:
@@ -339,7 +339,7 @@ def _resources(
         wanted = {each.name: each.modality for each in found if each.is_proposed}
         if not wanted:
             raise PluginConfigError(
-                "no resource is surely a scanner by its name; name those that are wanted with --resource NAME=MODALITY"
+                "no resource is clearly a scanner by its name; name those that are wanted with --resource NAME=MODALITY"
                 + (f": {listed([each.name for each in found])}" if found else "")
             )
     else:
@@ -557,7 +557,7 @@ def _searchable(text: str) -> str | None:
     try:
         pattern = re.compile(text, re.IGNORECASE)
     except re.error as error:
-        return f"This is no regular expression: {error.msg}."
+        return f"This is not a regular expression: {error.msg}."
     return "This is found in every title." if pattern.search("") else None
 
 
@@ -585,7 +585,7 @@ def _show_form(title_form: TitleForm, number: int, of: int, *, reveal: bool) -> 
 
 
 def _timezone(flags: InitOptions, reading: SiteReading, ask: Dialog | None) -> str:
-    """Settle the site's zone: Calpendo tells wall-clock times, so a wrong one shifts every scan."""
+    """Settle the site's zone: Calpendo gives wall-clock times, so a wrong zone shifts every scan."""
     import pytz
 
     pairs = proposals.clock_offsets(reading.payloads)

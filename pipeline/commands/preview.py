@@ -20,7 +20,7 @@ def preview(
     source: OneSource = None,
     days: Annotated[
         int | None,
-        typer.Option(help="The site's next days, today included, in place of the window.", min=1, max=366),
+        typer.Option(help="The site's next days, today included, instead of the window.", min=1, max=366),
     ] = None,
     host: Annotated[
         Text,

@@ -1,4 +1,4 @@
-"""``calpendo-pipeline verify``: is everything in place? One line a check, with what to do (T025)."""
+"""``calpendo-pipeline verify``: is everything in place? One line per check, with what to do (T025)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def verify(
 
 
 def _sources(config: Path) -> list[str | None]:
-    """Name the sources of a file; None is for the verification to say what is wrong with it."""
+    """Return the sources of a file; None where the verification has to report what is wrong with it."""
     from pipeline.config.file import read_sources
     from pipeline.errors import PluginConfigError
 

@@ -34,7 +34,7 @@ def why(
     reveal: Annotated[bool, told("Show titles and values as they are: patients' data.", "--reveal")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell why a booking is on the list or not: every step it passed, which one decided, and what to do.
+    """Explain why a booking is on the list or not: every step it passed, which one decided, and what to do.
 
     Asks Calpendo, reads the ledgers, the quarantine and Pylantir's database, and writes nothing; with Calpendo down it
     says what ledger and quarantine hold. Exit code 0: answered; 1: neither Calpendo nor a ledger knows the booking;

@@ -32,11 +32,21 @@ def verify(
     now: datetime | None = None,
     at_least: float = 80.0,
 ) -> Verification:
-    """Check file, login, options, registration, zone data, the server itself, and what the mapping makes of its bookings.
+    """Check whether a configuration is ready for going live (T025).
 
-    ``now`` is aware; ``environ`` None means the process's environment with ``.env`` behind it; ``at_least`` is the percent of
-    the bookings that a field's patterns have to match. Never raises for anything that a configuration, an environment or
-    a server can do: each becomes a line.
+    Looks at the file, the login, the options, Pylantir's registration and the zone data, then asks the server and tries
+    the mapping on its bookings. Nothing that a configuration, an environment or a server can do is raised: each fault
+    becomes a line.
+
+    Args:
+        path: The configuration file.
+        source: The source's name, where the file holds several.
+        environ: The environment; None means the process's own, with ``.env`` behind it.
+        now: The present, aware; None means the clock.
+        at_least: The percentage of bookings that a field's patterns have to match.
+
+    Returns:
+        A ``Verification`` with one ``Check`` per line; ``passed`` says whether none of them failed.
     """
     return Verification(tuple(_checks(Path(path), source, environ, now or datetime.now(UTC), at_least)))
 
@@ -74,7 +84,7 @@ def _checks(
 
 
 def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime) -> Iterator[Check]:
-    """Yield what a faultless configuration means here."""
+    """Yield what a valid configuration means on this machine."""
     yield ok(
         "configuration",
         f"source {config.source_name!r}: {counted(len(config.resources), 'resource')},"
@@ -98,7 +108,7 @@ def _configured(config: PipelineConfig, settings: SourceSettings, now: datetime)
 
 
 def _tried(name: str, make: Callable[[], T], where: str = "") -> Generator[Check, None, T | None]:
-    """Return what can be made, else None after a line for each fault; a fault ends with what to write."""
+    """Return what ``make`` returns; where it is refused, yield a line per fault and return None."""
     try:
         return make()
     except PluginConfigError as error:

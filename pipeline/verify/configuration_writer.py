@@ -86,7 +86,7 @@ def _real(path: Path) -> Path:
 
 
 def _keep_owner(temporary: Path, place: Path) -> None:
-    """Leave a file to whom it belongs, so that a service still reads what root wrote anew; as far as that is allowed."""
+    """Keep a file's owner and group where that is allowed, so that a service can still read what root has rewritten."""
     with suppress(OSError):
         belongs = place.stat()
         made = temporary.stat()
@@ -115,7 +115,7 @@ def refuse_unusable(path: Path) -> None:
             f"{path} is there already; add --update to change it, or name a new file with --output"
         )
     if not path.parent.is_dir():
-        raise PluginConfigError(f"{path.parent} is no folder; make it, or name another file with --output")
+        raise PluginConfigError(f"{path.parent} is not a folder; make it, or name another file with --output")
 
 
 def new_configuration(path: Path, source: Mapping[str, Any], *, beside: Mapping[str, Any]) -> Prepared:
@@ -132,14 +132,14 @@ def new_configuration(path: Path, source: Mapping[str, Any], *, beside: Mapping[
 def updated_configuration(path: Path, config: Mapping[str, Any], source: str | None = None) -> Prepared:
     """Prepare a file in which one source's options are set; everything else stays as it is, in its order.
 
-    Of a mapping only the targets given are set, in whichever of the two forms they stand.
+    Of a mapping only the given targets are set, in the form in which each is written.
 
     Args:
         config: options to set, as they stand in ``config``.
         source: the source's name, where the file holds several.
 
     Raises:
-        PluginConfigError: the file or the result is no valid configuration; the file stays as it is.
+        PluginConfigError: the file or the result is not a valid configuration; the file stays as it is.
     """
     chosen = select_source(path, source)
     before = path.read_bytes()
@@ -237,7 +237,7 @@ def env_file(path: Path, username: str, password: str) -> Prepared:
 
 
 def _with_lines(text: str, login: Mapping[str, str]) -> str:
-    """Put lines in the place of those that set the same names, else at the end."""
+    """Replace the lines that set the same names; append those that are missing."""
     from dotenv.parser import parse_stream
 
     left = dict(login)
@@ -325,7 +325,7 @@ _COMMENTS: Final = {
     "resources": "Bookings of these resources are on the list, spelt as in Calpendo.",
     "timezone": "Calpendo's wall-clock times are read in this zone; 'site': the list shows them as they are.",
     "status_mapping": "What the site's own statuses mean; Calpendo's English ones are known.",
-    "ignore_titles": "Titles in which one of these is found are no subjects: phantoms, maintenance, training.",
+    "ignore_titles": "Titles in which one of these is found mean no subject: phantoms, maintenance, training.",
     "fetch_mode": "changed: only bookings that changed are fetched.",
     "field_mapping": "Rules are tried in order, the first that matches a title counts. 'reject': a title that none matches is "
     "kept off the list and shown by quarantine list.",

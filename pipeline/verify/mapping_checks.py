@@ -58,7 +58,7 @@ AT_LEAST = 80.0
 """Percent of the bookings that a field's patterns have to match, unless ``--at-least`` says otherwise."""
 _UNKNOWN_SHARE = 0.05
 _SAME_FOR = 5
-"""Different titles that get one value: from here on, and where they are more than half of all, it is no chance."""
+"""Different titles that get one value: from here on, and where they are more than half of all, it is no coincidence."""
 _EXAMPLES = 3
 _MOST_STATUSES = 10
 _TIMES = ("formattedName", "properties.dateRange.start")
@@ -83,7 +83,7 @@ class Rows:
     chosen: bool
 
     def have(self, *paths: str) -> bool:
-        """Tell whether any row has a value at one of the paths."""
+        """Return whether any row has a value at one of the paths."""
         return any(find(dict(row), path)[1] is not None for row in self.rows for path in paths)
 
 
@@ -96,7 +96,7 @@ def tried(
     at_least: float = AT_LEAST,
     under_pylantir: bool = False,
 ) -> Iterator[Check]:
-    """Yield a line per thing that a person should know of what the mapping makes of these bookings.
+    """Yield a line for everything that a person should know about what the mapping makes of these bookings.
 
     Args:
         found: the rows.
@@ -134,7 +134,7 @@ def tried(
 
 
 class _Trial:
-    """One batch of list rows, and what is to be said of it."""
+    """One batch of list rows, and the lines that report on it."""
 
     def __init__(self, found: Rows, config: PipelineConfig, batch: Batch, window: Window) -> None:
         self.found, self.config, self.batch, self.window = found, config, batch, window
@@ -158,7 +158,7 @@ class _Trial:
                     self.host_repairs[field_reason(name, kind)].add(int(entry["source_record_id"]))
 
     def ignored(self) -> Iterator[Check]:
-        """Say how many titles are left out; more than half of them is a pattern that means too much."""
+        """Report how many titles are left out; more than half of them means that a pattern matches too much."""
         left_out = self.batch.filtered.filter(reason=TITLE_IGNORED)["title"].unique(maintain_order=True)
         if left_out.is_empty():
             return
@@ -169,7 +169,7 @@ class _Trial:
         yield failed("ignored titles", told, advice) if means_too_much else ok("ignored titles", told)
 
     def fields(self, at_least: float) -> Iterator[Check]:
-        """Say for each field with patterns how many bookings they match, and which mapped paths no booking has."""
+        """Report for each field with patterns how many bookings they match, and which mapped paths no booking has."""
         for rule in self.config.rules:
             if self.found.have(rule.source):
                 continue
@@ -208,7 +208,7 @@ class _Trial:
             where = "; a title that is no subject's stands in ignore_titles" * (rule.source == "title")
             yield failed(
                 "mapping",
-                f"{told}; at least {at_least:g} % have to be",
+                f"{told}; at least {at_least:g} % have to match",
                 f"write a rule for {commonest!r} ({count} bookings), the commonest form that is missed{where}"
                 "; calpendo-pipeline audit suggests rules",
             )
@@ -244,7 +244,7 @@ class _Trial:
         return told
 
     def sameness(self) -> Iterator[Check]:
-        """Say where many different titles get one and the same id, or name."""
+        """Report where many different titles get one and the same id or name."""
         for target in ("patient_id", "patient_name"):
             rows = self.asked.filter((pl.col(target) != "").fill_null(value=False) & (pl.col("title") != ""))
             if rows.is_empty():
@@ -262,7 +262,7 @@ class _Trial:
                 yield warning("mapping", told, "let the pattern take the name, or leave the field out")
 
     def statuses(self) -> Iterator[Check]:
-        """Say which statuses no table knows: such bookings are SCHEDULED, be they cancelled."""
+        """Report the statuses that no table knows: such bookings count as SCHEDULED even if they are cancelled."""
         name = "statuses"
         sources = [rule.source for rule in self.config.rules if rule.target == STATUS] or ["status"]
         if not self.found.have(*sources):
@@ -306,7 +306,7 @@ class _Trial:
         return told
 
     def outcome(self) -> Iterator[Check]:
-        """Count what would be rejected, repaired, or kept back by Pylantir."""
+        """Report how many bookings would be rejected, repaired, or held back by Pylantir."""
         absent = {rule.target for rule in self.config.rules if not self.found.have(rule.source)}
         every = self.batch.asked_for.height
         has_times = self.found.have(*_TIMES)
@@ -336,7 +336,7 @@ class _Trial:
             )
 
     def quiet_resources(self) -> Iterator[Check]:
-        """Say which configured resources had no booking: a name that nothing is booked on is often another's."""
+        """Report the configured resources without a booking: such a name is often misspelt."""
         if not self.found.have(*_RESOURCES):
             return
         asked, filtered = self.batch.asked_for, self.batch.filtered

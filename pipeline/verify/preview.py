@@ -1,4 +1,4 @@
-"""The list as its host would get it now: every booking of the window, on it or off it, and why; what would change.
+"""The list as its host would get it now: every booking of the window, whether it is on the list, why, and what would change.
 
 The cycle is the one that delivers, on a copy of the ledger (``CalendoPlugin.plan``, ``pylantir.rehearsal``): nothing is
 written, and no host notices.
@@ -149,10 +149,19 @@ class Received:
 class Preview:
     """What a host would be shown now, and what the next cycle changes about it.
 
-    ``frame`` has one row per booking (``SCHEMA``), by scanner, day and time; its ``VALUES`` are shapes unless
-    ``is_revealed``; ``shapes`` is the same with shapes. Days and times are in ``zone``, as the host receives them. ``start`` and ``end`` are the window's
-    (aware), ``made`` is the moment it stands for. ``warnings`` hold no patient's data. A notebook shows shapes, whatever
-    was revealed.
+    A notebook shows shapes, whatever was revealed.
+
+    Attributes:
+        source: The source's name.
+        host: The host's name.
+        zone: The zone of the days and times, as the host receives them.
+        start: The window's start, aware.
+        end: The window's end, aware.
+        made: The moment that the preview stands for, aware.
+        is_revealed: Whether ``frame`` shows people's data as they are.
+        frame: One row per booking (``SCHEMA``), by scanner, day and time; ``VALUES`` are shapes unless revealed.
+        shapes: The same frame with shapes.
+        warnings: What else should be known; no patient's data.
     """
 
     source: str
@@ -240,7 +249,7 @@ class Preview:
         return str(table(headings, rows, caption=f"{self.title}. {said(self)[1]}"))
 
     def masked(self) -> Preview:
-        """Return the same with shapes in place of values."""
+        """Return the same with shapes instead of values."""
         return replace(self, is_revealed=False, frame=self.shapes) if self.is_revealed else self
 
 
@@ -268,8 +277,14 @@ def preview(
             Pylantir is installed, else the directory's where one is configured, else the caller's.
         options: ``credentials``, ``clock`` and ``environ``, as for ``CalendoPlugin``.
 
+    Returns:
+        A ``Preview``.
+
     Raises:
-        PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``CalendoPlugin.fetch_entries``.
+        PluginConfigError: The configuration, the login or the host is wrong.
+        PluginFetchError: The server could not be asked.
+        PluginStateError: The ledger cannot be read.
+        PluginSchemaError: The data do not have the known structure.
     """
     settings = _settings(config, source)
     warnings: tuple[str, ...] = ()
@@ -295,7 +310,7 @@ def preview(
 
 
 def sample_preview(*, reveal: bool = False) -> Preview:
-    """Preview the sample's main day at a simulated site, for who has no server at hand; nothing is left behind."""
+    """Return a preview of the sample's main day at a simulated site, for people without a server; leaves nothing behind."""
     from pipeline.config.credentials import Credentials
     from pipeline.simulator import CalpendoSimulator
     from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config
@@ -682,7 +697,7 @@ def _row(
 
 
 def _reasons(booking: Mapping[str, Any], got: Received | None, now: datetime, usual: Window) -> list[str]:
-    """Return why a booking that passed all rules is not on the list, or what is to be said of it there."""
+    """Return why a booking that passed all rules is not on the list, or what should be known of it there."""
     if got is None:
         return []
     if got.reason is not None:
@@ -706,7 +721,7 @@ def _is_listed() -> pl.Expr:
 
 
 def _masked(frame: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
-    """Return a frame with shapes in place of values; times, statuses, modalities and numbers of bookings stay.
+    """Return a frame with shapes instead of values; times, statuses, modalities and numbers of bookings stay.
 
     A modality that no table knows may be a part of the title.
     """

@@ -1,7 +1,7 @@
-"""From what was read of a site to a proposed configuration: pure functions, no network, no file, no clock.
+"""What ``init`` proposes for a site, from the bookings that were read: pure functions, no network, no clock.
 
-A proposal is made only where the data surely tell: a title that no rule surely understands stays rejected, a status that
-nobody surely understands stays unmapped, a resource whose modality its name does not tell stays unchosen.
+A proposal is made only where the data leave no doubt: a title that no rule is sure of stays rejected, a status of unknown
+meaning stays unmapped, and a resource whose name does not reveal its modality is not chosen.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def is_built_in(status: str) -> bool:
 
 
 def meaning_of_status(status: str) -> str | None:
-    """Return the step status that a site's status means, or None where it is not surely understood."""
+    """Return the step status that a site's status means, or None where its meaning is in doubt."""
     return _BUILT_IN.get(comparable(status)) or _MEANINGS.get(_plain(status))
 
 
@@ -114,7 +114,7 @@ _NO_SCANNER: Final = re.compile(
 
 
 def modality_of_resource(name: str) -> str | None:
-    """Return the DICOM modality (PS3.3 C.7.3.1.1.1) of a resource, None where its name does not surely tell.
+    """Return the DICOM modality (PS3.3 C.7.3.1.1.1) of a resource, None where its name leaves doubt.
 
     MEG has no code of its own in DICOM; ``OT`` stands for it, as in the example's configuration.
     """
@@ -193,7 +193,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Status:
-    """A status, how many bookings have it, what it surely means (None: nobody knows), and whether that needs a line."""
+    """A status, how many bookings have it, what it means (None: in doubt), and whether it is known without a mapping."""
 
     name: str
     bookings: int
@@ -260,7 +260,7 @@ class Outcome:
     to_look_at: int
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return the counts in one line."""
         return f"{self.right} of {self.listed} right by your choice, {self.ignored} ignored, {self.to_look_at} to look at"
 
 
@@ -289,7 +289,7 @@ def propose_resources(reading: SiteReading) -> tuple[Resource, ...]:
 
 
 def propose_statuses(payloads: Iterable[Mapping[str, Any]]) -> tuple[Status, ...]:
-    """Return the statuses of bookings, the most frequent first, with what each surely means."""
+    """Return the statuses of bookings, the most frequent first, with what each means where that is beyond doubt."""
     counted: dict[str, Counter[str]] = {}
     for payload in payloads:
         if status := text_of(payload, "status"):
@@ -367,11 +367,11 @@ def _is_placeholder(rule: FieldRule) -> bool:
 
 
 def propose_titles(payloads: Iterable[Mapping[str, Any]], config: PipelineConfig | None = None) -> Titles:
-    """Sort the titles into forms and propose a rule for each that surely tells who the subject is.
+    """Sort the titles into forms and propose a rule for each that names its subject beyond doubt.
 
     Args:
         payloads: bookings of the chosen resources.
-        config: one in force; what its rules take stays, and is no form any more.
+        config: the one in force; titles that its rules match already are left out.
     """
     counted = counted_titles(payloads)
     known = {} if config is None else taken_today(config, counted)

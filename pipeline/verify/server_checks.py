@@ -25,7 +25,7 @@ from pipeline.verify.setup_checks import Check, failed, ok, warning
 from pipeline.wording import near_miss
 
 IMPATIENT = {"max_retries": 1, "retry_after_cap": 5.0, "batch_deadline": 60.0}
-"""A person waits for the answer: one repetition, and no minutes of patience."""
+"""A person waits for the answer: one retry, and a minute at most."""
 
 
 def server(
@@ -37,9 +37,10 @@ def server(
     hosted: PipelineConfig | None = None,
     at_least: float = AT_LEAST,
 ) -> Iterator[Check]:
-    """Ask for the window's bookings and for the resources; the lines stop where nothing more can be learnt.
+    """Ask for the window's bookings and for the resources, then try the mapping on one more list.
 
-    The mapping is then tried on one more list. ``hosted``: the configuration as Pylantir reads it, where it is Pylantir's.
+    The lines stop where nothing more can be learnt. ``hosted`` is the configuration as Pylantir reads it, where it is
+    Pylantir's.
     """
     hasty = config.model_copy(update=IMPATIENT)
     try:
@@ -110,7 +111,7 @@ def list_rows(client: CalpendoClient, queries: Iterable[str], paths: Sequence[st
 def _unanswered(
     error: PluginFetchError, config: PipelineConfig, credentials: Credentials, window: Window
 ) -> Check:
-    """Say which of the three it is: the login, the path of the API, or the way to the server."""
+    """Return which of the three is at fault: the login, the path of the API, or the connection."""
     if isinstance(error, AuthenticationFault):
         return failed(
             "login",
@@ -150,7 +151,7 @@ def _resources(client: CalpendoClient, config: PipelineConfig) -> Iterator[Check
         known = {name for row in client.resources() for name in resource_names(row)}
     except PluginFetchError as error:
         told = f"the list of resources could not be fetched: {error}"
-        yield warning(name, told, "compare the names with Calpendo by eye")
+        yield warning(name, told, "compare the names with those in Calpendo yourself")
         return
     if not known:
         advice = "ask Calpendo's administrator for the right"

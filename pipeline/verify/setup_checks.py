@@ -85,7 +85,7 @@ TESTED_PYLANTIR = "0.4.6"
 
 
 def versions() -> Check:
-    """Name what is installed, as one asks first when something is odd."""
+    """Report the installed versions: what is asked first when something is odd."""
     parts = [f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"]
     parts += [f"{name} {version(name)}" for name in ("calpendo-pipeline", "polars", "pandera", "pytz")]
     return ok("environment", ", ".join(parts))
@@ -174,7 +174,7 @@ def output_zone(config: PipelineConfig, now: datetime) -> Check:
 
 
 def modalities(config: PipelineConfig) -> Check:
-    """Name the configured resources that resource_modality_mapping says nothing about."""
+    """Report the configured resources that ``resource_modality_mapping`` does not cover."""
     from pipeline.transform.vocabularies import modality_translator
 
     translate = modality_translator(config.resource_modality_mapping)
@@ -193,7 +193,7 @@ def modalities(config: PipelineConfig) -> Check:
 
 
 def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
-    """Look whether the file of the host's ledger can be written, without making anything."""
+    """Check that the file of the host's ledger can be written, without creating anything."""
     from pipeline.delivery.ledger import CALLER, PYLANTIR, foreign, ledger_path, worklist_host
 
     host = PYLANTIR if served_by_pylantir else CALLER
@@ -223,7 +223,7 @@ def state(config: PipelineConfig, *, served_by_pylantir: bool = False) -> Check:
 
 
 def worklist_files(config: PipelineConfig) -> Iterator[Check]:
-    """Look at the directory of worklist files, where there is one: can it be written, who reads it, who has a station."""
+    """Check the directory of worklist files, where there is one: who can write and read it, and who has a station."""
     if config.worklist_dir is None:
         return
     from pipeline.delivery.ledger import ledger_path
@@ -244,7 +244,7 @@ def worklist_files(config: PipelineConfig) -> Iterator[Check]:
 
 
 def _readers(name: str, place: Path, mode: int) -> Check:
-    """Say who can read what is written into a directory: its group has to be the worklist server's."""
+    """Report who can read the files in a directory: its group has to be the worklist server's."""
     written = f"{place} can be written"
     if os.name != "posix":
         return ok(name, written)
@@ -263,14 +263,14 @@ def _readers(name: str, place: Path, mode: int) -> Check:
     if not others:
         return warning(
             name,
-            f"{written}, but no user besides this one is in its group {group!r}: the worklist server may not read it",
+            f"{written}, but no other user is in its group {group!r}: the worklist server may not read it",
             f"give it the server's group, for example: chgrp orthanc {place} && chmod g+rxs {place}",
         )
     return ok(name, f"{written}; its group {group!r} reads it: {', '.join(others[:5])}")
 
 
 def _others_of(number: int) -> tuple[str, list[str]]:
-    """Return a group's name, and its users besides root and this one."""
+    """Return a group's name, and its users other than root and this one."""
     import grp
     import pwd
 
@@ -284,7 +284,7 @@ def _others_of(number: int) -> tuple[str, list[str]]:
 
 
 def _stations(config: PipelineConfig) -> Check:
-    """Name the resources whose bookings would go out without a station; a console that filters would not see them."""
+    """Report the resources without a station: a console that filters by its own would not see their bookings."""
     from pipeline.transform.vocabularies import by_beginning
     from pipeline.worklist_files.dataset import UNKNOWN_STATION
 

@@ -44,7 +44,7 @@ def checked_address(address: str, *, insecure: bool = False) -> tuple[str, str]:
     """Return the server's address without the API's path, and that path where it was written ("" otherwise).
 
     Raises:
-        PluginConfigError: it is no address, or the password would cross the network unencrypted.
+        PluginConfigError: It is not an address, or the password would cross the network unencrypted.
     """
     text = address.strip()
     if "://" not in text and text:
@@ -103,7 +103,7 @@ def read_site(
 
 
 def _worded(fault: PluginFetchError | None, tried: Sequence[str]) -> PluginFetchError:
-    """Say in one sentence what to do."""
+    """Return the fault as one sentence that says what to do."""
     if isinstance(fault, AuthenticationFault):
         return AuthenticationFault(
             "the login was refused; check user name and password: a local Calpendo user with the right to use the web API"
@@ -174,7 +174,7 @@ class _Survey:
             self._paths = ()
             rows = self._query(window)
         self._notes.append(
-            "the server lists no fields of choice, so resources and studies of the bookings are not known"
+            "the server does not list the fields asked for, so resources and studies of the bookings are not known"
         )
         return rows
 
@@ -204,11 +204,11 @@ def _under(paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def hidden(payloads: Sequence[dict[str, Any]]) -> list[str]:
-    """Say which fields no booking shows, in sentences."""
+    """Return a sentence for each field that no booking shows."""
     if not payloads:
         return []
     told = {
-        "title": "the titles are hidden from this user: no subject can be told; ask Calpendo's administrator for the right",
+        "title": "the titles are hidden from this user: no subject can be identified; ask Calpendo's administrator for the right",
         "status": "the statuses are hidden from this user: every booking will be SCHEDULED",
         "resource": "the resources of bookings are hidden from this user: bookings cannot be told apart by scanner",
     }
@@ -229,7 +229,7 @@ def read_file(path: Path) -> SiteReading:
     found = [booking for booking in rows if booking is not None]
     notes = hidden(found)
     if len(found) < len(rows):
-        notes.append(f"{len(rows) - len(found)} rows of the file are no bookings that can be read")
+        notes.append(f"{len(rows) - len(found)} rows of the file cannot be read as bookings")
     return SiteReading(tuple(found), notes=tuple(notes))
 
 
@@ -246,7 +246,7 @@ _NO_PLACE = ("UTC", "UCT", "GMT", "Zulu", "Universal")
 
 
 def machine_zone() -> str | None:
-    """Return the IANA name of this machine's zone, None where it is UTC or not to be told."""
+    """Return the IANA name of this machine's zone, None where it is UTC or cannot be found out."""
     name = os.environ.get("TZ", "").removeprefix(":")
     if not name:
         try:

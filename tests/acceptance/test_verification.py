@@ -111,7 +111,7 @@ def test_the_mapping_is_tried(write: Write) -> None:
     rule = {"source_field": "title", "_extract": {"pattern": "^(P[0-9]{4})-V", "group": 1}}
     verification = verify(write(field_mapping={"patient_id": rule}), environ=LOGIN)
     (line,) = lines(verification, "mapping", State.FAILED)
-    assert re.match(r"patient_id: 0 of \d+ bookings matched \(0 %\); at least 80 % have to be", line.found)
+    assert re.match(r"patient_id: 0 of \d+ bookings matched \(0 %\); at least 80 % have to match", line.found)
     assert "AAA999_" in line.advice
     assert not verification.passed
 

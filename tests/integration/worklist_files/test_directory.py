@@ -381,7 +381,7 @@ def test_verify_knows_the_directory(site: FilesSite) -> None:
     site.directory.chmod(0o755)
     assert "every user" in looked_at(site, worklist_file_mode="0644")["worklist files"][1]
     os.chown(site.directory, -1, 0)
-    assert "no user besides" in looked_at(site)["worklist files"][1]
+    assert "no other user is in" in looked_at(site)["worklist files"][1]
     state, found = looked_at(site, worklist_dir=str(site.directory / "absent"))["worklist files"]
     assert (state, "does not exist" in found) == (State.FAILED, True)
     assert not list(site.directory.iterdir()), "what was tried left nothing behind"

@@ -119,7 +119,7 @@ def test_a_new_file_is_never_written_over_another(tmp_path: Path) -> None:
     write_all([new_configuration(file, SOURCE, beside={})])
     with pytest.raises(PluginConfigError, match="is there already; add --update"):
         new_configuration(file, SOURCE, beside={})
-    with pytest.raises(PluginConfigError, match="is no folder"):
+    with pytest.raises(PluginConfigError, match="is not a folder"):
         new_configuration(tmp_path / "nowhere" / "mwl.json", SOURCE, beside={})
 
 

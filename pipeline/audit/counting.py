@@ -122,10 +122,10 @@ def _chunks(bookings: Bookings) -> Iterator[Chunk]:
     if isinstance(payloads, BookingFile):
         yield from ((block.payloads, block.lines) for block in payloads.blocks(CHUNK))
         return
-    numbered = enumerate(payloads)
-    while chunk := list(islice(numbered, CHUNK)):
-        lines, given = zip(*chunk, strict=True)
-        yield list(given), lines
+    source, passed = iter(payloads), 0
+    while chunk := list(islice(source, CHUNK)):
+        yield chunk, range(passed, passed + len(chunk))
+        passed += len(chunk)
 
 
 def _counted_by_processes(task: Task, chunks: Iterable[Chunk], workers: int) -> Iterator[tuple[int, Frames]]:

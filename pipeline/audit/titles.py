@@ -194,9 +194,11 @@ def _joined(found: Iterable[Token]) -> list[Token]:
     joiners = _JOINERS - {"_"} if blanks else _JOINERS
     made: list[Token] = []
     for piece in pieces:
+        kinds = [each.kind for each in made[-2:]] if piece.kind == "text" else []
+        if kinds == ["text", "mark"] and made[-1].text in joiners:
+            piece = Token("text", f"{made[-2].text}{made[-1].text}{piece.text}")
+            del made[-2:]
         made.append(piece)
-        if [each.kind for each in made[-3:]] == ["text", "mark", "text"] and made[-2].text in joiners:
-            made[-3:] = [Token("text", "".join(each.text for each in made[-3:]))]
     return made
 
 

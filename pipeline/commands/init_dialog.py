@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 
@@ -122,16 +121,14 @@ _WAYS = 12
 """Forms of titles that are shown one by one; the rest is counted."""
 
 
-@dataclass(frozen=True)
-class Login:
+class Login(NamedTuple):
     """A login, and whether a person typed it, so that it stands nowhere yet."""
 
     credentials: Credentials
     is_typed: bool
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """Where Calpendo is, the path of its API as far as it is known, and whether plain http was allowed."""
 
     base_url: str
@@ -142,7 +139,7 @@ class Server:
 def carry_out(flags: InitOptions) -> None:
     """Run all steps; nothing is written before the last."""
     ask = None if flags.yes else dialog()
-    with _stopping():
+    try:
         flags = _output(flags, ask)
         existing = _existing(flags)
         seen = flags.output.read_bytes() if existing else None
@@ -173,19 +170,12 @@ def carry_out(flags: InitOptions) -> None:
                 "--id-rule"
             )
         if ask is not None and not ask.confirm(f"Write {listed([str(file.path) for file in files])}?"):
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # noqa: TRY301  to refuse is to press Ctrl-C
         writer.write_all(files)
-    _after(flags, files, login)
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Report after Ctrl-C that everything is as it was."""
-    try:
-        yield
     except (KeyboardInterrupt, EOFError):
         say("Stopped. Nothing was written.", err=True)
         raise typer.Exit(FAILED) from None
+    _after(flags, files, login)
 
 
 def _output(flags: InitOptions, ask: Dialog | None) -> InitOptions:
@@ -409,16 +399,6 @@ def _tell_resources(found: Sequence[proposals.Resource], wanted: Mapping[str, st
         _tell(f"Not taken: {listed(left)}.")
 
 
-def _pairs(given: Sequence[str], flag: str, example: str) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        name, equals, value = text.rpartition("=")
-        if not equals or not name or not value:
-            raise PluginConfigError(f"{flag}: write NAME=VALUE, such as {example}")
-        pairs[name] = value
-    return pairs
-
-
 _STATUSES: Mapping[str, str] = {
     f"{SCHEDULED}: to come (approved, requested, tentative)": SCHEDULED,
     f"{IN_PROGRESS}: the scan runs": IN_PROGRESS,
@@ -429,7 +409,11 @@ _STATUSES: Mapping[str, str] = {
 
 def _statuses(flags: InitOptions, payloads: Sequence[dict[str, Any]], ask: Dialog | None) -> dict[str, str]:
     """Settle what each status means that the table does not know already."""
-    given = _pairs(flags.status or (), "--status", '--status "Provisional=SCHEDULED"')
+    given: dict[str, str] = {}
+    for text in flags.status or ():
+        name, _, given[name] = text.rpartition("=")
+        if not (name and given[name]):
+            raise PluginConfigError('--status: write NAME=VALUE, such as --status "Provisional=SCHEDULED"')
     found = [
         status
         for status in proposals.propose_statuses(payloads)

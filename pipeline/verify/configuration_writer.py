@@ -71,7 +71,7 @@ def _enter(complete: ExitStack, file: Prepared) -> None:
     if place.exists() and not os.access(place, os.W_OK):
         raise PluginConfigError(f"{file.path} cannot be written: it is read-only")
     try:
-        mode = _mode(place) if file.mode is None else file.mode
+        mode = file.mode or (stat.S_IMODE(place.stat().st_mode) if place.exists() else usual_mode())
         temporary = complete.enter_context(whole_file(place, mode=mode))
         temporary.write_text(file.text, encoding="utf-8", newline="")
         _keep_owner(temporary, place)
@@ -99,13 +99,6 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _mode(place: Path) -> int:
-    try:
-        return stat.S_IMODE(place.stat().st_mode)
-    except FileNotFoundError:
-        return usual_mode()
 
 
 def refuse_unusable(path: Path) -> None:

@@ -349,10 +349,8 @@ def appended(config: PipelineConfig, rules: Mapping[str, Sequence[Mapping[str, A
     mapping: dict[str, Any] = {}
     for target, new in rules.items():
         today = next(rule for rule in config.rules if rule.target == target)
-        kept: list[Any] = []
-        if today.extractions and not _is_placeholder(today):
-            written = as_configured(today.extractions)
-            kept = written if isinstance(written, list) else [written]
+        written = as_configured(today.extractions) if today.extractions else []
+        kept = [] if _is_placeholder(today) else written if isinstance(written, list) else [written]
         # A title that was taken as a whole, because no rule was written, is nobody's id or name.
         instead = "reject" if target == "patient_id" else "null"
         on_no_match = today.on_no_match if today.extractions else instead

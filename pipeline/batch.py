@@ -30,7 +30,7 @@ from pipeline.transform.bookings import Payload, superseded
 from pipeline.transform.columns import paused_collector, to_rows
 from pipeline.transform.entries import MODALITY, STATUS, entry_columns, patterned_rules, transformed
 from pipeline.transform.extraction import Matcher
-from pipeline.transform.json_text import payload_text
+from pipeline.transform.json_values import payload_text
 from pipeline.transform.repairs import entry_rules
 from pipeline.transform.selection import Selection
 from pipeline.transform.shapes import shape_expr

@@ -25,7 +25,7 @@ from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.errors import PluginConfigError, PluginSchemaError
 from pipeline.schema import check_bookings, split
 from pipeline.transform import reasons
-from pipeline.transform.json_text import parsed
+from pipeline.transform.json_values import parsed
 from pipeline.wording import sendable
 
 Kind = Literal["entries", "bookings", "labels", "empty"]

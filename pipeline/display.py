@@ -1,22 +1,14 @@
 """What is shown does nothing: text from bookings, servers and files made harmless for a terminal, a log, a spreadsheet.
 
 A title is written by people, and can hold what a terminal obeys (escape sequences), what makes a line read differently
-from what it is (bidirectional overrides, invisible marks), or what a spreadsheet computes. The logger of one source is here
-as well: every line begins with ``[calpendo:SOURCE]`` (T001, T005).
+from what it is (bidirectional overrides, invisible marks), or what a spreadsheet computes.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter
+from typing import Final
 
 _ACTING: Final = re.compile(
     "["
@@ -56,16 +48,3 @@ def count(value: int) -> str:
 def unguarded(cell: str) -> str:
     """Return what a cell of CSV stood for before ``output`` marked it as text with an apostrophe."""
     return cell[1:] if _MARKED.match(cell) else cell
-
-
-class SourceLogger(_Adapter):
-    """Puts the source's name before each message; the message's own ``%s`` arguments stay as they are."""
-
-    def __init__(self, name: str, source_name: str) -> None:
-        super().__init__(logging.getLogger(name), {})
-        # The prefix becomes part of the format, where a per cent sign of the name would ask for an argument.
-        self._prefix = f"[calpendo:{source_name}] ".replace("%", "%%")
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Return the message with the prefix; called by every logging method."""
-        return f"{self._prefix}{msg}", kwargs

@@ -129,7 +129,7 @@ class BookingField:
 
     Attributes:
         column: The column's name.
-        paths: Where the field stands (``transform.paths``); the first path that has a value counts.
+        paths: Where the field stands (``transform.json_values``); the first path that has a value counts.
         usual: The type of its values; whatever else stands there is read by the rules of text.
         hashed: Whether it enters the booking hash (T015), by its first path.
         is_range: Whether it is a time of generation B, which counts where ``formattedName`` holds none.

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
+from pipeline.calpendo.client import SourceLogger
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.delivery import decide
 from pipeline.delivery.cycle import Cycle, Notices, fetch_from_server
 from pipeline.delivery.ledger import CALLER, MEMORY, PYLANTIR, Ledger, hand_over, ledger_path, to_read
-from pipeline.display import SourceLogger
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
 from pipeline.report import RunReport, amend_last_run
 

@@ -22,7 +22,7 @@ from pipeline import fields
 from pipeline.errors import PluginSchemaError
 from pipeline.fields import BookingField, WorklistField
 from pipeline.transform.columns import true_names
-from pipeline.transform.paths import MAX_ID
+from pipeline.transform.json_values import MAX_ID
 from pipeline.transform.repairs import entry_rules
 
 __all__ = ["BookingSchema", "Split", "WorklistEntrySchema", "check_bookings", "split"]

@@ -24,7 +24,7 @@ import polars as pl
 import pytz
 
 from pipeline.batch import Batch, process_batch
-from pipeline.calpendo.client import BOOKING, CalpendoClient
+from pipeline.calpendo.client import BOOKING, CalpendoClient, SourceLogger
 from pipeline.calpendo.fetch import NOT_REACHED, FetchedBookings, fetch_bookings
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.responses import AnswerFault, CalpendoFault, NothingFetchedError, RefusedFault
@@ -54,13 +54,12 @@ from pipeline.delivery.ledger import (
     microseconds,
     moment,
 )
-from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginFetchError, PluginStateError
 from pipeline.fields import SOURCE
 from pipeline.matching import BoundedMatcher
 from pipeline.report import health
 from pipeline.transform.extraction import explained
-from pipeline.transform.paths import MAX_ID, booking_id, find
+from pipeline.transform.json_values import MAX_ID, booking_id, find
 from pipeline.transform.reasons import Reason, explain, field_reason
 from pipeline.transform.selection import Selection
 from pipeline.transform.shapes import shape

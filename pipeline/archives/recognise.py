@@ -35,7 +35,7 @@ from pipeline.archives.text_rows import (
     header,
 )
 from pipeline.errors import PluginConfigError
-from pipeline.transform.json_text import parsed
+from pipeline.transform.json_values import parsed
 
 Kind = Literal["lines", "json", "csv", "parquet"]
 Holds = Literal["bookings", "entries", "labels", "others", "unknown"]

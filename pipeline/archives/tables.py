@@ -18,7 +18,7 @@ import polars as pl
 
 from pipeline.archives.text_rows import PAYLOAD, table_row
 from pipeline.errors import PluginConfigError
-from pipeline.transform.paths import MAX_ID
+from pipeline.transform.json_values import MAX_ID
 
 PAYLOAD_TYPES = (pl.String, pl.Binary, pl.Struct, pl.Object)
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError)

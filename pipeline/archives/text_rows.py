@@ -24,8 +24,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
-from pipeline.transform.json_text import parsed
-from pipeline.transform.paths import UNDER, JsonObject
+from pipeline.transform.json_values import UNDER, JsonObject, parsed
 
 Packing = Literal["", "gzip", "zstd"]
 

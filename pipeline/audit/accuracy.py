@@ -22,7 +22,7 @@ from pipeline.archives import BookingFile, recognise
 from pipeline.audit.coverage import COMPUTED
 from pipeline.audit.findings import FRAMES
 from pipeline.errors import PluginConfigError
-from pipeline.transform.json_text import parsed
+from pipeline.transform.json_values import parsed
 from pipeline.transform.shapes import shape
 
 FLAGS = ("dst_ambiguous", "dst_nonexistent", "multi_day")

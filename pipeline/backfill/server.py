@@ -18,7 +18,7 @@ from pipeline.backfill.files import Layout, private_directory, read_json, write_
 from pipeline.backfill.plan import ServerRange, Source, describe
 from pipeline.errors import PluginFetchError
 from pipeline.files import whole_file
-from pipeline.transform.json_text import payload_text
+from pipeline.transform.json_values import payload_text
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient

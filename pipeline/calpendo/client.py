@@ -7,11 +7,12 @@ headers begin; here a broken, empty or foreign body is tried again too, so the l
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,7 @@ from pipeline.calpendo.responses import (
     named,
     redirected,
 )
-from pipeline.display import SourceLogger
-from pipeline.transform.paths import booking_id as usable_id
+from pipeline.transform.json_values import booking_id as usable_id
 from pipeline.version import __version__
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
     from pipeline.config import PipelineConfig
     from pipeline.config.credentials import Credentials
+
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -64,6 +68,19 @@ _TICK = 0.1
 STRAGGLER_PATIENCE = 30.0
 """Seconds after the last other answer at which a request that is still under way is cut."""
 _CLOSED = "the client was closed while it was asking"
+
+
+class SourceLogger(_Adapter):
+    """The logger of one source, whose lines begin with ``[calpendo:SOURCE]`` (T001, T005): puts the source's name before each message; the message's own ``%s`` arguments stay as they are."""
+
+    def __init__(self, name: str, source_name: str) -> None:
+        super().__init__(logging.getLogger(name), {})
+        # The prefix becomes part of the format, where a per cent sign of the name would ask for an argument.
+        self._prefix = f"[calpendo:{source_name}] ".replace("%", "%%")
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Return the message with the prefix; called by every logging method."""
+        return f"{self._prefix}{msg}", kwargs
 
 
 @dataclass(frozen=True)

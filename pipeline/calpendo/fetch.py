@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from pipeline.calpendo.client import BOOKING, MRI_SCAN, CalpendoClient, FetchStats, RequestQueue
+from pipeline.calpendo.client import BOOKING, MRI_SCAN, CalpendoClient, FetchStats, RequestQueue, SourceLogger
 from pipeline.calpendo.operators import Operators
 from pipeline.calpendo.query import query_variants
 from pipeline.calpendo.responses import (
@@ -36,9 +36,8 @@ from pipeline.calpendo.responses import (
     spans,
     surely_outside,
 )
-from pipeline.display import SourceLogger
 from pipeline.fields import BOOKING as BOOKING_FIELDS
-from pipeline.transform.paths import UNDER, JsonObject, booking_id, find, value_at
+from pipeline.transform.json_values import UNDER, JsonObject, booking_id, find, value_at
 from pipeline.transform.times import names_offset
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pipeline.calpendo.responses import (
     RefusedFault,
     ServerFault,
 )
-from pipeline.transform.paths import HIDDEN, booking_id, find, value_at
+from pipeline.transform.json_values import HIDDEN, booking_id, find, value_at
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig

@@ -2,7 +2,7 @@
 
 ``RETRIED`` says which statuses are tried again. An answer is believed by its body: what begins as JSON is read as JSON,
 and as UTF-8, whatever its labels say. Nothing that is not understood ever counts as "no bookings", and the text of one row
-costs that row only. Fields and times of rows are read as the columns read them (``transform.paths``, ``transform.times``).
+costs that row only. Fields and times of rows are read as the columns read them (``transform.json_values``, ``transform.times``).
 
 Faults are grouped by what is done about them:
 
@@ -36,8 +36,7 @@ import polars as pl
 
 from pipeline.config.base_url import api_path_in
 from pipeline.errors import PluginFetchError
-from pipeline.transform.json_text import NestedTooDeepError, decoded, parsed
-from pipeline.transform.paths import JsonObject, booking_id, find
+from pipeline.transform.json_values import JsonObject, NestedTooDeepError, booking_id, decoded, find, parsed
 from pipeline.transform.read_objects import as_text, is_whole
 from pipeline.transform.times import Readings, iso_readings, pair_readings
 

@@ -47,11 +47,10 @@ from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch, Kept
-    from pipeline.calpendo.client import CalpendoClient
+    from pipeline.calpendo.client import CalpendoClient, SourceLogger
     from pipeline.calpendo.fetch import FetchedBookings, KnownBookings
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
-    from pipeline.display import SourceLogger
     from pipeline.transform.selection import Selection
 
 

@@ -38,8 +38,7 @@ from pipeline.delivery.quarantine import Rejected
 from pipeline.errors import PluginSchemaError
 from pipeline.fields import SOURCE
 from pipeline.transform.columns import to_rows
-from pipeline.transform.json_text import payload_text
-from pipeline.transform.paths import UNDER
+from pipeline.transform.json_values import UNDER, payload_text
 from pipeline.transform.reasons import (
     BOOKING_ID_INVALID,
     TOO_MANY_WITHDRAWALS,

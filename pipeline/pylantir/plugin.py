@@ -20,6 +20,7 @@ from pylantir.data_sources import base
 from pylantir.data_sources.base import DataSourcePlugin
 
 from pipeline import errors
+from pipeline.calpendo.client import SourceLogger
 from pipeline.config.file import DEFAULT_NAME
 from pipeline.delivery.ledger import (
     DATE_KEY,
@@ -33,7 +34,6 @@ from pipeline.delivery.ledger import (
     microseconds,
     moment,
 )
-from pipeline.display import SourceLogger
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
 from pipeline.hosts import CarriedReport, adopt_unknown, is_study_uid, study_uid
 from pipeline.plugin import CalendoPlugin, place_of

@@ -10,8 +10,7 @@ import polars as pl
 from pipeline.fields import BOOKING
 from pipeline.transform import booking_hash, reasons
 from pipeline.transform.columns import in_parts, paused_collector
-from pipeline.transform.json_text import TEXT_TYPES, Text, parsed
-from pipeline.transform.paths import JsonObject
+from pipeline.transform.json_values import TEXT_TYPES, JsonObject, Text, parsed
 from pipeline.transform.read_objects import HASHED, ObjectReader, source_columns
 from pipeline.transform.read_text import TextReader
 from pipeline.transform.times import iso_instants

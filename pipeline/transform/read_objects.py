@@ -18,7 +18,7 @@ import polars as pl
 
 from pipeline.fields import BOOKING, SOURCE
 from pipeline.transform import booking_hash, reasons
-from pipeline.transform.paths import HIDDEN, MAX_ID, JsonObject, Place, booking_id, places, stands_at
+from pipeline.transform.json_values import HIDDEN, MAX_ID, JsonObject, Place, booking_id, places, stands_at
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig

@@ -19,8 +19,7 @@ import polars as pl
 from msgspec import NODEFAULT, Meta, Struct, UnsetType
 
 from pipeline.transform import booking_hash
-from pipeline.transform.json_text import REFUSALS, Text
-from pipeline.transform.paths import HIDDEN, MAX_ID, UNDER, Place, places
+from pipeline.transform.json_values import HIDDEN, MAX_ID, REFUSALS, UNDER, Place, Text, places
 from pipeline.transform.read_objects import (
     CANCELLED,
     FALLBACKS,

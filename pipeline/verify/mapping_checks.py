@@ -29,7 +29,7 @@ from pipeline.fields import SOURCE
 from pipeline.matching import VALUE_STEPS, BoundedMatcher
 from pipeline.transform.entries import STATUS, STUDY, patterned_rules
 from pipeline.transform.extraction import TIMED_OUT, Scope, caught_by, translate
-from pipeline.transform.paths import UNDER, booking_id, find
+from pipeline.transform.json_values import UNDER, booking_id, find
 from pipeline.transform.pattern_cost import CHARACTERS, REPEATS, characters, most_steps, parsed
 from pipeline.transform.reasons import (
     DUPLICATE_BOOKING_ID,

@@ -37,7 +37,7 @@ from pipeline.delivery.ledger import (
 from pipeline.errors import PluginConfigError
 from pipeline.transform import reasons
 from pipeline.transform.columns import to_rows
-from pipeline.transform.paths import value_at
+from pipeline.transform.json_values import value_at
 from pipeline.transform.shapes import shape, shape_expr
 from pipeline.transform.text import comparable
 from pipeline.transform.vocabularies import OTHER_MODALITY

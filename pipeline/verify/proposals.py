@@ -27,7 +27,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config.field_mapping import FieldRule, as_configured
 from pipeline.matching import BoundedMatcher
 from pipeline.transform.extraction import extract_series
-from pipeline.transform.paths import value_at
+from pipeline.transform.json_values import value_at
 from pipeline.transform.shapes import shape
 from pipeline.transform.text import comparable, normalised
 from pipeline.transform.times import iso_instants, names_offset, pair_readings

@@ -19,7 +19,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginConfigError, PluginError, PluginFetchError
-from pipeline.transform.paths import value_at
+from pipeline.transform.json_values import value_at
 from pipeline.verify.mapping_checks import AT_LEAST, DAYS, Rows, asked_span, tried
 from pipeline.verify.setup_checks import Check, failed, ok, warning
 from pipeline.wording import near_miss

@@ -26,8 +26,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config.base_url import API_PATHS, api_path_in
 from pipeline.config.credentials import Credentials
 from pipeline.errors import PluginFetchError
-from pipeline.transform.json_text import parsed
-from pipeline.transform.paths import HIDDEN, find, value_at
+from pipeline.transform.json_values import HIDDEN, find, parsed, value_at
 from pipeline.transform.text import normalised
 from pipeline.verify.proposals import SiteReading, text_of
 from pipeline.verify.server_checks import IMPATIENT, resource_names

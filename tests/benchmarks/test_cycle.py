@@ -16,9 +16,9 @@ from tests.support.delivery_site import Site, booking
 
 
 def test_a_booking_passes_few_files() -> None:
-    """Promise: who follows one booking through a cycle has to open 34 files at most."""
+    """Promise: who follows one booking through a cycle has to open 32 files at most."""
     files = files_passed()
-    assert len(files) <= 34, "\n".join(files)
+    assert len(files) <= 32, "\n".join(files)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pipeline.config import PipelineConfig
 from pipeline.schema import BookingSchema, WorklistEntrySchema
 from pipeline.simulator.synthetic import synthetic_bookings
 from pipeline.transform.bookings import bookings_schema, read_bookings
-from pipeline.transform.paths import find
+from pipeline.transform.json_values import find
 from pipeline.transform.read_objects import as_text
 from pipeline.transform.read_text import TextReader
 from tests.reference.reference import Outcome, reference_batch

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.calpendo.operators import names_by_id, operator_name
 from pipeline.calpendo.responses import has_too_many_rows, has_too_many_values, is_ambiguous
-from pipeline.transform.paths import booking_id, find
+from pipeline.transform.json_values import booking_id, find
 
 
 @pytest.mark.parametrize(

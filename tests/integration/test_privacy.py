@@ -548,7 +548,7 @@ def test_asking_why_tells_shapes(tmp_path: Path) -> None:
         with plugin_for(server.url, state_path=options["state_path"]) as plugin:
             plugin.fetch_entries(60)
         told = [pipeline.why(None, options, credentials=login, now=NOW)]
-        with pytest.raises(PluginConfigError, match="bookings hold this text") as caught:
+        with pytest.raises(PluginConfigError, match="bookings contain this text") as caught:
             pipeline.why(None, options, text=TITLE, credentials=login, now=NOW)
         for trouble in ("html", "redirect elsewhere", "broken json", "forbidden"):
             with TroubledServer(**TROUBLES[trouble]) as troubled:

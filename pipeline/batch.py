@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from hashlib import blake2b
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 import pytz
@@ -26,18 +26,14 @@ from pipeline.matching import BoundedMatcher
 from pipeline.schema import Split, check_bookings, split
 from pipeline.transform import bookings as bookings_frame
 from pipeline.transform import reasons
-from pipeline.transform.bookings import Payload, superseded
+from pipeline.transform.bookings import Payload
 from pipeline.transform.columns import paused_collector, to_rows
 from pipeline.transform.entries import MODALITY, STATUS, entry_columns, patterned_rules, transformed
 from pipeline.transform.extraction import Matcher
 from pipeline.transform.json_values import payload_text
 from pipeline.transform.repairs import entry_rules
-from pipeline.transform.selection import Selection
+from pipeline.transform.selection import Selection, superseded
 from pipeline.transform.shapes import shape_expr
-
-if TYPE_CHECKING:
-    from pipeline.config import PipelineConfig
-
 
 TIME_FLAGS: Final = ("dst_ambiguous", "dst_nonexistent", "multi_day")
 _LONGEST_NAME = 64
@@ -52,9 +48,9 @@ class BatchFlags:
     ``unmatched`` counts, for each target, the shapes of the source values that its pattern did not match, over all
     bookings that were asked for, and ``unmatched_ids`` says which. ``pattern_timeouts`` names, for each target, those of
     them where the pattern was stopped: the field was left empty, or the booking rejected for want of its patient_id.
-    ``repaired`` says which accepted bookings' fields go
-    out otherwise than mapped: by field, then by kind (``repairs.KINDS``). ``translated`` counts, by field, the accepted
-    bookings whose value was only written in DICOM's form, without loss.
+    ``repaired`` says which fields of accepted bookings were changed before they went out: by field, then by kind
+    (``repairs.KINDS``). ``translated`` counts, by field, the accepted bookings whose value was only written in DICOM's
+    form, without loss.
     """
 
     dst_ambiguous: tuple[int, ...]
@@ -317,8 +313,8 @@ def process_batch(
 ) -> Batch:
     """Turn payloads into checked entries.
 
-    Of several payloads with one booking id the one with the newest ``modified`` stays (the last one where that does not
-    tell), whatever becomes of it; the others are rejected ``duplicate_booking_id``.
+    Of several payloads with one booking id the one with the newest ``modified`` counts, even if it is then rejected or
+    filtered; if ``modified`` is equal or missing, the last one counts. The others are rejected ``duplicate_booking_id``.
 
     Args:
         payloads: as for ``read_bookings``; or the frame that it returned, whose rejected rows have no payload then.
@@ -381,7 +377,7 @@ def process_changed(
     selection: Selection,
     today: date | None = None,
 ) -> Kept:
-    """Process a batch as ``process_batch`` does, unless it would come out as the one that was kept.
+    """Process a batch as ``process_batch`` does, or return the kept batch if the result would be the same.
 
     A quiet cycle brings the payloads of the cycle before; only the window has moved on. The batch is the same as long as no
     booking begins or ends between the window's old bounds and the new ones. Large batches are made anew each time, so
@@ -464,8 +460,8 @@ def judge_bookings(
         bookings: the columns of ``read_bookings``; ``row`` is unique.
         config: as for ``process_batch``.
         selection: what was asked for; without it only the titles are filtered that the configuration ignores.
-        older: Boolean, one per row: another payload of the same booking counts instead. Who looks at
-            several frames together finds these rows itself (``transform.bookings``).
+        older: Boolean, one per row: another payload of the same booking counts instead. A caller that
+            judges several frames together computes it over all of them with ``transform.selection.superseded``.
         hashed: whether the booking hash, an eighth of the work, is computed. Without it ``booking_hash`` is left
             out and ``notes`` holds zeros.
         matcher: as for ``process_batch``.

@@ -1,7 +1,7 @@
 """Every field of a worklist entry, once: type, DICOM attribute, limit, repair, and what Pylantir does with it.
 
-To add a field, add a row to ``WORKLIST``. What a mapping may fill, the schema and its rules, the repairs, the record for
-Pylantir, the contract and the tables in the docs all follow from it:
+To add a field, add a row to ``WORKLIST``; CONTRIBUTING.md ("Add a worklist field") names the steps around it. What a mapping
+may fill, the schema and its rules, the repairs, the record for Pylantir, the contract and the tables in the docs follow:
 
     python -m pipeline.fields          print the table of docs/transformation.md
 """

@@ -26,10 +26,10 @@ import polars as pl
 from pipeline.calpendo.client import SourceLogger
 from pipeline.calpendo.fetch import KnownBookings
 from pipeline.delivery import decide
-from pipeline.delivery.cycle import Cycle, Notices, fetch_from_server
+from pipeline.delivery.cycle import Cycle, fetch_from_server
 from pipeline.delivery.ledger import CALLER, MEMORY, PYLANTIR, Ledger, hand_over, ledger_path, to_read
 from pipeline.errors import PluginError, PluginFetchError, PluginSchemaError, PluginStateError
-from pipeline.report import RunReport, amend_last_run
+from pipeline.report import Notices, RunReport, amend_last_run
 
 if TYPE_CHECKING:
     from pipeline.batch import Kept
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import AnyConfig, PipelineConfig
     from pipeline.config.credentials import Credentials
-    from pipeline.delivery.decide import Delivery, Plan
+    from pipeline.delivery.cycle import Plan
+    from pipeline.delivery.decide import Delivery
 
 Entry = dict[str, Any]
 
@@ -67,8 +68,8 @@ class CalendoPlugin(DataSourcePlugin):
         source_name: the source's name; it names the ledger, the entries' ``data_source`` and the lines of the log.
         config: the source's ``config`` block, a ``PipelineConfig``, or the path of a configuration file with a source of
             this name; nothing is checked before ``validate_config`` or the first fetch.
-        host: who is given the entries. Each host has a ledger of its own, so what one was given says nothing about
-            another. ``"caller"`` is whoever calls ``fetch_entries``; ``ledger.output_host`` names a file.
+        host: the receiver of the entries. Each host has a ledger of its own, so what one was given says nothing about
+            another. ``"caller"`` is whoever calls ``fetch_entries``; for a file it is what ``ledger.output_host`` returns.
         credentials: the login; None: from the environment.
         clock: returns the aware present.
         environ: the environment; None: this process's.
@@ -145,9 +146,8 @@ class CalendoPlugin(DataSourcePlugin):
     def fetch_entries(self, sync_interval: float) -> list[Entry]:
         """Run one cycle and return what the host does not have yet, in the order of the server's list (T003).
 
-        With ``acknowledge: on_return`` the return is the acknowledgement; it is written down when the next call,
-        ``close`` or the end of the program shows that this one came back, so a process that is killed in between sends the
-        same entries again.
+        With ``acknowledge: on_return`` the return is the acknowledgement. The entries are recorded as delivered only at the
+        next call, at ``close`` or at the program's end; a process that is killed before that sends them again.
 
         Args:
             sync_interval: seconds since the last cycle, for the rolling window.
@@ -187,13 +187,13 @@ class CalendoPlugin(DataSourcePlugin):
 
         Args:
             sync_interval: seconds since the last cycle, for the rolling window.
-            days: the site's next days, today included, in place of the window. What the window has not reached yet is
-                then new too, and what the host still has of these days is compared, nothing else.
+            days: the site's next days, today included, in place of the window. Bookings beyond the
+                normal window then show as new; of what the host has, only these days are compared.
 
         Raises:
             PluginConfigError, PluginFetchError, PluginStateError, PluginSchemaError: as ``fetch_entries``.
         """
-        from pipeline.delivery.decide import plan_of
+        from pipeline.delivery.cycle import plan_of
 
         if not self._rehearses:
             with self.rehearsal() as twin:
@@ -248,9 +248,9 @@ class CalendoPlugin(DataSourcePlugin):
         """Do what a host has to before the server is asked; nothing here."""
 
     def interrupt(self) -> None:
-        """Cut the requests of a cycle that runs in another thread, which ends with ``PluginFetchError`` unless it has them all.
+        """Cut the requests of a cycle that runs in another thread.
 
-        For a program that ends: the connections are not opened again before ``close``.
+        The cycle ends with ``PluginFetchError`` unless all answers had already arrived. For a program that ends: the connections are not opened again before ``close``.
         """
         if self._client is not None:
             self._client.close()

@@ -1,10 +1,16 @@
-"""What one cycle did, in counts that must add up, without any patient's data; the history of these reports in the ledger, and
-how a source is doing by it.
+"""What one cycle did, and what is logged after it.
+
+``RunReport`` holds counts that must add up, without any patient's data; the ledger keeps a history of them, from which a
+source's health is read. ``Notices`` writes the log (T005): counts at INFO, what needs a look at WARNING. Titles and names
+never appear, unless ``log_original_values`` asks for them at DEBUG: bookings are named by their ids, texts by their shapes. A
+warning that repeats is logged at DEBUG, until a cycle passes without it: a pattern that misses one title must not fill a log
+every minute.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipeline.delivery.ledger import CALLER, Ledger, Owed, microseconds, moment
 from pipeline.errors import PluginSchemaError
+from pipeline.transform.reasons import explain, field_reason
 from pipeline.wording import first_of
 
 if TYPE_CHECKING:
-    from pipeline.batch import BatchFlags
+    from pipeline.batch import Batch, BatchFlags
+    from pipeline.calpendo.client import SourceLogger
+    from pipeline.config import PipelineConfig
+    from pipeline.delivery.decide import Delivery
 
 
 KEPT_IDS = 20
@@ -52,8 +62,9 @@ class RunReport:
     ``filtered``, ``rejected``, ``fetch_failed`` and ``gone``. ``looked_up`` counts those asked for beyond the list
     (owed, vanished, pending, moved out of the window), with the same outcomes. ``withdrawn`` counts the DISCONTINUED
     entries sent in place of a booking that no longer stands. ``returned`` is the length of the answer. ``pending``,
-    ``owed`` and ``held`` are the ledger's state after the cycle. ``not_reached`` counts those of the failed that the
-    time for a cycle left unasked, ``left_behind`` those that could not be fetched in a few cycles and have not ended. Seconds are wall
+    ``owed`` and ``held`` are the ledger's state after the cycle. ``not_reached`` counts the failed bookings that
+    were never asked for, because the cycle's time ran out, ``left_behind`` those that could not be fetched in a few cycles
+    and have not ended. Seconds are wall
     clock, by stage.
 
     Raises:
@@ -459,3 +470,168 @@ def health(ledger: Ledger, now: datetime, *, runs: int = 10) -> Health:
         source=known or "",
         ledger=ledger.path,
     )
+
+
+def waiting_withdrawals(delivery: Delivery) -> list[str]:
+    """Say why withdrawals wait."""
+    count, limit = len(delivery.held), delivery.verdict.limit
+    if delivery.verdict.kept_by == "failed_fetch":
+        why = "because details of some bookings could not be fetched"
+        return [f"{count} withdrawals wait for the same answer in the next cycle, {why}"]
+    if delivery.verdict.kept_by == "guard":
+        what = f"{count} bookings would be withdrawn at once, more than the limit of {limit:g}"
+        return [f"{what}, so none was; the same answer in the next cycle confirms it"]
+    return []
+
+
+FEW_MATCHES = 0.8
+"""A pattern that matches fewer of a window's bookings is an ERROR: it was hardly meant so."""
+
+
+_ENOUGH = 5
+"""Of fewer bookings, a share says nothing."""
+
+
+class Notices:
+    """The voice of one plugin; remembers from one cycle to the next what it has said."""
+
+    def __init__(self, log: SourceLogger) -> None:
+        self._log = log
+        self._said: set[tuple[str, object]] = set()
+        self._saying: set[tuple[str, object]] = set()
+
+    def tell(self, delivery: Delivery, report: RunReport, config: PipelineConfig) -> None:
+        """Log what a cycle did."""
+        self._saying = set()
+        self._rejected(delivery)
+        for batch in delivery.checked.batches:
+            self._unmatched(batch, config)
+            self._repaired(batch)
+            self._unknown(batch)
+        self._withdrawals(delivery)
+        window = delivery.answers.window
+        bounds = {
+            "start": window.start.isoformat(timespec="minutes"),
+            "end": window.end.isoformat(timespec="minutes"),
+        }
+        self._log.info(
+            "%(listed)d bookings in the window from %(start)s to %(end)s: %(emitted)d emitted, %(unchanged)d unchanged,"
+            " %(filtered)d filtered, %(rejected)d rejected, %(fetch_failed)d could not be fetched, %(gone)d gone",
+            {**delivery.counts, **bounds},
+        )
+        if report.looked_up:
+            self._log.info(
+                "%(looked_up)d more looked up by number: %(looked_up_emitted)d emitted, %(looked_up_unchanged)d unchanged,"
+                " %(looked_up_gone)d gone, %(looked_up_failed)d could not be fetched",
+                delivery.counts,
+            )
+        self._log.info(
+            "%(returned)d entries returned: %(new)d new, %(changed)d changed, %(resent)d sent again, %(withdrawn)d withdrawn",
+            delivery.counts,
+        )
+        if report.changed_fields:
+            self._log.info("fields changed: %s", _counts(report.changed_fields.items()))
+        self._said = self._saying
+
+    def _warn(
+        self, topic: str, subject: object, message: str, *args: object, level: int = logging.WARNING
+    ) -> None:
+        """Say something at ``level`` the first time, at DEBUG as long as it stays."""
+        key = (topic, subject)
+        self._saying.add(key)
+        self._log.log(logging.DEBUG if key in self._said else level, message, *args)
+
+    def _rejected(self, delivery: Delivery) -> None:
+        for item in delivery.rejected:
+            name = "without an id" if item.booking_id is None else item.booking_id
+            reasons = "; ".join(item.reasons)
+            subject = (item.booking_id if item.booking_id is not None else hash(item.payload), reasons)
+            self._warn("rejected", subject, "booking %s rejected, kept in quarantine: %s", name, reasons)
+
+    def _unmatched(self, batch: Batch, config: PipelineConfig) -> None:
+        for target, shapes in batch.flags.unmatched.items():
+            for shape, count in shapes.items():
+                self._warn(
+                    "unmatched",
+                    (target, shape),
+                    "%s: the pattern did not match %d bookings of the shape %s",
+                    target,
+                    count,
+                    shape,
+                )
+            asked_for, missed = batch.accepted.height + batch.rejected.height, sum(shapes.values())
+            if asked_for >= _ENOUGH and asked_for - missed < FEW_MATCHES * asked_for:
+                self._warn(
+                    "few matches",
+                    target,
+                    "%s: the pattern matched only %d of %d bookings; calpendo-pipeline verify shows what it misses",
+                    target,
+                    asked_for - missed,
+                    asked_for,
+                    level=logging.ERROR,
+                )
+        for target, ids in batch.flags.unmatched_ids.items():
+            self._log.debug("%s: bookings that the pattern did not match: %s", target, first_of(ids))
+        for target, ids in batch.flags.pattern_timeouts.items():
+            self._warn(
+                "pattern_timeouts",
+                (target, ids),
+                "%s: the pattern took too long and was stopped for bookings %s; calpendo-pipeline verify shows why",
+                target,
+                first_of(ids),
+            )
+        if config.log_original_values:
+            self._original_values(batch, config)
+
+    def _original_values(self, batch: Batch, config: PipelineConfig) -> None:
+        """Log the texts themselves, at DEBUG, because the configuration asks for it (T011, design decision 6)."""
+        for rule in config.rules:
+            column = f"source:{rule.source}"
+            if column not in batch.accepted.columns:
+                continue
+            missed = batch.accepted.filter(batch.accepted["unmatched"].list.contains(rule.target))
+            for booking_id, value in missed.select("booking_id", column).iter_rows():
+                self._log.debug(
+                    "booking %s: %s: the pattern did not match %r", booking_id, rule.target, value
+                )
+
+    def _repaired(self, batch: Batch) -> None:
+        for name, kinds in batch.flags.repaired.items():
+            for kind, ids in kinds.items():
+                why = explain(field_reason(name, kind))
+                self._warn(
+                    "repaired",
+                    (name, kind, ids),
+                    "%s %s %d bookings: %s",
+                    why.meaning,
+                    why.remedy,
+                    len(ids),
+                    first_of(ids),
+                )
+        for name, count in batch.flags.translated.items():
+            self._log.debug("%s: %d values were only written in DICOM's form", name, count)
+
+    def _unknown(self, batch: Batch) -> None:
+        for topic, counts, outcome in (
+            ("statuses", batch.flags.unknown_statuses, "SCHEDULED was taken; add them to status_mapping"),
+            ("resources", batch.flags.unknown_resources, "add them to resource_modality_mapping"),
+        ):
+            if counts:
+                values = tuple(sorted(counts))
+                # A wrong status is shown to a scanner; a resource without a modality is OT or its own name.
+                level = logging.ERROR if topic == "statuses" else logging.WARNING
+                self._warn(
+                    topic, values, "unknown %s: %s; %s", topic, _counts(counts.items()), outcome, level=level
+                )
+
+    def _withdrawals(self, delivery: Delivery) -> None:
+        gone = [booking_id for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
+        if gone:
+            self._log.warning("%d bookings withdrawn: %s", len(gone), first_of(gone))
+        level = logging.ERROR if delivery.verdict.kept_by == "guard" else logging.WARNING
+        for text in waiting_withdrawals(delivery):
+            self._log.log(level, "%s: %s", text, first_of(sorted(delivery.held)))
+
+
+def _counts(items: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name!r} ({count})" for name, count in items)

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import codecs
 import errno
+import gzip
 import os
 import re
 import shlex
 import stat
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from pipeline import fields
 from pipeline.archives.text_rows import (
@@ -30,7 +34,7 @@ from pipeline.archives.text_rows import (
     PAYLOAD,
     DocumentRows,
     Packing,
-    Unpacked,
+    Readable,
     csv_rows,
     header,
 )
@@ -376,3 +380,28 @@ def _record(row: bytes) -> object:
         return parsed(row)
     except ValueError:
         return None
+
+
+class Unpacked:
+    """The bytes of a gzip or zstd file; what is damaged or cut off becomes ``PluginConfigError``."""
+
+    def __init__(self, file: BinaryIO, packing: Packing, name: str) -> None:
+        self._damaged = (
+            f"{name}: the {packing} data is damaged or cut off; write it again or leave the file out"
+        )
+        self._stream: Readable
+        self._faults: tuple[type[Exception], ...]
+        if packing == "gzip":
+            self._stream = gzip.GzipFile(fileobj=file, mode="rb")
+            self._faults = (EOFError, gzip.BadGzipFile, zlib.error)
+        else:
+            zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+            self._stream = zstd.ZstdFile(file, mode="rb")
+            self._faults = (EOFError, zstd.ZstdError)
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        try:
+            return self._stream.read(size)
+        except self._faults:
+            raise PluginConfigError(self._damaged) from None

@@ -17,14 +17,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pipeline.archives.recognise import Archive, reading
+from pipeline.archives.recognise import Archive, Unpacked, reading
 from pipeline.archives.text_rows import (
     BYTE_ORDER_MARK,
     DocumentRows,
     LineReader,
     Readable,
     RowLines,
-    Unpacked,
     csv_rows,
 )
 

@@ -13,14 +13,11 @@ with it. Only where the brackets themselves do not close is there no row to blam
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
-from importlib import import_module
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.display import unguarded
 from pipeline.errors import PluginConfigError
@@ -103,31 +100,6 @@ class LineReader:
         self._left_out += start - kept - 1
         self._buffer[kept:start] = b"\0"
         return kept + 1
-
-
-class Unpacked:
-    """The bytes of a gzip or zstd file; what is damaged or cut off becomes ``PluginConfigError``."""
-
-    def __init__(self, file: BinaryIO, packing: Packing, name: str) -> None:
-        self._damaged = (
-            f"{name}: the {packing} data is damaged or cut off; write it again or leave the file out"
-        )
-        self._stream: Readable
-        self._faults: tuple[type[Exception], ...]
-        if packing == "gzip":
-            self._stream = gzip.GzipFile(fileobj=file, mode="rb")
-            self._faults = (EOFError, gzip.BadGzipFile, zlib.error)
-        else:
-            zstd = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-            self._stream = zstd.ZstdFile(file, mode="rb")
-            self._faults = (EOFError, zstd.ZstdError)
-
-    def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes; none at the end."""
-        try:
-            return self._stream.read(size)
-        except self._faults:
-            raise PluginConfigError(self._damaged) from None
 
 
 class RowLines:

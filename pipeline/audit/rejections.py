@@ -1,6 +1,6 @@
 """Which bookings did not make it, and why; which reasons come together; and what was repaired in those that did.
 
-Of several copies of one booking, also far apart in a file, one counts; the others are rejected. ``transform.bookings.superseded``
+Of several copies of one booking, also far apart in a file, one counts; the others are rejected. ``transform.selection.superseded``
 says which one.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from pipeline.audit.findings import FRAMES, add_up, count_by, first_ids, joined, schema
-from pipeline.transform.bookings import superseded
 from pipeline.transform.reasons import DUPLICATE_BOOKING_ID, explain, field_reason
+from pipeline.transform.selection import superseded
 
 _COPIES = schema("booking_id fault modified line reasons")
 

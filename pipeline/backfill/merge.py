@@ -19,7 +19,7 @@ import polars as pl
 from pipeline.backfill.files import Layout, damaged, private_directory
 from pipeline.backfill.records import SegmentRecord
 from pipeline.errors import PluginStateError
-from pipeline.transform.bookings import superseded
+from pipeline.transform.selection import superseded
 
 LOST = "lost.parquet"
 

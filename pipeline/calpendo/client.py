@@ -1,8 +1,9 @@
 """Conversations with Calpendo: login, retries, deadlines, and only answers that can be trusted (T007-T010).
 
 ``CalpendoClient`` asks one question, ``RequestQueue`` many of them in one budget of time.
-What is tried again, how often and after which pause is urllib3's ``Retry``. Its own loop ends where an answer's
-headers begin; here a broken, empty or foreign body is tried again too, so the loop stands around the whole answer.
+``RETRIED`` says which statuses are retried; how often and after which pause is urllib3's ``Retry``. urllib3's own loop stops
+once the headers arrive. Here a broken, empty or foreign body is retried as well, so this module has its own loop around the
+whole answer.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util.retry import RequestHistory, Retry
 
 from pipeline.calpendo import responses
-from pipeline.calpendo.http import GRACE, Deadline, Transport
 from pipeline.calpendo.responses import (
     Answer,
     AnswerFault,
+    AuthenticationFault,
     CalpendoFault,
     DeadlineFault,
     NotReachedFault,
     RefusedFault,
     ServerFault,
-    check_status,
     has_too_many_rows,
     has_too_many_values,
     named,
     redirected,
 )
+from pipeline.calpendo.transport import GRACE, Deadline, Transport
 from pipeline.transform.json_values import booking_id as usable_id
 from pipeline.version import __version__
 
@@ -59,6 +60,8 @@ BOOKING = "Calpendo.Booking"
 RESOURCE = "Calpendo.Resource"
 MRI_SCAN = "MRIScan"
 
+RETRIED = frozenset({429, 500, 502, 503, 504})
+"""HTTP statuses after which the same request is sent again; ``max_retries`` says how often."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GONE = frozenset({404, 410})
 _BACKOFF, _BACKOFF_JITTER, _BACKOFF_MAX = 0.25, 0.5, 10.0
@@ -71,7 +74,10 @@ _CLOSED = "the client was closed while it was asking"
 
 
 class SourceLogger(_Adapter):
-    """The logger of one source, whose lines begin with ``[calpendo:SOURCE]`` (T001, T005): puts the source's name before each message; the message's own ``%s`` arguments stay as they are."""
+    """The logger of one source, whose lines begin with ``[calpendo:SOURCE]`` (T001, T005).
+
+    The message's own ``%s`` arguments stay as they are.
+    """
 
     def __init__(self, name: str, source_name: str) -> None:
         super().__init__(logging.getLogger(name), {})
@@ -126,7 +132,7 @@ class Learned:
 class CalpendoClient:
     """Asks one Calpendo server, from as many threads as ``max_workers`` says; a context manager.
 
-    Each thread has one session with one kept-alive connection. Faults raise ``PluginFetchError`` (see ``faults``).
+    Each thread has one session with one kept-alive connection. Faults raise ``PluginFetchError`` (the tree of faults stands in ``responses.py``).
     """
 
     def __init__(self, config: PipelineConfig, credentials: Credentials) -> None:
@@ -319,7 +325,7 @@ class CalpendoClient:
                     redirects += 1
                     address = redirected(answer, address, redirects)
                     continue
-                check_status(answer)
+                _check_status(answer)
                 return interpret(answer)
             except NotReachedFault as fault:
                 if attempts == 1:
@@ -551,3 +557,19 @@ def _booking(answer: Answer, number: int) -> dict[str, Any]:
         text = answer.body[:_KEPT_OF_A_FLOOD].decode("utf-8", "replace")
         return {"id": number, responses.UNREADABLE: text}
     return responses.booking(answer, number)
+
+
+def _check_status(answer: Answer) -> None:
+    """Raise the fault that a status stands for; 2xx is none."""
+    if 200 <= answer.status < 300:
+        return
+    if answer.status in {401, 403}:
+        raise AuthenticationFault(
+            f"authentication failed ({answer}): check CALPENDO_USERNAME and CALPENDO_PASSWORD, "
+            "and that this user may read bookings",
+            status=answer.status,
+        )
+    if answer.status == 429 or answer.status >= 500:
+        kind = "too many requests" if answer.status == 429 else "server error"
+        raise ServerFault(f"{kind} ({answer})", status=answer.status, retryable=answer.status in RETRIED)
+    raise RefusedFault(f"refused ({answer})", status=answer.status)

@@ -1,4 +1,8 @@
-"""Who operates an MRI scan: one query for all of a window, else one look-up a scan (T010). Never a lost booking."""
+"""Who operates an MRI scan: one query for all of a window, else one look-up per scan (T010). Never a lost booking.
+
+The query is ``/q/MRIScan/QUERY?paths=id,Operator.name`` with the same QUERY that asks for the window's bookings
+(``query.booking_query``).
+"""
 
 from __future__ import annotations
 

@@ -34,11 +34,6 @@ def booking_query(config: PipelineConfig, window: Window) -> str:
     return next(query_variants(config, window))
 
 
-def operator_query(config: PipelineConfig, window: Window) -> str:
-    """Return the path below ``/q/MRIScan/`` that finds the scans of the same window."""
-    return booking_query(config, window)
-
-
 def query_variants(config: PipelineConfig, window: Window) -> Iterator[str]:
     """Yield the query, then wider ones for a server that refuses an encoded slash in a value.
 

@@ -1,6 +1,6 @@
-"""What the server's answers mean: statuses, redirects, bodies, and the times that the rows of a list show.
+"""What the server's answers mean: redirects, bodies, and the times that the rows of a list show.
 
-``RETRIED`` says which statuses are tried again. An answer is believed by its body: what begins as JSON is read as JSON,
+Which statuses are retried says ``client.RETRIED``. An answer is believed by its body: what begins as JSON is read as JSON,
 and as UTF-8, whatever its labels say. Nothing that is not understood ever counts as "no bookings", and the text of one row
 costs that row only. Fields and times of rows are read as the columns read them (``transform.json_values``, ``transform.times``).
 
@@ -11,7 +11,7 @@ Faults are grouped by what is done about them:
     └── CalpendoFault
         ├── AuthenticationFault   the login is refused: nothing is tried again, the whole batch stops
         ├── RefusedFault          the server will not answer this request (4xx): another form of it may do
-        ├── ServerFault           429 and 5xx: tried again, after Retry-After where the server sends one
+        ├── ServerFault           429 and 5xx: mostly tried again, after Retry-After where the server sends one
         ├── UnreachableFault      no answer or a broken one: tried again
         ├── AnswerFault           an answer that is not what was asked for: HTML, no JSON, no ``biskits``, another id
         └── DeadlineFault         the time for this answer or for the batch is used up, or the batch was stopped
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
 
-
-RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Statuses after which the same request may be sent again."""
 
 MAX_VALUES = 100_000
 """The most values that one booking may hold."""
@@ -138,22 +135,6 @@ class DeadlineFault(CalpendoFault):
 
 class NotReachedFault(DeadlineFault):
     """The time was used up before the question was sent, or too soon after it for an answer."""
-
-
-def check_status(answer: Answer) -> None:
-    """Raise the fault that a status stands for; 2xx is none."""
-    if 200 <= answer.status < 300:
-        return
-    if answer.status in {401, 403}:
-        raise AuthenticationFault(
-            f"authentication failed ({answer}): check CALPENDO_USERNAME and CALPENDO_PASSWORD, "
-            "and that this user may read bookings",
-            status=answer.status,
-        )
-    if answer.status == 429 or answer.status >= 500:
-        kind = "too many requests" if answer.status == 429 else "server error"
-        raise ServerFault(f"{kind} ({answer})", status=answer.status, retryable=answer.status in RETRIED)
-    raise RefusedFault(f"refused ({answer})", status=answer.status)
 
 
 def redirected(answer: Answer, url: str, count: int) -> str:

@@ -1,22 +1,18 @@
-"""The three steps of a cycle, run against a ledger (fetch, batch, deliver), and what a cycle logs.
+"""How a cycle runs: fetch, batch and deliver, each against the server, the columns and the ledger.
 
-What a step decides is in ``decide.py``; here it meets the server and the file. Everything that a cycle writes, it writes
-in one transaction at its end: a process that dies before leaves the ledger as it was, one that dies after has recorded as
-pending what it meant to return.
-
-Of the log (T005): counts at INFO, what needs a look at WARNING, values only where allowed. Titles and names never appear:
-bookings are named by their ids, texts by their shapes. What was logged at WARNING is logged again at DEBUG only, until a
-cycle comes without it: a pattern that misses one title must not fill a log every minute.
+``plugin._stages`` calls the three steps in this order; what a step decides is in ``decide.py``. What a cycle decides is
+written in one transaction at its end: a process that dies before leaves the ledger as it was, one that dies after has
+recorded as pending what it meant to return. Before it, what the last call returned is marked as delivered; after it, only
+notes about the return are written.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -39,10 +35,9 @@ from pipeline.delivery.decide import (
     to_ask_for,
     with_last_operators,
 )
-from pipeline.delivery.ledger import Changes, Ledger, Owed, moment
+from pipeline.delivery.ledger import DISCONTINUED, STATUS_KEY, Changes, Ledger, Owed, moment
 from pipeline.errors import PluginStateError
-from pipeline.report import HELD_BACK, RunReport, merged_flags
-from pipeline.transform.reasons import explain, field_reason
+from pipeline.report import HELD_BACK, RunReport, merged_flags, waiting_withdrawals
 from pipeline.wording import first_of
 
 if TYPE_CHECKING:
@@ -64,7 +59,7 @@ class Cycle:
         known: what the cycle before learned of the server's bookings; a plugin hands the same to each of its cycles.
         kept: the batches of the cycle before, likewise.
         seconds: how long each stage took.
-        judged: the batch of the listed bookings, which holds for every host's cycle on the same answers.
+        judged: the batch of the listed bookings, reused by the cycles of other hosts on the same answers.
     """
 
     ledger: Ledger
@@ -92,7 +87,7 @@ class Cycle:
         self.on_step(stage)
 
     def fetch(self, sync_interval: float, days: int | None = None) -> Answers:
-        """Ask for the window's bookings, and by number for those whose fate the list does not tell (``fetch_from_server``)."""
+        """Ask for the window's bookings, and by number for bookings that the ledger knows and the list did not bring (``fetch_from_server``)."""
         return fetch_from_server([self], sync_interval, days)[0]
 
     def look_up(self, window: Window, listed: Sequence[int], cut: Sequence[int]) -> LookUp:
@@ -210,7 +205,7 @@ class Cycle:
                 *self.ledger.warnings,
                 *answers.listed.warnings,
                 *answers.followed.warnings,
-                *_held_back(delivery),
+                *waiting_withdrawals(delivery),
                 *_left(left_behind),
             ),
             **delivery.counts,
@@ -253,8 +248,8 @@ def fetch_from_server(
         days: the site's next days in place of the window (``window_of_days``).
 
     Raises:
-        PluginFetchError: the window's list could not be fetched. A look-up by number that fails costs its own booking a
-            cycle's delay, and others' withdrawals at most one.
+        PluginFetchError: the window's list could not be fetched. A look-up by number that fails delays that
+            booking, and the withdrawal of others, by one cycle.
     """
     from pipeline.calpendo.fetch import fetch_cycle
     from pipeline.calpendo.window import window_for, window_of_days
@@ -311,18 +306,6 @@ def _left(ids: list[int]) -> list[str]:
     return [f"{text}: {first_of(ids)}"]
 
 
-def _held_back(delivery: Delivery) -> list[str]:
-    """Say why withdrawals wait."""
-    count, limit = len(delivery.held), delivery.verdict.limit
-    if delivery.verdict.kept_by == "failed_fetch":
-        why = "because details of some bookings could not be fetched"
-        return [f"{count} withdrawals wait for the same answer in the next cycle, {why}"]
-    if delivery.verdict.kept_by == "guard":
-        what = f"{count} bookings would be withdrawn at once, more than the limit of {limit:g}"
-        return [f"{what}, so none was; the same answer in the next cycle confirms it"]
-    return []
-
-
 def _warm_up(config: PipelineConfig) -> None:
     """Load polars and pandera, and build the gate, while the network keeps the first cycle waiting."""
     from pipeline.batch import process_batch
@@ -330,152 +313,48 @@ def _warm_up(config: PipelineConfig) -> None:
     process_batch([], config)
 
 
-FEW_MATCHES = 0.8
-"""A pattern that matches fewer of a window's bookings is an ERROR: it was hardly meant so."""
-_ENOUGH = 5
-"""Of fewer bookings, a share says nothing."""
+PLAN_SCHEMA = {
+    "change": pl.String,
+    "booking_id": pl.Int64,
+    "field": pl.String,
+    "old": pl.String,
+    "new": pl.String,
+}
 
 
-class Notices:
-    """The voice of one plugin; remembers from one cycle to the next what it has said."""
-
-    def __init__(self, log: SourceLogger) -> None:
-        self._log = log
-        self._said: set[tuple[str, object]] = set()
-        self._saying: set[tuple[str, object]] = set()
-
-    def tell(self, delivery: Delivery, report: RunReport, config: PipelineConfig) -> None:
-        """Log what a cycle did."""
-        self._saying = set()
-        self._rejected(delivery)
-        for batch in delivery.checked.batches:
-            self._unmatched(batch, config)
-            self._repaired(batch)
-            self._unknown(batch)
-        self._withdrawals(delivery)
-        window = delivery.answers.window
-        bounds = {
-            "start": window.start.isoformat(timespec="minutes"),
-            "end": window.end.isoformat(timespec="minutes"),
-        }
-        self._log.info(
-            "%(listed)d bookings in the window from %(start)s to %(end)s: %(emitted)d emitted, %(unchanged)d unchanged,"
-            " %(filtered)d filtered, %(rejected)d rejected, %(fetch_failed)d could not be fetched, %(gone)d gone",
-            {**delivery.counts, **bounds},
-        )
-        if report.looked_up:
-            self._log.info(
-                "%(looked_up)d more looked up by number: %(looked_up_emitted)d emitted, %(looked_up_unchanged)d unchanged,"
-                " %(looked_up_gone)d gone, %(looked_up_failed)d could not be fetched",
-                delivery.counts,
-            )
-        self._log.info(
-            "%(returned)d entries returned: %(new)d new, %(changed)d changed, %(resent)d sent again, %(withdrawn)d withdrawn",
-            delivery.counts,
-        )
-        if report.changed_fields:
-            self._log.info("fields changed: %s", _counts(report.changed_fields.items()))
-        self._said = self._saying
-
-    def _warn(
-        self, topic: str, subject: object, message: str, *args: object, level: int = logging.WARNING
-    ) -> None:
-        """Say something at ``level`` the first time, at DEBUG as long as it stays."""
-        key = (topic, subject)
-        self._saying.add(key)
-        self._log.log(logging.DEBUG if key in self._said else level, message, *args)
-
-    def _rejected(self, delivery: Delivery) -> None:
-        for item in delivery.rejected:
-            name = "without an id" if item.booking_id is None else item.booking_id
-            reasons = "; ".join(item.reasons)
-            subject = (item.booking_id if item.booking_id is not None else hash(item.payload), reasons)
-            self._warn("rejected", subject, "booking %s rejected, kept in quarantine: %s", name, reasons)
-
-    def _unmatched(self, batch: Batch, config: PipelineConfig) -> None:
-        for target, shapes in batch.flags.unmatched.items():
-            for shape, count in shapes.items():
-                self._warn(
-                    "unmatched",
-                    (target, shape),
-                    "%s: the pattern did not match %d bookings of the shape %s",
-                    target,
-                    count,
-                    shape,
-                )
-            asked_for, missed = batch.accepted.height + batch.rejected.height, sum(shapes.values())
-            if asked_for >= _ENOUGH and asked_for - missed < FEW_MATCHES * asked_for:
-                self._warn(
-                    "few matches",
-                    target,
-                    "%s: the pattern matched only %d of %d bookings; calpendo-pipeline verify shows what it misses",
-                    target,
-                    asked_for - missed,
-                    asked_for,
-                    level=logging.ERROR,
-                )
-        for target, ids in batch.flags.unmatched_ids.items():
-            self._log.debug("%s: bookings that the pattern did not match: %s", target, first_of(ids))
-        for target, ids in batch.flags.pattern_timeouts.items():
-            self._warn(
-                "pattern_timeouts",
-                (target, ids),
-                "%s: the pattern took too long and was stopped for bookings %s; calpendo-pipeline verify shows why",
-                target,
-                first_of(ids),
-            )
-        if config.log_original_values:
-            self._original_values(batch, config)
-
-    def _original_values(self, batch: Batch, config: PipelineConfig) -> None:
-        """Log the texts themselves, at DEBUG, because the configuration asks for it (T011, design decision 6)."""
-        for rule in config.rules:
-            column = f"source:{rule.source}"
-            if column not in batch.accepted.columns:
-                continue
-            missed = batch.accepted.filter(pl.col("unmatched").list.contains(rule.target))
-            for booking_id, value in missed.select("booking_id", column).iter_rows():
-                self._log.debug(
-                    "booking %s: %s: the pattern did not match %r", booking_id, rule.target, value
-                )
-
-    def _repaired(self, batch: Batch) -> None:
-        for name, kinds in batch.flags.repaired.items():
-            for kind, ids in kinds.items():
-                why = explain(field_reason(name, kind))
-                self._warn(
-                    "repaired",
-                    (name, kind, ids),
-                    "%s %s %d bookings: %s",
-                    why.meaning,
-                    why.remedy,
-                    len(ids),
-                    first_of(ids),
-                )
-        for name, count in batch.flags.translated.items():
-            self._log.debug("%s: %d values were only written in DICOM's form", name, count)
-
-    def _unknown(self, batch: Batch) -> None:
-        for topic, counts, outcome in (
-            ("statuses", batch.flags.unknown_statuses, "SCHEDULED was taken; add them to status_mapping"),
-            ("resources", batch.flags.unknown_resources, "add them to resource_modality_mapping"),
-        ):
-            if counts:
-                values = tuple(sorted(counts))
-                # A wrong status is shown to a scanner; a resource without a modality is OT or its own name.
-                level = logging.ERROR if topic == "statuses" else logging.WARNING
-                self._warn(
-                    topic, values, "unknown %s: %s; %s", topic, _counts(counts.items()), outcome, level=level
-                )
-
-    def _withdrawals(self, delivery: Delivery) -> None:
-        gone = [booking_id for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
-        if gone:
-            self._log.warning("%d bookings withdrawn: %s", len(gone), first_of(gone))
-        level = logging.ERROR if delivery.verdict.kept_by == "guard" else logging.WARNING
-        for text in _held_back(delivery):
-            self._log.log(level, "%s: %s", text, first_of(sorted(delivery.held)))
+CHANGES = ("new", "changed", "resent", "withdrawn", "held", "rejected")
 
 
-def _counts(items: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name!r} ({count})" for name, count in items)
+@dataclass(frozen=True)
+class Plan:
+    """What a cycle would do now: ``changes`` for people, ``entries`` as they would be returned, and the report.
+
+    ``changes`` has ``PLAN_SCHEMA``, in the order of ``CHANGES``. One row each for a booking that is ``new`` (field
+    null), ``resent`` (unchanged, but not acknowledged), ``withdrawn``, ``held`` (a withdrawal that waits for a second
+    cycle or for a cycle without a failed fetch) and ``rejected`` (``new`` holds the reasons); a ``changed`` booking
+    has one row for each field, with its old and new value. Values are patients' data: for the eyes of who asks.
+    ``delivery`` is what the cycle decided, with the server's answers and the batches that it was decided on.
+    """
+
+    changes: pl.DataFrame = field(repr=False)
+    entries: list[dict[str, Any]] = field(repr=False)
+    report: RunReport
+    delivery: Delivery = field(repr=False)
+
+
+def plan_of(delivery: Delivery, report: RunReport) -> Plan:
+    """Lay out what a cycle decided."""
+    order = {change: place for place, change in enumerate(CHANGES)}
+    rows: list[tuple[str, int | None, str | None, str | None, str | None]] = [
+        (change, booking_id, None, None, None)
+        for booking_id, change in delivery.kinds.items()
+        if change in ("new", "resent")
+    ]
+    rows += [("changed", *row) for row in delivery.differences.iter_rows()]
+    off = [(booking_id, change) for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
+    off += [(booking_id, "held") for booking_id in sorted(delivery.held)]
+    stood = {booking_id: line.status for booking_id, line in delivery.stood.items()}
+    rows += [(change, number, STATUS_KEY, stood.get(number), DISCONTINUED) for number, change in off]
+    rows += [("rejected", item.booking_id, None, None, "; ".join(item.reasons)) for item in delivery.rejected]
+    rows.sort(key=lambda row: order[row[0]])
+    return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report, delivery)

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from pipeline.calpendo.fetch import FetchedBookings
     from pipeline.calpendo.window import Window
     from pipeline.config import PipelineConfig
-    from pipeline.report import RunReport
 
 
 # What keeps a booking off the list for good. Being outside the window does not: it may just have moved.
@@ -541,48 +540,3 @@ def shown_in(
 def discontinued(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry that takes a row off the list: the last one, whole, with status DISCONTINUED."""
     return {**entry, STATUS_KEY: DISCONTINUED}
-
-
-PLAN_SCHEMA = {
-    "change": pl.String,
-    "booking_id": pl.Int64,
-    "field": pl.String,
-    "old": pl.String,
-    "new": pl.String,
-}
-CHANGES = ("new", "changed", "resent", "withdrawn", "held", "rejected")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a cycle would do now: ``changes`` for people, ``entries`` as they would be returned, and the report.
-
-    ``changes`` has ``PLAN_SCHEMA``, in the order of ``CHANGES``. One row each for a booking that is ``new`` (field
-    null), ``resent`` (unchanged, but not acknowledged), ``withdrawn``, ``held`` (a withdrawal that waits for a second
-    cycle or for a cycle without a failed fetch) and ``rejected`` (``new`` holds the reasons); a ``changed`` booking
-    has one row for each field, with its old and new value. Values are patients' data: for the eyes of who asks.
-    ``delivery`` is what the cycle decided, with the server's answers and the batches that it was decided on.
-    """
-
-    changes: pl.DataFrame = field(repr=False)
-    entries: list[dict[str, Any]] = field(repr=False)
-    report: RunReport
-    delivery: Delivery = field(repr=False)
-
-
-def plan_of(delivery: Delivery, report: RunReport) -> Plan:
-    """Lay out what a cycle decided."""
-    order = {change: place for place, change in enumerate(CHANGES)}
-    rows: list[tuple[str, int | None, str | None, str | None, str | None]] = [
-        (change, booking_id, None, None, None)
-        for booking_id, change in delivery.kinds.items()
-        if change in ("new", "resent")
-    ]
-    rows += [("changed", *row) for row in delivery.differences.iter_rows()]
-    off = [(booking_id, change) for booking_id, change in delivery.kinds.items() if change == "withdrawn"]
-    off += [(booking_id, "held") for booking_id in sorted(delivery.held)]
-    stood = {booking_id: line.status for booking_id, line in delivery.stood.items()}
-    rows += [(change, number, STATUS_KEY, stood.get(number), DISCONTINUED) for number, change in off]
-    rows += [("rejected", item.booking_id, None, None, "; ".join(item.reasons)) for item in delivery.rejected]
-    rows.sort(key=lambda row: order[row[0]])
-    return Plan(pl.DataFrame(rows, schema=PLAN_SCHEMA, orient="row"), delivery.entries, report, delivery)

@@ -46,7 +46,7 @@ from pipeline.report import RunReport
 from pipeline.wording import first_of
 
 if TYPE_CHECKING:
-    from pipeline.delivery.decide import Plan
+    from pipeline.delivery.cycle import Plan
 
 
 Record = dict[str, Any]

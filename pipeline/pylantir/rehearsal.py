@@ -29,7 +29,7 @@ from pipeline.transform.columns import to_rows
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
-    from pipeline.delivery.decide import Plan
+    from pipeline.delivery.cycle import Plan
 
 OVERLAP = 300.0
 """Seconds that Pylantir adds to a source's ``sync_interval`` when it asks for entries."""

@@ -13,7 +13,6 @@ from pipeline.transform.columns import in_parts, paused_collector
 from pipeline.transform.json_values import TEXT_TYPES, JsonObject, Text, parsed
 from pipeline.transform.read_objects import HASHED, ObjectReader, source_columns
 from pipeline.transform.read_text import TextReader
-from pipeline.transform.times import iso_instants
 
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
@@ -114,26 +113,3 @@ def _frame(rows: pl.Series, columns: dict[str, pl.Series], config: PipelineConfi
     generation = pl.Series(["A", "B"], dtype=pl.String).gather(is_range.cast(pl.UInt32))
     whole = columns | {"row": rows, "generation": generation}
     return pl.DataFrame({name: whole[name] for name in bookings_schema(config)})
-
-
-def superseded(bookings: pl.DataFrame) -> pl.Series:
-    """Return, for each row, whether another row of the same booking counts instead of it (Boolean).
-
-    The newest ``modified`` counts, and the last row where that does not tell; an unreadable ``modified`` is the oldest.
-    Rows without a booking id, or whose payload is unusable, stand for themselves.
-    """
-    ids = bookings["booking_id"].set(bookings["fault"].is_not_null(), None)
-    nothing = pl.Series("superseded", [False], dtype=pl.Boolean).new_from_index(0, len(ids))
-    if ids.drop_nulls().is_unique().all():
-        return nothing
-    rows = (ids.is_duplicated() & ids.is_not_null()).arg_true()
-    copies = pl.DataFrame(
-        {"row": rows, "id": ids.gather(rows), "modified": bookings["modified"].gather(rows)}
-    )
-    newest = (
-        copies.with_columns(iso_instants(copies["modified"]))
-        .sort("id", "modified", "row", nulls_last=False)
-        .group_by("id", maintain_order=True)
-        .last()
-    )
-    return nothing.scatter(rows.filter(~rows.is_in(newest["row"].implode())), True)

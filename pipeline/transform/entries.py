@@ -1,4 +1,4 @@
-"""The chain: bookings frame -> entry columns, row by row the task list's ``_transform_booking_to_entry`` (T014)."""
+"""The chain: bookings frame -> entry columns, each row as the task list's ``_transform_booking_to_entry`` would make it (T014)."""
 
 from __future__ import annotations
 
@@ -83,20 +83,31 @@ def transformed(
 ) -> pl.LazyFrame:
     """Add the entry columns and the bookkeeping to a bookings frame; no row is added, dropped or moved.
 
-    In: the columns of ``read_bookings``, the texts of people among them normalised (``text``). Added: ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc``
-    Datetime(us), naive, site time and UTC; ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``,
-    ``modality_known`` Boolean; ``status_source`` and ``modality_source`` String, the texts that were looked up for them;
-    ``title_ignored`` Boolean, whether one of ``ignore_titles`` is found in the title;
-    ``booking_hash`` String; ``unmatched`` List(String), the targets none of whose patterns matched, and ``timed_out``
-    List(String), those of them where the ``matcher`` ran out of time, and ``ignore_titles`` where it did there; ``repaired`` and ``translated``
-    List(String), see ``repairs``; ``mapped:study_description`` String, where mapped, as it was before it was cut;
-    ``reject_reasons`` List(String), codes of
-    ``reasons``, empty where nothing is wrong so far, first the ``reasons_before`` (code -> Boolean) that only the caller
-    can tell; and the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and
-    ``scheduled_start_time`` Time in ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others
-    String.
+    Args:
+        bookings: the columns of ``read_bookings``.
+        config: the mapping, the vocabularies and the zones.
+        reasons_before: reason code -> Boolean, what only the caller can tell; these reasons come first.
+        matcher: runs the mapping's patterns where the linear engine cannot.
+        today: the last day on which a patient can be born; None takes any.
 
-    Raises PluginSchemaError when a column is missing or of another type.
+    Returns:
+        The columns of ``bookings``, the texts of people among them normalised (``text``), and:
+
+        - ``wall_start``, ``wall_end``, ``start_utc``, ``end_utc`` Datetime(us): naive, site time and UTC
+        - ``dst_ambiguous``, ``dst_nonexistent``, ``multi_day``, ``status_known``, ``modality_known`` Boolean
+        - ``status_source``, ``modality_source`` String: the texts that were looked up for them
+        - ``title_ignored`` Boolean: whether one of ``ignore_titles`` is found in the title
+        - ``booking_hash`` String
+        - ``unmatched`` List(String): the targets none of whose patterns matched
+        - ``timed_out`` List(String): those of them where the ``matcher`` ran out of time, and ``ignore_titles`` where it did there
+        - ``repaired``, ``translated`` List(String): see ``repairs``
+        - ``mapped:study_description`` String: where mapped, as it was before it was cut
+        - ``reject_reasons`` List(String): codes of ``reasons``, empty where nothing is wrong so far
+        - the columns of ``entry_columns``: mapped targets String, ``scheduled_start_date`` Date and ``scheduled_start_time``
+          Time in ``output_timezone``, ``scheduled_procedure_step_duration`` Int64 minutes, the others String
+
+    Raises:
+        PluginSchemaError: a column is missing or of another type.
     """
     return (
         bookings.lazy()
@@ -133,7 +144,7 @@ def add_schedule(bookings: pl.LazyFrame, config: PipelineConfig) -> pl.LazyFrame
 def add_extracted(
     bookings: pl.LazyFrame, config: PipelineConfig, matcher: Matcher = match_unbounded
 ) -> pl.LazyFrame:
-    """Add what the patterns found, ``unmatched``, ``timed_out`` and ``title_ignored``; a pattern runs once, whoever needs it (T011).
+    """Add what the patterns found, ``unmatched``, ``timed_out`` and ``title_ignored``; each pattern runs only once (T011).
 
     A title out of which a character was left ignores no booking: it cannot be told what it was.
     """

@@ -4,7 +4,7 @@
 C.4). A person's name (PN, PS3.5 6.2.1) holds up to three component groups (alphabetic, ideographic, phonetic) split by
 ``=``, each of up to five components (family, given, middle, prefix, suffix) split by ``^`` and at most 64 characters.
 
-Only identity and time reject a booking. A field's ``repair`` in ``fields.WORKLIST`` says which rule is its own:
+Of the fields only identity and times reject a booking, and what the mapping says so of. A field's ``repair`` in ``fields.WORKLIST`` says which rule is its own:
 
 ``cut``       a backslash or a control character becomes a blank; what is longer than the limit ends at the last blank, ``^`` or ``_`` in the second half
               of the limit, else at the limit; of a person's name each group, at most three of five components

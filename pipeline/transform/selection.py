@@ -1,4 +1,7 @@
-"""What was asked for, checked again on this side: a wrong row on a scanner's list is the worst error (decision 5)."""
+"""Which rows count: those that were asked for, and of several payloads of one booking the newest.
+
+What was asked for is checked again on this side: a wrong row on a scanner's list is the worst error (decision 5).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pipeline.transform import entries, reasons
 from pipeline.transform.bookings import is_readable
 from pipeline.transform.columns import map_distinct
 from pipeline.transform.text import comparable, normalised
+from pipeline.transform.times import iso_instants
 
 RESOURCE = "resource"
 RESOURCE_NAME = "resource:name"
@@ -130,3 +134,26 @@ def _in(column: str, wanted: set[str], form: Callable[[str], str]) -> pl.Expr:
 
 def _naive_utc(moment: datetime) -> pl.Expr:
     return pl.lit(moment.astimezone(UTC).replace(tzinfo=None), dtype=pl.Datetime("us"))
+
+
+def superseded(bookings: pl.DataFrame) -> pl.Series:
+    """Return, for each row, whether another row of the same booking counts instead of it (Boolean).
+
+    The newest ``modified`` counts, and the last row where that does not tell; an unreadable ``modified`` is the oldest.
+    Rows without a booking id, or whose payload is unusable, stand for themselves.
+    """
+    ids = bookings["booking_id"].set(bookings["fault"].is_not_null(), None)
+    nothing = pl.Series("superseded", [False], dtype=pl.Boolean).new_from_index(0, len(ids))
+    if ids.drop_nulls().is_unique().all():
+        return nothing
+    rows = (ids.is_duplicated() & ids.is_not_null()).arg_true()
+    copies = pl.DataFrame(
+        {"row": rows, "id": ids.gather(rows), "modified": bookings["modified"].gather(rows)}
+    )
+    newest = (
+        copies.with_columns(iso_instants(copies["modified"]))
+        .sort("id", "modified", "row", nulls_last=False)
+        .group_by("id", maintain_order=True)
+        .last()
+    )
+    return nothing.scatter(rows.filter(~rows.is_in(newest["row"].implode())), True)

@@ -46,7 +46,8 @@ from pipeline.wording import counted, install
 if TYPE_CHECKING:
     from pipeline.batch import Batch
     from pipeline.calpendo.window import Window
-    from pipeline.delivery.decide import Delivery, Plan
+    from pipeline.delivery.cycle import Plan
+    from pipeline.delivery.decide import Delivery
     from pipeline.pylantir.rehearsal import Rehearsal, Row
 
 

@@ -17,8 +17,8 @@ import responses
 
 from pipeline.calpendo.client import CalpendoClient
 from pipeline.calpendo.fetch import FetchedBookings, fetch_bookings, fetch_window
-from pipeline.calpendo.http import Deadline
-from pipeline.calpendo.query import booking_query, operator_query
+from pipeline.calpendo.query import booking_query
+from pipeline.calpendo.transport import Deadline
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import PipelineConfig
 from pipeline.config.credentials import Credentials
@@ -135,7 +135,15 @@ def test_every_value_is_quoted() -> None:
 def test_running_bookings_are_asked_for() -> None:
     """T003: the query reaches back max_booking_hours before the window, so that a running booking is listed."""
     assert "GE/20260609-1958/" in booking_query(config(), window())
-    assert operator_query(config(), window()) == booking_query(config(), window())
+
+
+def test_operators_are_asked_for_by_the_windows_query(whole_server: responses.RequestsMock) -> None:
+    """T010: one query for the scans of the same window, with the fields of an operator."""
+    fetch()
+    query = booking_query(config(), window())
+    (url,) = asked(whole_server, "/q/MRIScan/")
+    assert f"/q/MRIScan/{query}?" in url
+    assert "Operator.name" in url
 
 
 def test_bookings_of_the_window_come_in_the_lists_order(whole_server: responses.RequestsMock) -> None:

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pipeline.delivery.decide import Plan
+from pipeline.delivery.cycle import Plan
 from pipeline.delivery.ledger import Ledger
 from pipeline.errors import PluginFetchError
 from pipeline.simulator import CalpendoSimulator

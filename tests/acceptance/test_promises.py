@@ -228,9 +228,11 @@ def without_this_checkout() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as pip does, in an isolated environment."""
+    """Build the wheel as pip does, in an isolated environment; with a pip of its own, because uv's environments have none."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
+    venv = tmp_path_factory.mktemp("pip")
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    command = [str(venv / "bin/pip"), "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
     subprocess.run(command, check=True, env=without_this_checkout(), cwd=folder)
     (built,) = folder.glob("calpendo_pipeline-*.whl")
     return built

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from pipeline.archives import Segment, read_segments, segment_count
-from pipeline.backfill.files import (
+from pipeline.backfill.layout import (
     RECORD,
     Layout,
     must_read,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.archives import segment_count
-from pipeline.backfill.files import RECORD, Layout, only_one, read_json, write_json
+from pipeline.backfill.layout import RECORD, Layout, only_one, read_json, write_json
 from pipeline.backfill.plan import (
     SEGMENT_BYTES,
     Plan,

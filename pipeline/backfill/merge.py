@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline.backfill.files import Layout, damaged, private_directory
+from pipeline.backfill.layout import Layout, damaged, private_directory
 from pipeline.backfill.records import SegmentRecord
 from pipeline.errors import PluginStateError
 from pipeline.transform.selection import superseded

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytz
 
 from pipeline.archives import Archive
-from pipeline.backfill.files import Layout, private_directory, read_json, write_json
+from pipeline.backfill.layout import Layout, private_directory, read_json, write_json
 from pipeline.backfill.plan import ServerRange, Source, describe
 from pipeline.errors import PluginFetchError
 from pipeline.files import whole_file

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.backfill.files import RECORD, put_json, read_json, whole_directory
+from pipeline.backfill.layout import RECORD, put_json, read_json, whole_directory
 from pipeline.backfill.plan import Source
 from pipeline.backfill.records import SegmentRecord
 from pipeline.errors import PluginConfigError, PluginStateError

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.simulator.answers import answer_question, read_question
-from pipeline.simulator.bookings import BookingStore, Generation, PathsShape
 from pipeline.simulator.faults import Answer, Faults
 from pipeline.simulator.sockets import RecordedRequest, SimulatorServer
+from pipeline.simulator.store import BookingStore, Generation, PathsShape
 
 
 class CalpendoSimulator:

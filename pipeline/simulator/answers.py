@@ -8,16 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from pipeline.simulator.bookings import (
-    SUBTYPE_FIELDS,
-    BookingStore,
-    PathsShape,
-    Record,
-    detail,
-    list_row,
-    path_row,
-    raw_value,
-)
 from pipeline.simulator.faults import Answer
 from pipeline.simulator.query_language import (
     Expression,
@@ -27,6 +17,16 @@ from pipeline.simulator.query_language import (
     parse_query,
     paths_of,
     split_query,
+)
+from pipeline.simulator.store import (
+    SUBTYPE_FIELDS,
+    BookingStore,
+    PathsShape,
+    Record,
+    detail,
+    list_row,
+    path_row,
+    raw_value,
 )
 
 ROOTS = frozenset({"webdav", "api"})

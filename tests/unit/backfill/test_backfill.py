@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline.backfill import Progress, backfill
-from pipeline.backfill.files import HALF_WRITTEN
+from pipeline.backfill.layout import HALF_WRITTEN
 from pipeline.batch import process_batch
 from pipeline.commands.backfill import backfill as command
 from pipeline.config import PipelineConfig

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import PipelineConfig
-from pipeline.simulator.bookings import booking_range, raw_value, wall_clock
 from pipeline.simulator.sample import MAIN_DAY, sample_bookings, sample_config, sample_path
+from pipeline.simulator.store import booking_range, raw_value, wall_clock
 
 ROOT = Path(__file__).parents[3]
 SITE = pytz.timezone("America/Edmonton")

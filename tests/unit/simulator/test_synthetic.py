@@ -10,7 +10,7 @@ import pytest
 import pytz
 
 from pipeline.simulator import CalpendoSimulator
-from pipeline.simulator.bookings import booking_range, is_generation_b
+from pipeline.simulator.store import booking_range, is_generation_b
 from pipeline.simulator.synthetic import FIRST_ID, ODD_SHARE, synthetic_bookings
 from tests.support.simulator_calls import found
 

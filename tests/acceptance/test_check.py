@@ -309,7 +309,7 @@ odd = st.recursive(
 keys = st.sampled_from([*entry(), *booking(), "study_description", "my_field", "booking_id", "expected"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.lists(st.dictionaries(keys, odd, max_size=3), max_size=4),
     base=st.sampled_from([entry, booking]),

@@ -76,7 +76,7 @@ def test_t015_byte_for_byte_the_formula(changes: dict[str, Any]) -> None:
     assert transform_bookings(bookings, config).collect()["booking_hash"].to_list() == [expected] * 3
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(
         st.lists(st.sampled_from([*'a0u"é中😀\n\x7f\0\\', "\\u0000"])).map("".join), min_size=1, max_size=5

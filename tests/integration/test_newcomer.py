@@ -191,6 +191,7 @@ def test_half_a_character_can_be_revealed(tmp_path: Path) -> None:
     assert f"{NAME}\\ud800" in call("quarantine", "show", "q1", "--reveal", "--config", file).stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_that_knows_no_greek(tmp_path: Path) -> None:
     """Promise: names in any script are shown as well as the terminal can, and never end a command."""
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

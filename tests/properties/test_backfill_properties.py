@@ -88,7 +88,7 @@ LINES = st.lists(st.one_of(BOOKINGS, BOOKINGS, BOOKINGS, BROKEN), min_size=12, m
 
 
 @settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

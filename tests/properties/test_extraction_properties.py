@@ -14,7 +14,7 @@ from pipeline.config.field_mapping import ExtractionRule, FieldRule, OnNoMatch, 
 from pipeline.transform.extraction import caught_by, explained, extract_series, searched, translate
 from tests.reference.reference import normal
 
-PROPERTY = settings(deadline=None, max_examples=300)
+PROPERTY = settings(deadline=None, max_examples=200)
 QUICK = settings(deadline=None, max_examples=40)
 
 PLAIN_ATOMS = [*"ab_- 19", ".", "[a-c]", "[^a_]", "(?:a|ab)", r"\."]

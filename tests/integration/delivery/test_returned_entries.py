@@ -95,6 +95,7 @@ def test_a_looker_on_sees_what_a_living_host_has_got(site: Site, host: subproces
         other(site).fetch_entries(60)
 
 
+@pytest.mark.slow
 def test_what_a_killed_host_got_is_sent_again(site: Site, host: subprocess.Popen[str]) -> None:
     """Issue: what was pending when a process died is emitted again: nobody knows what became of its return."""
     host.send_signal(signal.SIGKILL)

@@ -357,6 +357,7 @@ def test_an_empty_archive_gives_an_empty_output(tmp_path: Path) -> None:
     assert (summary.read, summary.entries, summary.months) == (0, 0, {})
 
 
+@pytest.mark.slow
 def test_worker_processes_give_what_this_process_gives(archive: Path, tmp_path: Path) -> None:
     """Backfill: two worker processes write the same rows in the same order as none."""
     backfill([archive], tmp_path / "one", CONFIG, workers=1, segment_bytes=SEGMENT)

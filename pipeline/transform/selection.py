@@ -144,9 +144,9 @@ def superseded(bookings: pl.DataFrame) -> pl.Series:
     """
     ids = bookings["booking_id"].set(bookings["fault"].is_not_null(), None)
     nothing = pl.Series("superseded", [False], dtype=pl.Boolean).new_from_index(0, len(ids))
-    if ids.drop_nulls().is_unique().all():
-        return nothing
     rows = (ids.is_duplicated() & ids.is_not_null()).arg_true()
+    if rows.is_empty():
+        return nothing
     copies = pl.DataFrame(
         {"row": rows, "id": ids.gather(rows), "modified": bookings["modified"].gather(rows)}
     )

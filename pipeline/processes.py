@@ -5,10 +5,11 @@ Workers are fresh ones (``spawn``), because polars does not survive a fork.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.abc import MetaPathFinder
 from types import ModuleType
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
 _hiding = threading.Lock()
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def load_pandera_alone() -> None:

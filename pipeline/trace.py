@@ -1329,10 +1329,9 @@ class _Teller:
         kind, _, place = host.name.partition(":")
         if kind != WORKLIST:
             return
-        from pipeline.worklist_files.directory import WorklistDirectory, source_digest
+        from pipeline.worklist_files.directory import WorklistDirectory
 
-        digest = source_digest(host.config.source_name, host.config.base_url)
-        directory = WorklistDirectory(Path(place), digest, int(host.config.worklist_file_mode, 8))
+        directory = WorklistDirectory.of(host.config, Path(place))
         path = directory.file(self._number)
         try:
             state = directory.state_of(self._number)

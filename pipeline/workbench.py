@@ -13,7 +13,6 @@ import polars as pl
 from pipeline.archives import BookingFile, payloads_of
 from pipeline.audit import Audit, LiveBookings, audit
 from pipeline.audit.counting import Expected
-from pipeline.audit.live_bookings import asked_for
 from pipeline.batch import Batch, Payloads, process_batch, read_bookings
 from pipeline.config import AnyConfig, PipelineConfig
 from pipeline.display import count, visible
@@ -172,5 +171,5 @@ def _from_server(config: AnyConfig, source: str | None, days: int, expected: Exp
         fetched = tuple(live)
     name = f"{checked.source_name}, the last {days} days and today"
     return Workbench(
-        name, checked, expected, live.failed, live.warnings, fetched, asked_for(checked), _asked=config
+        name, checked, expected, live.failed, live.warnings, fetched, Selection.of(checked), _asked=config
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.calpendo.window import Window, window_for
 from pipeline.config import AnyConfig, PipelineConfig
-from pipeline.transform.selection import Selection
 
 if TYPE_CHECKING:
     from pipeline.calpendo.client import CalpendoClient
@@ -66,13 +65,6 @@ class LiveBookings:
             yield from fetched.invalid
             if self._on_day is not None:
                 self._on_day(f"{window.start:%Y-%m-%d}")
-
-
-def asked_for(config: PipelineConfig) -> Selection:
-    """Return what a configuration asks of the server, apart from the window."""
-    return Selection(
-        resources=config.resources, status=config.status_filter, allowed_studies=config.allowed_studies
-    )
 
 
 def day_windows(config: PipelineConfig, days: int, now: datetime) -> list[Window]:

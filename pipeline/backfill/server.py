@@ -99,14 +99,8 @@ def server_selection(config: PipelineConfig, server: ServerRange) -> Selection:
 
     days = days_of(server)
     window = window_of(config, days[0][0], days[-1][1])
-    return Selection(
-        resources=config.resources,
-        status=config.status_filter,
-        start=window.start.astimezone(UTC),
-        end=window.end.astimezone(UTC),
-        include_running=False,
-        allowed_studies=config.allowed_studies,
-    )
+    asked = Selection.of(config, window.start.astimezone(UTC), window.end.astimezone(UTC))
+    return replace(asked, include_running=False)
 
 
 def site_midnight(config: PipelineConfig, day: date) -> datetime:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pipeline.display import visible
 from pipeline.errors import PluginSchemaError
+from pipeline.wording import first_of
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,8 @@ REMARKS = {
 
 def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{visible(value) or 'missing'}: {count:,}" for value, count in shown[:most])
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return f" ({text}{more})" if shown else ""
+    texts = [f"{visible(value) or 'missing'}: {count:,}" for value, count in shown]
+    return f" ({first_of(texts, most)})" if texts else ""
 
 
 Stage = Literal["fetch", "convert", "resolve", "merge"]

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
@@ -24,6 +24,7 @@ from pipeline.backfill.layout import RECORD, put_json, read_json, whole_director
 from pipeline.backfill.plan import Source
 from pipeline.backfill.records import SegmentRecord
 from pipeline.errors import PluginConfigError, PluginStateError
+from pipeline.processes import available_cores, fresh_processes
 from pipeline.version import __version__
 from pipeline.wording import install
 
@@ -116,7 +117,6 @@ def hired(
     if count == 1 or (workers is None and sum(source.size for source in sources) <= SMALL_BYTES):
         yield Workers(_Here(), count=1, ahead=1)
         return
-    from pipeline.processes import fresh_processes
 
     pool = fresh_processes(count, _begin_worker)
     try:
@@ -140,13 +140,6 @@ class _Here(Executor):
         future: Future[Any] = Future()
         future.set_result(function(*arguments, **options))
         return future
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    with suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _begin_worker() -> None:

@@ -39,6 +39,7 @@ from pipeline.calpendo.responses import (
 from pipeline.fields import BOOKING as BOOKING_FIELDS
 from pipeline.transform.json_values import UNDER, JsonObject, booking_id, find, value_at
 from pipeline.transform.times import names_offset
+from pipeline.wording import first_of
 
 if TYPE_CHECKING:
     from pipeline.calpendo.window import Window
@@ -52,8 +53,6 @@ _REFUSING_STATUSES = frozenset({500, 501})
 _FAR = datetime.max.replace(tzinfo=UTC)
 # Of five turns, one is for what is over.
 _TURNS = 5
-_NAMED = 20
-"""How many bookings a line of the log names."""
 
 
 @dataclass(frozen=True)
@@ -573,13 +572,10 @@ class _Fetch:
         """Name in one line all bookings that could not be fetched, and why the first could not."""
         failed = {number: reason for number, reason in self._failed.items() if reason != NOT_REACHED}
         if failed:
-            shown = ", ".join(map(str, sorted(failed)[:_NAMED]))
-            more = f" and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
             self._log.warning(
-                "%d bookings could not be fetched: %s%s; %s",
+                "%d bookings could not be fetched: %s; %s",
                 len(failed),
-                shown,
-                more,
+                first_of(sorted(failed)),
                 next(iter(failed.values())),
             )
 

@@ -127,7 +127,7 @@ def audit_file(
 ) -> Audit:
     """Audit a file of bookings with a configuration's mapping, or with the example's."""
     from pipeline.audit import audit, read_payloads
-    from pipeline.backfill.workers import available_cores
+    from pipeline.processes import available_cores
     from pipeline.simulator.sample import WITHOUT_CONFIG, file_config
 
     bookings = read_payloads(file)
@@ -151,11 +151,11 @@ def audit_server(
 ) -> tuple[str, Audit]:
     """Audit the last days of a running Calpendo, and return what was audited, in words, and the audit."""
     from pipeline.audit import LiveBookings, audit
-    from pipeline.audit.live_bookings import asked_for
     from pipeline.calpendo.client import CalpendoClient
     from pipeline.config import PipelineConfig
     from pipeline.config.credentials import Credentials
     from pipeline.config.file import select_source
+    from pipeline.transform.selection import Selection
 
     settings = select_source(config_file, source)
     config = PipelineConfig.from_dict(settings.config, source_name=settings.name)
@@ -168,7 +168,7 @@ def audit_server(
             days,
             on_day=lambda day: progress.update(task, advance=1, description=f"Fetched {day}"),
         )
-        found = audit(bookings, config, expected, reveal=reveal, selection=asked_for(config))
+        found = audit(bookings, config, expected, reveal=reveal, selection=Selection.of(config))
     said = bookings.warnings
     if bookings.failed:
         said = (*said, f"{bookings.failed} listed bookings could not be fetched and are not in this audit")

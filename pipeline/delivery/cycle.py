@@ -288,14 +288,7 @@ def wanted(config: PipelineConfig, window: Window | None = None) -> Selection:
     """Return what a cycle asks for: of the listed bookings within the window, of those followed by number at any time."""
     from pipeline.transform.selection import Selection
 
-    return Selection(
-        resources=config.resources,
-        status=config.status_filter,
-        start=window.start if window else None,
-        end=window.end if window else None,
-        include_running=config.include_running,
-        allowed_studies=config.allowed_studies,
-    )
+    return Selection.of(config, window.start, window.end) if window else Selection.of(config)
 
 
 def _left(ids: list[int]) -> list[str]:

@@ -205,12 +205,7 @@ def replay(kept: Sequence[Item], config: PipelineConfig) -> list[Replayed]:
     from pipeline.batch import process_batch
     from pipeline.transform.selection import Selection
 
-    selection = Selection(
-        resources=config.resources,
-        status=config.status_filter,
-        allowed_studies=config.allowed_studies,
-    )
-    batch = process_batch([item.payload for item in kept], config, selection=selection)
+    batch = process_batch([item.payload for item in kept], config, selection=Selection.of(config))
     reasons = dict(batch.rejected.select("row", "reasons").iter_rows())
     filtered = dict(batch.filtered.select("row", "reason").iter_rows())
     return [

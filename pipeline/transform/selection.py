@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,6 +17,9 @@ from pipeline.transform.bookings import is_readable
 from pipeline.transform.columns import map_distinct
 from pipeline.transform.text import comparable, normalised
 from pipeline.transform.times import iso_instants
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
 
 RESOURCE = "resource"
 RESOURCE_NAME = "resource:name"
@@ -42,6 +46,20 @@ class Selection:
     end: datetime | None = None
     include_running: bool = True
     allowed_studies: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(
+        cls, config: PipelineConfig, start: datetime | None = None, end: datetime | None = None
+    ) -> Selection:
+        """Return what a configuration asks for, between two aware times or at any time."""
+        return cls(
+            resources=config.resources,
+            status=config.status_filter,
+            start=start,
+            end=end,
+            include_running=config.include_running,
+            allowed_studies=config.allowed_studies,
+        )
 
     def filter_reason(self, columns: Iterable[str]) -> pl.Expr:
         """Return why a row of the transformed frame was not asked for (String), null where it was.

@@ -227,12 +227,12 @@ def worklist_files(config: PipelineConfig) -> Iterator[Check]:
     if config.worklist_dir is None:
         return
     from pipeline.delivery.ledger import ledger_path
-    from pipeline.worklist_files.directory import WorklistDirectory, source_digest
+    from pipeline.worklist_files.directory import WorklistDirectory
 
     name = "worklist files"
     place = Path(config.worklist_dir).expanduser().absolute()
     mode = int(config.worklist_file_mode, 8)
-    directory = WorklistDirectory(place, source_digest(config.source_name, config.base_url), mode)
+    directory = WorklistDirectory.of(config, place)
     try:
         directory.refuse_unusable(ledger_path(config))
     except PluginConfigError as error:

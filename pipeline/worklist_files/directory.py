@@ -17,11 +17,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from pipeline.errors import PluginConfigError, PluginError
 from pipeline.files import sync
 from pipeline.hosts import server_place
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
 
 _CREATOR: Final = b"CALPENDO PIPELINE "
 _GROUP: Final = 0x4343
@@ -124,6 +127,12 @@ class WorklistDirectory:
         self._source = source
         self._name = re.compile(rf"cp-{source}-([1-9][0-9]{{0,15}})\.wl\Z")
         self._half = re.compile(rf"\.cp-{source}-[0-9a-f]{{16}}\.tmp\Z")
+
+    @classmethod
+    def of(cls, config: PipelineConfig, path: Path) -> Self:
+        """Return the directory at ``path`` as a source's configuration has it."""
+        digest = source_digest(config.source_name, config.base_url)
+        return cls(path, digest, int(config.worklist_file_mode, 8))
 
     def file(self, number: int) -> Path:
         """Return the path of a booking's file."""

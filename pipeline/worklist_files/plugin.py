@@ -31,7 +31,7 @@ from pipeline.hosts import CarriedReport, adopt_unknown, server_place
 from pipeline.plugin import CalendoPlugin
 from pipeline.report import last_success
 from pipeline.worklist_files.dataset import SHOWN, Item, worklist_item
-from pipeline.worklist_files.directory import WorklistDirectory, sealed, source_digest
+from pipeline.worklist_files.directory import WorklistDirectory, sealed
 
 _FORM = "1"
 """The form of the items; another one writes every file anew."""
@@ -86,9 +86,7 @@ class WorklistPlugin(CalendoPlugin):
     @property
     def directory(self) -> WorklistDirectory:
         """The directory as the checked configuration has it."""
-        config, _ = self._checked()
-        digest = source_digest(self.source_name, config.base_url)
-        return WorklistDirectory(self._path, digest, int(config.worklist_file_mode, 8))
+        return WorklistDirectory.of(self.settings, self._path)
 
     def validate_config(self) -> None:
         """Check configuration, credentials and directory; raises ``PluginConfigError``."""
